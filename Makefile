@@ -1,0 +1,56 @@
+# make serve | demo | test | check | train ...   Everything runs in .venv, which is set up on first use.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8000
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve demo test check format train evaluate benchmark openapi clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## make .venv with the pinned dependencies
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[service,training,dev]' -c constraints.txt
+	touch $@
+
+serve: $(READY) ## start the service on 127.0.0.1:8000
+	TRACEGRAD_PORT=$${TRACEGRAD_PORT:-$(PORT)} $(BIN)/python -m service
+
+demo: $(READY) ## SCF cycles of a handful of molecules, minao beside ours
+	$(BIN)/python -m tracegrad_client.demo --serve
+
+test: $(READY) ## all tests that CI runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
+
+check: $(READY) ## ruff, mypy, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## ruff format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train: $(READY) ## train, or resume, the default checkpoint
+	$(BIN)/python -m training fit training/runs/default.toml
+
+evaluate: $(READY) ## every figure of the default checkpoint on val, test, ood67 and ood (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m training evaluate checkpoints/default ../shared/data/molecules/focks.h5 \
+		--splits val test ood67 ood -o runs/default/report.json
+
+benchmark: $(READY) ## request latency and the parts of a prediction
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/prediction_parts.py
+
+openapi: $(READY) ## write docs/openapi.json
+	$(BIN)/python -m service.openapi docs/openapi.json
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

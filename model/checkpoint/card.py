@@ -1,0 +1,200 @@
+"""Card: what a checkpoint is, what it can and cannot do. ``card.json`` is this, and nothing else.
+
+Every key is required and no other is allowed; a card that does not read is a checkpoint that is not served.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model.basis import AOBasis
+from model.errors import (
+    CheckpointError,
+    UnsupportedChargeError,
+    UnsupportedElementError,
+    UnsupportedMultiplicityError,
+    UnsupportedPeriodicityError,
+)
+from model.structure import SYMBOLS, Structure
+
+FORMAT_VERSION: Final = 1
+
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class BasisCard(BaseModel):
+    """AO basis: name, shells per element symbol (angular momenta in PySCF's order), SHA-256 of exponents and
+    coefficients."""
+
+    model_config = _STRICT
+    name: str
+    shells: dict[str, list[int]]
+    fingerprint: str
+
+
+class ReferenceCard(BaseModel):
+    """Reference Hamiltonian H0 that the network corrects; its coefficients are among the weights."""
+
+    model_config = _STRICT
+    kind: Literal["fitted"]
+    description: str
+
+
+class UnitsCard(BaseModel):
+    """Units inside the checkpoint."""
+
+    model_config = _STRICT
+    length: Literal["angstrom"]
+    energy: Literal["hartree"]
+
+
+class LargestTested(BaseModel):
+    """Largest system among those evaluated, by each measure; beyond it a prediction is extrapolation."""
+
+    model_config = _STRICT
+    atoms: int
+    heavy_atoms: int
+    orbitals: int
+
+
+class Card(BaseModel):
+    """A checkpoint's description.
+
+    Attributes:
+        format_version: of the folder layout; this code reads ``FORMAT_VERSION``.
+        name, version: of the checkpoint.
+        description: one paragraph for people.
+        created: ISO date.
+        licence: of weights and training labels.
+        architecture: backbone and TraceGrad with all hyper-parameters (``NetworkConfig.to_mapping``).
+        elements: atomic numbers.
+        basis: the AO basis.
+        xc: functional as a PySCF string; ``xc_note`` says which variant that is.
+        charges, multiplicities: what it was trained for.
+        target: what the network emits.
+        reference: H0.
+        statistics: how inputs and target were standardised.
+        ao_order: order of matrices that leave the predictor.
+        units: inside.
+        training: data with split and seed, settings, steps.
+        metrics: per split, what ``training evaluate`` found.
+        largest_tested: size limit of what is known.
+        libraries: versions it was made with.
+        weights_sha256: of ``weights.safetensors``.
+    """
+
+    model_config = _STRICT
+    format_version: int
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    version: str = Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")
+    description: str
+    created: str
+    licence: str
+    architecture: dict[str, Any]
+    elements: list[int]
+    basis: BasisCard
+    xc: str
+    xc_note: str
+    charges: list[int]
+    multiplicities: list[int]
+    target: Literal["hamiltonian_minus_reference"]
+    reference: ReferenceCard
+    statistics: str
+    ao_order: Literal["pyscf"]
+    units: UnitsCard
+    training: dict[str, Any]
+    metrics: dict[str, dict[str, Any]]
+    largest_tested: LargestTested
+    libraries: dict[str, str]
+    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    def ao_basis(self) -> AOBasis:
+        """The basis as the model uses it."""
+        shells = {SYMBOLS.index(symbol): tuple(ls) for symbol, ls in self.basis.shells.items()}
+        return AOBasis(self.basis.name, shells, self.basis.fingerprint)
+
+    def check(self, structure: Structure) -> None:
+        """Refuse what the checkpoint was not made for.
+
+        Raises:
+            UnsupportedPeriodicityError, UnsupportedElementError, UnsupportedChargeError, UnsupportedMultiplicityError.
+        """
+        if structure.is_periodic:
+            raise UnsupportedPeriodicityError(
+                f"Checkpoint {self.name!r} is for molecules; the structure is periodic.",
+                hint="Set pbc to false for a molecule in a box.",
+                field="pbc",
+            )
+        unknown = sorted({int(z) for z in structure.numbers} - set(self.elements))
+        if unknown:
+            raise UnsupportedElementError(
+                f"Checkpoint {self.name!r} does not know {', '.join(SYMBOLS[z] for z in unknown)}.",
+                allowed=[SYMBOLS[z] for z in self.elements],
+                hint="GET /v1/models lists what each loaded checkpoint supports.",
+                field="numbers",
+            )
+        if structure.charge not in self.charges:
+            raise UnsupportedChargeError(
+                f"Charge {structure.charge} is outside this checkpoint's training.",
+                allowed=self.charges,
+                field="charge",
+            )
+        if structure.multiplicity not in self.multiplicities:
+            raise UnsupportedMultiplicityError(
+                f"Multiplicity {structure.multiplicity} is outside this checkpoint's training.",
+                allowed=self.multiplicities,
+                field="multiplicity",
+            )
+
+    def domain_warnings(self, structure: Structure) -> tuple[str, ...]:
+        """Reasons to trust a prediction less: empty means the structure is in the domain that was tested."""
+        limit = self.largest_tested
+        heavy = int((structure.numbers > 1).sum())
+        warnings = []
+        if heavy > limit.heavy_atoms:
+            warnings.append(
+                f"{heavy} heavy atoms; the largest molecule this checkpoint was tested on has {limit.heavy_atoms}."
+            )
+        if len(structure) > limit.atoms:
+            warnings.append(
+                f"{len(structure)} atoms; the largest molecule this checkpoint was tested on has {limit.atoms}."
+            )
+        return tuple(warnings)
+
+
+def read_card(path: Path) -> Card:
+    """Read ``card.json``.
+
+    Raises:
+        CheckpointError: missing, unreadable, of another format version, or with missing or unknown keys.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path.parent.name}/ has no {path.name}.",
+            hint="A checkpoint folder holds card.json, weights.safetensors and golden.json; make one with "
+            "'python -m training release'.",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path.parent.name}/{path.name} cannot be read: {error}.") from error
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path.parent.name}/{path.name} has format version {version!r}; this program reads {FORMAT_VERSION}.",
+            hint="Install the matching version of the service, or release the checkpoint again.",
+        )
+    try:
+        return Card.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()[:5]
+        )
+        raise CheckpointError(
+            f"{path.parent.name}/{path.name} is not a valid card: {problems}.",
+            hint="Release the checkpoint again with 'python -m training release'.",
+        ) from error

@@ -1,0 +1,244 @@
+"""The network: alternates backbone blocks and TraceGrad modules, then reads out irrep coefficients and trace labels.
+
+    inputs -> backbone.start -> [backbone.block -> TraceGrad] x n -> heads
+
+After every backbone block each TraceGrad module makes non-linear scalars z from the block features f and adds their
+gradient: f + alpha * (|f| / |v|) * v (the norm ratio is detached, NextHAM's form; ``residual = "plain"`` is the paper's
+f + v). The trace head decodes all z; it is needed in training only.
+
+Coefficients leave standardised: times the scale (plus, on diagonal blocks, the mean) of their element pair and shell
+pair they are the target in hartree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from model.backbone.interface import Backbone, InputCoefficients
+from model.backbone.qhnet import QHNet, QHNetConfig
+from model.basis import AOBasis
+from model.errors import CheckpointError
+from model.graph import AtomGraph
+from model.hamiltonian.expansion import Expansion
+from model.nn.irreps import CoefficientLayout
+from model.nn.layers import NormGate, RaggedLinear
+from model.tracegrad.gradient import GradientFeature
+from model.tracegrad.trace import TraceDecoder
+
+BACKBONES: Final = {"qhnet": (QHNet, QHNetConfig)}
+TRACEGRAD_MODES: Final = ("none", "trace", "grad", "both")
+RESIDUALS: Final = ("norm_scaled", "plain")
+
+
+@dataclass(frozen=True)
+class TraceGradConfig:
+    """What of TraceGrad is used.
+
+    Attributes:
+        mode: "none"; "trace" (trace label only); "grad" (gradient feature only); "both".
+        rank: number of invariants u.
+        hidden: width of z's MLP and of the trace decoder.
+        n_scalars: number of non-linear scalars z per module.
+        residual: "norm_scaled" or "plain".
+    """
+
+    mode: str = "both"
+    rank: int = 32
+    hidden: int = 64
+    n_scalars: int = 36
+    residual: str = "norm_scaled"
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The whole architecture, as it stands in a card.
+
+    Attributes:
+        backbone: a key of ``BACKBONES``.
+        backbone_config: its hyper-parameters.
+        tracegrad: TraceGrad's.
+    """
+
+    backbone: str
+    backbone_config: QHNetConfig
+    tracegrad: TraceGradConfig
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> NetworkConfig:
+        """Read {"backbone": ..., "qhnet": {...}, "tracegrad": {...}}; unknown or missing keys are refused.
+
+        Raises:
+            CheckpointError: names what is allowed.
+        """
+        values = dict(mapping)
+        name = values.pop("backbone", None)
+        if name not in BACKBONES:
+            raise CheckpointError(f"Backbone {name!r} is not known.", allowed=list(BACKBONES))
+        backbone = _read(BACKBONES[name][1], values.pop(name, {}), name)
+        tracegrad = _read(TraceGradConfig, values.pop("tracegrad", {}), "tracegrad")
+        if values:
+            raise CheckpointError(f"Unknown architecture keys: {', '.join(sorted(values))}.")
+        if tracegrad.mode not in TRACEGRAD_MODES:
+            raise CheckpointError(f"TraceGrad mode {tracegrad.mode!r} is not known.", allowed=TRACEGRAD_MODES)
+        if tracegrad.residual not in RESIDUALS:
+            raise CheckpointError(f"TraceGrad residual {tracegrad.residual!r} is not known.", allowed=RESIDUALS)
+        return cls(name, backbone, tracegrad)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Inverse of :meth:`from_mapping`."""
+        return {
+            "backbone": self.backbone,
+            self.backbone: asdict(self.backbone_config),
+            "tracegrad": asdict(self.tracegrad),
+        }
+
+
+def _read(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
+    known = {field.name for field in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise CheckpointError(f"Unknown keys under {where!r}: {', '.join(unknown)}.", allowed=sorted(known))
+    return kind(**values)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network says of a batch.
+
+    Attributes:
+        diagonal: standardised coefficients of diagonal blocks, (atom, coefficient).
+        pair: standardised coefficients of pair blocks, (pair, coefficient).
+        trace: predicted trace labels of all blocks, diagonal first, (block, shell pair), or None.
+    """
+
+    diagonal: Tensor
+    pair: Tensor
+    trace: Tensor | None
+
+
+class TraceGradModule(nn.Module):
+    """TraceGrad after one backbone block: z, and v added to the features."""
+
+    def __init__(self, backbone: Backbone, config: TraceGradConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient = GradientFeature(
+            backbone.pair_layout, backbone.pair_channels, config.rank, config.hidden, config.n_scalars
+        )
+        self.strength = nn.Parameter(torch.tensor(0.2 if config.residual == "norm_scaled" else 1.0))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(item, component, channel) -> z and the new features."""
+        z, v = self.gradient(features)
+        if self.config.mode == "trace":
+            return z, features
+        if self.config.residual == "norm_scaled":
+            ratio = (features.square().mean(dim=(1, 2)) / (v.square().mean(dim=(1, 2)) + 1e-12)).sqrt().detach()
+            v = v * ratio[:, None, None]
+        return z, features + self.strength * v
+
+
+class ReadOut(nn.Module):
+    """NormGate, then per irrep a linear map to the coefficients of all shell pairs, scaled per element pair."""
+
+    irrep: Tensor
+
+    def __init__(self, backbone: Backbone, coefficients: CoefficientLayout, n_types: int, hidden: int) -> None:
+        super().__init__()
+        self.layout = backbone.pair_layout
+        channels = backbone.pair_channels
+        self.gate = NormGate(self.layout, channels, hidden)
+        # the element pair decides what a shell pair means, so channels are weighted by it before they are mixed
+        self.scale = nn.Parameter(torch.ones(n_types, len(self.layout.irreps), channels))
+        self.linear = RaggedLinear(
+            self.layout, [channels] * len(self.layout.irreps), coefficients.multiplicity, gain=0.0
+        )
+        self.register_buffer("irrep", torch.from_numpy(self.layout.component_irrep), persistent=False)
+
+    def forward(self, features: Tensor, types: Tensor) -> Tensor:
+        """(item, component, channel), (item,) -> (item, coefficient)."""
+        gated = self.gate(features) * self.scale[types][:, self.irrep]
+        parts = self.linear(gated.split(self.layout.sizes, dim=1))
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+
+class HamiltonianNetwork(nn.Module):
+    """Structure and known matrices in, standardised irrep coefficients out.
+
+    Args:
+        config: the architecture.
+        basis: gives elements and the template.
+    """
+
+    element_index: Tensor
+    shell_pair: Tensor
+
+    def __init__(self, config: NetworkConfig, basis: AOBasis) -> None:
+        super().__init__()
+        self.config = config
+        expansion = Expansion(basis.template)
+        n_elements = len(basis.elements)
+        lookup = torch.full((max(basis.elements) + 1,), -1, dtype=torch.int64)
+        for index, number in enumerate(basis.elements):
+            lookup[number] = index
+        self.register_buffer("element_index", lookup, persistent=False)
+        self.register_buffer("shell_pair", torch.from_numpy(expansion.shell_pair_index()), persistent=False)
+        self.n_elements = n_elements
+        self.backbone: Any = BACKBONES[config.backbone][0](config.backbone_config, expansion.coefficients, n_elements)
+        tracegrad = config.tracegrad
+        modules = self.backbone.n_blocks if tracegrad.mode != "none" else 0
+        self.diagonal_tracegrad = nn.ModuleList([TraceGradModule(self.backbone, tracegrad) for _ in range(modules)])
+        self.pair_tracegrad = nn.ModuleList([TraceGradModule(self.backbone, tracegrad) for _ in range(modules)])
+        hidden = config.backbone_config.hidden
+        self.diagonal_read_out = ReadOut(self.backbone, expansion.coefficients, n_elements, hidden)
+        self.pair_read_out = ReadOut(self.backbone, expansion.coefficients, n_elements**2, hidden)
+        self.has_trace_head = tracegrad.mode in ("trace", "both")
+        if self.has_trace_head:
+            width = modules * tracegrad.n_scalars
+            n_shell_pairs = len(basis.template) ** 2
+            self.diagonal_decoder = TraceDecoder(width, tracegrad.hidden, n_shell_pairs)
+            self.pair_decoder = TraceDecoder(width, tracegrad.hidden, n_shell_pairs)
+
+    def types(self, graph: AtomGraph) -> tuple[Tensor, Tensor]:
+        """Element index of each atom and ordered element-pair index of each pair."""
+        atom_type = self.element_index[graph.numbers]
+        row, column = graph.pair_index
+        return atom_type, atom_type[row] * self.n_elements + atom_type[column]
+
+    def forward(self, graph: AtomGraph, inputs: InputCoefficients, *, with_trace: bool = False) -> Output:
+        """One forward pass of a batch.
+
+        Args:
+            graph: the batch.
+            inputs: standardised coefficients of the known matrices.
+            with_trace: decode the trace labels too.
+        """
+        atom_type, pair_type = self.types(graph)
+        features, context = self.backbone.start(graph, inputs, atom_type)
+        diagonal_scalars, pair_scalars = [], []
+        for index in range(self.backbone.n_blocks):
+            features = self.backbone.block(index, graph, features, context)
+            if self.config.tracegrad.mode != "none":
+                z, diagonal = self.diagonal_tracegrad[index](features.diagonal)
+                diagonal_scalars.append(z)
+                z, pair = self.pair_tracegrad[index](features.pair)
+                pair_scalars.append(z)
+                features = type(features)(features.node, diagonal, pair)
+        trace = None
+        if with_trace and self.has_trace_head:
+            trace = torch.cat(
+                [
+                    self.diagonal_decoder(torch.cat(diagonal_scalars, dim=-1)),
+                    self.pair_decoder(torch.cat(pair_scalars, dim=-1)),
+                ]
+            )
+        return Output(
+            diagonal=self.diagonal_read_out(features.diagonal, atom_type),
+            pair=self.pair_read_out(features.pair, pair_type),
+            trace=trace,
+        )

@@ -1,0 +1,159 @@
+"""Structure: a molecule (or, later, a crystal) as it enters the model; checked once, at construction, then trusted.
+
+Lengths are in Å. A structure is physical: finite coordinates, at least one atom, no two atoms closer than
+``MINIMUM_DISTANCE_ANGSTROM``, a positive electron count that fits the multiplicity. What a given checkpoint supports
+(elements, charge, size) is checked later, by ``model.checkpoint.card.Card.check``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from model.errors import (
+    AtomsTooCloseError,
+    ElectronCountError,
+    EmptyStructureError,
+    InvalidElementError,
+    NonFiniteCoordinatesError,
+    StructureError,
+)
+
+MINIMUM_DISTANCE_ANGSTROM: Final = 0.5
+"""Closer pairs are taken for an input mistake (H2 at its shortest compressed bond is 0.6 Å)."""
+
+MAXIMUM_COORDINATE_ANGSTROM: Final = 1.0e4
+MAXIMUM_ATOMIC_NUMBER: Final = 118
+
+SYMBOLS: Final[tuple[str, ...]] = tuple(
+    "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "  # noqa: SIM905
+    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
+    "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts "
+    "Og".split()
+)
+"""Element symbols by atomic number (index 0 is unused)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """Atoms in space with charge and spin.
+
+    Attributes:
+        numbers: atomic numbers, shape (atom,), int64.
+        positions_angstrom: Cartesian positions, shape (atom, 3), float64, Å.
+        charge: total charge in units of e.
+        multiplicity: 2S + 1.
+        cell_angstrom: lattice vectors as rows, shape (3, 3), Å, or None.
+        pbc: periodicity along each lattice vector.
+
+    Raises:
+        StructureError: one of its leaves, with the reason.
+    """
+
+    numbers: NDArray[np.int64]
+    positions_angstrom: NDArray[np.float64]
+    charge: int = 0
+    multiplicity: int = 1
+    cell_angstrom: NDArray[np.float64] | None = None
+    pbc: tuple[bool, bool, bool] = (False, False, False)
+
+    def __post_init__(self) -> None:
+        try:
+            numbers = np.array(self.numbers, dtype=np.int64)
+            positions = np.array(self.positions_angstrom, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise StructureError("Atomic numbers and positions must be plain numbers.", field="positions") from error
+        if numbers.size == 0:
+            raise EmptyStructureError("The structure has no atoms.", hint="Send at least one atom.", field="numbers")
+        if numbers.ndim != 1 or positions.shape != (len(numbers), 3):
+            raise StructureError(
+                f"{numbers.size} atomic numbers came with positions of shape {positions.shape}.",
+                hint="Send one row of three coordinates for each atom.",
+                field="positions",
+            )
+        bad = numbers[(numbers < 1) | (numbers > MAXIMUM_ATOMIC_NUMBER)]
+        if bad.size:
+            raise InvalidElementError(
+                f"Atomic number {int(bad[0])} is not an element.",
+                hint=f"Atomic numbers run from 1 to {MAXIMUM_ATOMIC_NUMBER}; dummy atoms are not supported.",
+                field="numbers",
+            )
+        if not np.isfinite(positions).all():
+            atom = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
+            raise NonFiniteCoordinatesError(
+                f"Atom {atom} has a coordinate that is not a finite number.",
+                hint="Replace NaN and infinities by real coordinates in Å.",
+                field="positions",
+            )
+        if np.abs(positions).max() > MAXIMUM_COORDINATE_ANGSTROM:
+            raise StructureError(
+                f"A coordinate is larger than {MAXIMUM_COORDINATE_ANGSTROM:g} Å.",
+                hint="Positions are in Å; move the molecule near the origin.",
+                field="positions",
+            )
+        _refuse_close_atoms(positions)
+        electrons = int(numbers.sum()) - int(self.charge)
+        unpaired = int(self.multiplicity) - 1
+        if electrons < 1 or unpaired < 0 or unpaired > electrons or (electrons - unpaired) % 2:
+            raise ElectronCountError(
+                f"{electrons} electrons (charge {self.charge}) do not fit multiplicity {self.multiplicity}.",
+                hint="An even electron count needs an odd multiplicity (1, 3, ...), an odd count an even one; "
+                "check charge and multiplicity.",
+                field="multiplicity",
+            )
+        numbers.setflags(write=False)
+        positions.setflags(write=False)
+        object.__setattr__(self, "numbers", numbers)
+        object.__setattr__(self, "positions_angstrom", positions)
+        if self.cell_angstrom is not None:
+            cell = np.array(self.cell_angstrom, dtype=np.float64)
+            if cell.shape != (3, 3) or not np.isfinite(cell).all():
+                raise NonFiniteCoordinatesError("The cell must be three finite lattice vectors in Å.", field="cell")
+            object.__setattr__(self, "cell_angstrom", cell)
+
+    @classmethod
+    def from_symbols(
+        cls, symbols: Sequence[str], positions_angstrom: ArrayLike, *, charge: int = 0, multiplicity: int = 1
+    ) -> Structure:
+        """Build from element symbols (``["O", "H", "H"]``) instead of atomic numbers."""
+        numbers = []
+        for symbol in symbols:
+            if symbol not in SYMBOLS[1:]:
+                raise InvalidElementError(f"{symbol[:12]!r} is not an element symbol.", field="numbers")
+            numbers.append(SYMBOLS.index(symbol))
+        return cls(np.array(numbers), np.asarray(positions_angstrom, dtype=np.float64), charge, multiplicity)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Element symbol of each atom."""
+        return tuple(SYMBOLS[z] for z in self.numbers)
+
+    @property
+    def n_electrons(self) -> int:
+        """Number of electrons: nuclear charges less the total charge."""
+        return int(self.numbers.sum()) - self.charge
+
+    @property
+    def is_periodic(self) -> bool:
+        """True if any lattice direction is periodic."""
+        return any(self.pbc)
+
+
+def _refuse_close_atoms(positions: NDArray[np.float64]) -> None:
+    """Raise if two atoms are too close. Row by row: an N x N x 3 array is never held."""
+    for atom in range(1, len(positions)):
+        distances = np.linalg.norm(positions[:atom] - positions[atom], axis=1)
+        other = int(distances.argmin())
+        if distances[other] < MINIMUM_DISTANCE_ANGSTROM:
+            raise AtomsTooCloseError(
+                f"Atoms {other} and {atom} are {distances[other]:.3f} Å apart.",
+                hint=f"No two atoms may be closer than {MINIMUM_DISTANCE_ANGSTROM} Å; positions are in Å, not bohr.",
+                field="positions",
+            )

@@ -1,0 +1,70 @@
+"""``python -m service``: load the checkpoints and serve them, one process, until SIGTERM.
+
+Exit codes: 0 after an ordinary stop, 1 if the port cannot be opened, 2 if the settings or a checkpoint are at fault
+(the reason is on standard error).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+MAX_DEFAULT_THREADS = 8
+
+
+def prepare_environment() -> None:
+    """Set what libraries read from the environment at import; a value that is there already stays.
+
+    Threads: one for each core that this process may use, up to a few: the matrices are small. PySCF executes a
+    ``.pyscf_conf.py`` from the working directory or HOME unless it is told another file: it is told ours.
+    """
+    threads = str(max(1, min(MAX_DEFAULT_THREADS, len(os.sched_getaffinity(0)))))
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, threads)
+    os.environ["PYSCF_CONFIG_FILE"] = str(Path(__file__).with_name("pyscf_conf.py"))
+
+
+def main() -> int:
+    """Run the service; returns the exit code."""
+    prepare_environment()
+    import uvicorn
+
+    from service.app import create_app
+    from service.registry import StartupError, load_registry
+    from service.settings import Settings
+
+    try:
+        settings = Settings()
+        logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+        app = create_app(settings, registry=load_registry(settings))
+    except ValidationError as error:
+        for entry in error.errors(include_url=False, include_input=False, include_context=False):
+            name = "TRACEGRAD_" + "_".join(str(part) for part in entry["loc"]).upper()
+            print(f"{name}: {entry['msg']}", file=sys.stderr)
+        return 2
+    except StartupError as error:
+        print(str(error), file=sys.stderr)
+        return 2
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        workers=1,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.request_timeout_s) + 1,
+    )
+    server = uvicorn.Server(config)
+    try:
+        server.run()
+    except SystemExit as stop:  # uvicorn leaves this way when the port is taken
+        return int(stop.code or 0)
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""Model to wire: a ``Prediction`` becomes named arrays in the asked AO order and unit, with meta and checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.ao_order import pyscf_to_e3nn
+from model.units import EV_PER_HARTREE
+from service.schemas.requests import CommonOptions, PredictOptions
+from service.schemas.responses import Checks, Meta, Timings
+
+if TYPE_CHECKING:
+    from model.checkpoint.card import Card
+    from model.predictor import Prediction
+
+NEEDS_ORBITALS = frozenset({"orbital_energies", "mo_coeff", "occupations", "density_matrix"})
+GUESS_OUTPUTS = ("density_matrix", "mo_coeff", "occupations", "orbital_energies")
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer before encoding.
+
+    Attributes:
+        arrays: name -> array; what binary formats store.
+        scalars: name -> number; the entries of ``results`` that are no arrays.
+        blocks: (i, j) -> Hamiltonian block, or None where blocks were not asked for.
+        meta: provenance and conventions.
+        checks: sanity of the guess.
+        warnings: what the caller should know.
+        defaults_applied: what the caller left open.
+    """
+
+    arrays: dict[str, NDArray[Any]]
+    scalars: dict[str, float | None]
+    blocks: dict[tuple[int, int], NDArray[np.float64]] | None
+    meta: Meta
+    checks: Checks
+    warnings: list[str]
+    defaults_applied: list[str]
+
+
+def energy_factor(options: CommonOptions) -> float:
+    """Factor from hartree to the asked unit."""
+    return EV_PER_HARTREE if options.energy_unit == "eV" else 1.0
+
+
+def ao_permutation(card: Card, prediction: Prediction, ao_order: str) -> NDArray[np.int64]:
+    """Index array p with ``matrix_asked = matrix_pyscf[np.ix_(p, p)]``, (ao,)."""
+    if ao_order == "pyscf":
+        return np.arange(len(prediction.ao_labels))
+    shells = [ang for symbol in prediction.structure.symbols for ang in shells_of(card, symbol)]
+    return pyscf_to_e3nn(shells)
+
+
+def shells_of(card: Card, symbol: str) -> Sequence[int]:
+    """Angular momenta of an element's shells, in AO order."""
+    return list(card.basis.shells[symbol])
+
+
+def select_arrays(
+    prediction: Prediction, outputs: Sequence[str], order: NDArray[np.int64], factor: float
+) -> dict[str, NDArray[Any]]:
+    """The asked arrays (without ``blocks``) in the asked order and unit.
+
+    Args:
+        prediction: in PySCF order and hartree.
+        outputs: names of the contract, and ``occupations``.
+        order: from :func:`ao_permutation`.
+        factor: from :func:`energy_factor`.
+    """
+    square = np.ix_(order, order)
+    arrays: dict[str, NDArray[Any]] = {}
+    if "hamiltonian" in outputs:
+        arrays["hamiltonian"] = prediction.hamiltonian[square] * factor
+    if "overlap" in outputs:
+        arrays["overlap"] = prediction.overlap[square]
+    orbitals, guess = prediction.orbitals, prediction.guess
+    if orbitals is not None:
+        if "orbital_energies" in outputs:
+            arrays["orbital_energies"] = orbitals.energies * factor
+        if "orbital_energies" in outputs or "occupations" in outputs:
+            arrays["occupations"] = orbitals.occupations
+        if "mo_coeff" in outputs:
+            arrays["mo_coeff"] = orbitals.coefficients[order]
+    if guess is not None and "density_matrix" in outputs:
+        arrays["density_matrix"] = guess.density_matrix[square]
+    if "blocks" in outputs:
+        arrays["atom_offsets"] = np.asarray(prediction.atom_offsets, dtype=np.int64)
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def select_blocks(
+    prediction: Prediction, order: NDArray[np.int64], factor: float
+) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """Hamiltonian block of every ordered pair of atoms, in the asked order and unit.
+
+    Both AO orders only move functions inside an atom, so the atoms' offsets hold for either.
+    """
+    matrix = prediction.hamiltonian[np.ix_(order, order)] * factor
+    offsets = prediction.atom_offsets
+    atoms = range(len(offsets) - 1)
+    return {
+        (i, j): np.ascontiguousarray(matrix[offsets[i] : offsets[i + 1], offsets[j] : offsets[j + 1]])
+        for i in atoms
+        for j in atoms
+    }
+
+
+def make_result(
+    prediction: Prediction,
+    card: Card,
+    options: CommonOptions,
+    outputs: Sequence[str],
+    *,
+    device: str,
+    request_id: str,
+    timings_ms: Mapping[str, float],
+    batch_size: int,
+    warnings: Sequence[str],
+    defaults_applied: Sequence[str],
+) -> Result:
+    """Put together everything that an answer says.
+
+    Args:
+        prediction: the model's answer.
+        card: of the model that gave it.
+        options: order and unit.
+        outputs: names of the arrays to send.
+        device: where it ran.
+        request_id: of this request.
+        timings_ms: the entries of ``Timings``.
+        batch_size: structures in the forward pass.
+        warnings: of the service; those of the prediction are added.
+        defaults_applied: as reported.
+    """
+    factor = energy_factor(options)
+    order = ao_permutation(card, prediction, options.ao_order)
+    scalars: dict[str, float | None] = {}
+    if prediction.orbitals is not None and isinstance(options, PredictOptions) and "orbital_energies" in outputs:
+        for name in ("homo", "lumo", "gap"):
+            scalars[name] = _scaled(getattr(prediction.orbitals, name), factor)
+    checks = prediction.checks
+    meta = Meta(
+        model=card.name,
+        version=card.version,
+        sha256=card.weights_sha256,
+        xc=card.xc,
+        basis=card.basis.name,
+        ao_order=options.ao_order,
+        ao_labels=[prediction.ao_labels[index] for index in order],
+        energy_unit=options.energy_unit,
+        n_electrons=prediction.structure.n_electrons,
+        n_ao=len(prediction.ao_labels),
+        device=device,
+        request_id=request_id,
+        timings_ms=Timings(**{name: round(value, 3) for name, value in timings_ms.items()}),
+        batch_size=batch_size,
+    )
+    return Result(
+        arrays=select_arrays(prediction, outputs, order, factor),
+        scalars=scalars,
+        blocks=select_blocks(prediction, order, factor) if "blocks" in outputs else None,
+        meta=meta,
+        checks=Checks(
+            trace_error=None if checks is None else checks.trace_error,
+            idempotency_error=None if checks is None else checks.idempotency_error,
+            symmetry_error=None if checks is None else checks.symmetry_error,
+            gap=None if checks is None else _scaled(checks.gap, factor),
+            in_domain=prediction.in_domain,
+        ),
+        warnings=[*prediction.warnings, *warnings],
+        defaults_applied=list(defaults_applied),
+    )
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor

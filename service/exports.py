@@ -1,0 +1,105 @@
+"""A guess as a file that other programs read: a PySCF chkfile, a Molden file, a Gaussian cube of the density.
+
+These formats have their own conventions (PySCF's AO order, hartree, bohr); PySCF's writers know them. The writers
+take file names, so each export has a private folder that is gone when it returns. Nothing is ever read from a
+client's file.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from model.errors import NumericalError
+
+if TYPE_CHECKING:
+    from model.predictor import Prediction
+
+UNKNOWN_TOTAL_ENERGY_HARTREE: Final = 0.0
+"""A guess has no total energy; the chkfile's field must be a finite number."""
+
+CUBE_MARGIN_BOHR: Final = 4.0
+CUBE_SPACING_BOHR: Final = 0.3
+CUBE_POINTS: Final = (20, 90)
+"""Fewest and most points along an axis; a long molecule gets a coarser grid, not a larger file."""
+
+
+def write_chk(prediction: Prediction, basis: str) -> bytes:
+    """PySCF chkfile for ``mf.chkfile = "guess.chk"; mf.init_guess = "chkfile"``."""
+    from pyscf.scf import chkfile
+
+    mole, orbitals = _mole(prediction, basis), _orbitals(prediction)
+
+    def write(path: Path) -> None:
+        chkfile.dump_scf(
+            mole,
+            str(path),
+            UNKNOWN_TOTAL_ENERGY_HARTREE,
+            orbitals.energies,
+            orbitals.coefficients,
+            orbitals.occupations,
+        )
+
+    return _written(write, "guess.chk")
+
+
+def write_molden(prediction: Prediction, basis: str) -> bytes:
+    """Molden file with all orbitals, energies in hartree."""
+    from pyscf.tools import molden
+
+    mole, orbitals = _mole(prediction, basis), _orbitals(prediction)
+
+    def write(path: Path) -> None:
+        molden.from_mo(mole, str(path), orbitals.coefficients, ene=orbitals.energies, occ=orbitals.occupations)
+
+    return _written(write, "guess.molden")
+
+
+def write_cube(prediction: Prediction, basis: str) -> bytes:
+    """Gaussian cube file of the electron density, electrons per cubic bohr."""
+    from pyscf.tools import cubegen
+
+    mole = _mole(prediction, basis)
+    guess = prediction.guess
+    if guess is None:
+        raise NumericalError("The prediction has no density matrix.")
+    extent = np.ptp(mole.atom_coords(), axis=0) + 2.0 * CUBE_MARGIN_BOHR
+    points = np.clip(np.ceil(extent / CUBE_SPACING_BOHR), *CUBE_POINTS).astype(int)
+
+    def write(path: Path) -> None:
+        cubegen.density(
+            mole, str(path), guess.density_matrix, *(int(count) for count in points), margin=CUBE_MARGIN_BOHR
+        )
+
+    return _written(write, "guess.cube")
+
+
+WRITERS: Final[Mapping[str, Callable[[Prediction, str], bytes]]] = {
+    "chk": write_chk,
+    "molden": write_molden,
+    "cube": write_cube,
+}
+
+
+def _mole(prediction: Prediction, basis: str) -> Any:
+    # PySCF takes most of a second to import; only these formats need it here.
+    from model.electronic.molecule import build_mole
+
+    return build_mole(prediction.structure, basis)
+
+
+def _orbitals(prediction: Prediction) -> Any:
+    if prediction.orbitals is None:
+        raise NumericalError("The prediction has no orbitals.")
+    return prediction.orbitals
+
+
+def _written(write: Callable[[Path], None], name: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="tracegrad-export-") as folder:
+        path = Path(folder, name)
+        write(path)
+        return path.read_bytes()

@@ -1,0 +1,218 @@
+"""The three ways in: JSON, multipart and a raw body all become one request model.
+
+Everything that can be wrong with the envelope (content type, encoding, JSON, form, unknown parameters) ends here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar, cast
+
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+
+from service.error_table import ServiceError
+from service.file_formats import ACCEPTED, CONTENT_TYPES, format_of_file_name, resolve_format
+from service.schemas.requests import CommonOptions, GuessRequest, PredictRequest
+from service.schemas.structures import FileStructure
+from service.validation import service_error
+
+RequestModel = TypeVar("RequestModel", bound=PredictRequest | GuessRequest)
+
+_INTEGER_OPTIONS: Final = frozenset({"charge", "multiplicity"})
+_LIST_OPTIONS: Final = frozenset({"outputs"})
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,9}")
+_LARGE_BODY_BYTES: Final = 64 * 1024
+_MAX_FORM_FIELDS: Final = 32
+
+
+async def read_request(request: Request, model: type[RequestModel]) -> RequestModel:
+    """Read a request's structure and options.
+
+    Args:
+        request: of any of the three ways.
+        model: the request model of the route.
+
+    Returns:
+        the request; ``model_fields_set`` holds the options that the caller gave.
+
+    Raises:
+        ServiceError: ``malformed_body``, ``unsupported_media_type``, ``unsupported_format``, ``invalid_request``,
+            ``non_finite_coordinates`` or ``body_too_large``.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise ServiceError("unsupported_media_type", "Compressed bodies are not read.", hint="Send the body as it is.")
+    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if content_type == "application/json" or (
+        content_type.startswith("application/") and content_type.endswith("+json")
+    ):
+        return await _from_json(request, model)
+    if content_type == "multipart/form-data":
+        return await _from_multipart(request, model)
+    if content_type.startswith("chemical/") or content_type in ("text/plain", "application/octet-stream"):
+        return await _from_raw(request, model, content_type)
+    raise ServiceError(
+        "unsupported_media_type",
+        "The Content-Type is missing or not one that this route reads.",
+        field="Content-Type",
+        allowed=["application/json", "multipart/form-data", "text/plain", *CONTENT_TYPES],
+        hint="For a structure file use: curl -F file=@molecule.xyz, "
+        "or --data-binary @molecule.xyz -H 'Content-Type: chemical/x-xyz'.",
+    )
+
+
+async def _from_json(request: Request, model: type[RequestModel]) -> RequestModel:
+    body = await request.body()
+    parameters = _single(request.query_params.multi_items())
+    if set(parameters) - {"format_out"}:
+        raise ServiceError(
+            "invalid_request",
+            "An unknown query parameter.",
+            allowed=["format_out"],
+            hint="With a JSON body the options are fields of the body.",
+        )
+    try:
+        if len(body) > _LARGE_BODY_BYTES:
+            result = cast(RequestModel, await run_in_threadpool(model.model_validate_json, body))
+        else:
+            result = cast(RequestModel, model.model_validate_json(body))
+    except ValidationError as error:
+        raise service_error(error) from None
+    if "format_out" in parameters:
+        if result.format_out not in (None, parameters["format_out"]):
+            raise ServiceError("invalid_request", "format_out is given twice and differs.", field="format_out")
+        if len(parameters["format_out"]) > 40:
+            raise ServiceError("invalid_request", "The text is too long.", field="format_out")
+        result = cast(RequestModel, result.model_copy(update={"format_out": parameters["format_out"]}))
+    return result
+
+
+async def _from_multipart(request: Request, model: type[RequestModel]) -> RequestModel:
+    try:
+        form = await request.form(max_files=1, max_fields=_MAX_FORM_FIELDS, max_part_size=1024 * 1024)
+    except (MultiPartException, HTTPException) as error:
+        raise ServiceError(
+            "malformed_body",
+            "The multipart body cannot be read.",
+            hint=f"Send one part 'file' and at most {_MAX_FORM_FIELDS} form fields; "
+            "let the HTTP client write the boundary.",
+        ) from error
+    try:
+        return await _from_form(request, form, model)
+    finally:
+        await form.close()
+
+
+async def _from_form(request: Request, form: FormData, model: type[RequestModel]) -> RequestModel:
+    part: UploadFile | str | None = None
+    fields: list[tuple[str, str]] = list(request.query_params.multi_items())
+    for name, value in form.multi_items():
+        if name == "file":
+            if part is not None:
+                raise ServiceError("invalid_request", "There is more than one part 'file'.", field="file")
+            part = value
+        elif isinstance(value, str):
+            fields.append((name, value))
+        else:
+            raise ServiceError("invalid_request", "A part other than 'file' is a file.", field="file")
+    if part is None:
+        raise ServiceError(
+            "invalid_request", "The part 'file' is missing.", field="file", hint="curl -F file=@molecule.xyz ..."
+        )
+    options = _single(fields)
+    named = options.pop("format", None)
+    if named:
+        file_format = resolve_format(named)
+    else:
+        file_format = format_of_file_name(part.filename or "" if isinstance(part, UploadFile) else "")
+    text = part if isinstance(part, str) else _decode(await part.read())
+    return _build(model, options, file_format, text)
+
+
+async def _from_raw(request: Request, model: type[RequestModel], content_type: str) -> RequestModel:
+    body = await request.body()
+    options = _single(request.query_params.multi_items())
+    named = options.pop("format", None)
+    if named:
+        file_format = resolve_format(named)
+    elif content_type in CONTENT_TYPES:
+        file_format = CONTENT_TYPES[content_type]
+    elif content_type.startswith("chemical/"):
+        raise ServiceError(
+            "unsupported_media_type",
+            "This chemical content type is not known.",
+            field="Content-Type",
+            allowed=list(CONTENT_TYPES),
+            hint="Use one of the allowed types, or name the format in the query: ?format=xyz.",
+        )
+    else:
+        raise ServiceError(
+            "invalid_request",
+            "This content type does not say which format the body has.",
+            field="format",
+            allowed=ACCEPTED,
+            hint="Name the format in the query: ?format=xyz.",
+        )
+    return _build(model, options, file_format, _decode(body))
+
+
+def _build(model: type[RequestModel], options: Mapping[str, str], file_format: str, text: str) -> RequestModel:
+    """A request from options that are all text."""
+    # 'structure' is a field of the model, but the file is the structure here.
+    known = set(model.model_fields) - {"structure"}
+    unknown = set(options) - known
+    if unknown:
+        raise ServiceError(
+            "invalid_request",
+            "An unknown option.",
+            allowed=sorted({*known, "format"}),
+            hint="Options are form fields or query parameters.",
+        )
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in _INTEGER_OPTIONS:
+            if not _INTEGER.fullmatch(value.strip()):
+                raise ServiceError("invalid_request", "Not an integer of reasonable size.", field=name)
+            values[name] = int(value)
+        elif name in _LIST_OPTIONS:
+            values[name] = tuple(item.strip() for item in value.split(",") if item.strip())
+        else:
+            values[name] = value
+    values["structure"] = FileStructure(kind="file", format=file_format, text=text)
+    try:
+        return cast(RequestModel, model.model_validate(values))
+    except ValidationError as error:
+        raise service_error(error, options_only=True) from None
+
+
+def _single(items: list[tuple[str, str]]) -> dict[str, str]:
+    """Options by name. Lists may be repeated; anything else given twice is an error."""
+    result: dict[str, str] = {}
+    for name, value in items:
+        if name in result and name in _LIST_OPTIONS:
+            result[name] += "," + value
+        elif name in result:
+            field = name if name in CommonOptions.model_fields else None
+            raise ServiceError("invalid_request", "An option is given more than once.", field=field)
+        else:
+            result[name] = value
+    return result
+
+
+def _decode(data: bytes) -> str:
+    """Text of a structure file."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ServiceError(
+            "unparsable_structure",
+            "The structure file is not UTF-8 text.",
+            field="file",
+            hint="Binary and compressed files are not read; send a text format such as xyz.",
+        ) from None

@@ -1,0 +1,251 @@
+"""Reading structure files: a small pool of parser processes with limits, and the plain numbers they send back.
+
+A file is untrusted: ASE reads it in ``service.parse_worker``, a process with a cap on memory, CPU and open files,
+which is killed when it exceeds the time limit and started again for the next file. Between files it stays, so that
+the usual file costs a millisecond or two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import queue
+import select
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.error_table import ServiceError
+from service.file_formats import ACCEPTED, HINTS
+from service.settings import Settings
+
+START_TIMEOUT_S = 60.0
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+
+_START = "import sys; sys.path.insert(0, {root!r}); from service.parse_worker import main; main()"
+
+
+@dataclass(frozen=True)
+class RawStructure:
+    """What a structure says before anyone judged it; lengths in Å.
+
+    Attributes:
+        numbers: atomic numbers.
+        positions: one row of three for each atom.
+        cell: three lattice vectors, or None.
+        pbc: periodicity along each.
+        charge: the charge that the source states, or None.
+        multiplicity: the multiplicity that the source states, or None.
+    """
+
+    numbers: list[int]
+    positions: list[Any]
+    cell: list[Any] | None = None
+    pbc: tuple[bool, bool, bool] = (False, False, False)
+    charge: int | None = None
+    multiplicity: int | None = None
+
+
+class _WorkerDiedError(Exception):
+    """The parser process ended, or had to be ended."""
+
+
+class ParserProcess:
+    """One parser process, started on first use and again after trouble. Not for concurrent use."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._memory_bytes = memory_bytes
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def start(self) -> None:
+        """Start the process unless it runs; returns once it can read files."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.stop()
+        root = str(Path(__file__).resolve().parent.parent)
+        self._folder = tempfile.TemporaryDirectory(prefix="tracegrad-parse-")
+        # -I: no environment variables, no working directory on the path; the environment is empty of secrets besides.
+        command = [sys.executable, "-I", "-B", "-c", _START.format(root=root), str(self._memory_bytes), *ACCEPTED]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder.name,
+            env={
+                "HOME": self._folder.name,
+                "TMPDIR": self._folder.name,
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+                "LC_ALL": "C.UTF-8",
+            },
+            start_new_session=True,
+        )
+        try:
+            self._receive(START_TIMEOUT_S)
+        except _WorkerDiedError as error:
+            self.stop()
+            raise RuntimeError("the structure file parser does not start") from error
+
+    def stop(self) -> None:
+        """Kill the process, if there is one, and remove its folder."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            self._process = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """One request, one reply; a process that dies or exceeds the time is replaced next time.
+
+        Returns:
+            the reply, or ``{"error": "limits"}``.
+        """
+        self.start()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        data = json.dumps(request).encode()
+        try:
+            self._process.stdin.write(struct.pack(">I", len(data)) + data)
+            self._process.stdin.flush()
+            reply = self._receive(timeout_s)
+        except (_WorkerDiedError, OSError):
+            self.stop()
+            return {"error": "limits"}
+        if reply.get("error") == "memory":
+            self.stop()
+        return reply
+
+    def _receive(self, timeout_s: float) -> dict[str, Any]:
+        deadline = time.monotonic() + timeout_s
+        (size,) = struct.unpack(">I", self._read(4, deadline))
+        if size > MAX_REPLY_BYTES:
+            raise _WorkerDiedError
+        try:
+            reply = json.loads(self._read(size, deadline))
+        except ValueError as error:
+            raise _WorkerDiedError from error
+        if not isinstance(reply, dict):
+            raise _WorkerDiedError
+        return reply
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        chunks = bytearray()
+        while len(chunks) < size:
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            chunk = os.read(descriptor, min(size - len(chunks), 1 << 20)) if ready else b""
+            if not chunk:
+                raise _WorkerDiedError
+            chunks += chunk
+        return bytes(chunks)
+
+
+class ParserPool:
+    """A few parser processes behind a bounded queue."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._processes: queue.SimpleQueue[ParserProcess] = queue.SimpleQueue()
+        self._all = [ParserProcess(settings.parse_memory_bytes) for _ in range(settings.parse_workers)]
+        for process in self._all:
+            self._processes.put(process)
+        self._executor = ThreadPoolExecutor(settings.parse_workers, thread_name_prefix="parser")
+        self._pending = 0
+
+    def start(self) -> None:
+        """Start all processes, so that the first file does not wait for ASE to be imported."""
+        for process in self._all:
+            process.start()
+
+    def close(self) -> None:
+        """Wait for the file being read, then end all processes."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        for process in self._all:
+            process.stop()
+
+    async def parse(self, file_format: str, text: str) -> RawStructure:
+        """Read one structure file.
+
+        Args:
+            file_format: a name of ``file_formats.ACCEPTED``.
+            text: the whole file.
+
+        Raises:
+            ServiceError: ``empty_structure``, ``unparsable_structure``, ``invalid_request`` (several structures),
+                ``too_many_atoms``, ``body_too_large`` or ``queue_full``.
+        """
+        if not text.strip("\ufeff \t\r\n\0"):
+            raise ServiceError("empty_structure", "The structure file is empty.", hint="Send at least one atom.")
+        limit = self._settings.max_file_bytes
+        if len(text) > limit or len(text.encode("utf-8", "replace")) > limit:
+            raise ServiceError("body_too_large", f"A structure file may have at most {limit} bytes.", field="file")
+        if self._pending > self._settings.queue_limit:
+            raise ServiceError("queue_full", "Too many structure files are waiting to be read.", retry_after_s=1)
+        self._pending += 1
+        future = asyncio.get_running_loop().run_in_executor(self._executor, self._ask, file_format, text)
+        future.add_done_callback(self._done)
+        reply = await asyncio.shield(future)
+        if "error" in reply:
+            raise self._error(reply["error"], file_format)
+        return RawStructure(
+            numbers=reply["numbers"],
+            positions=reply["positions"],
+            cell=reply["cell"],
+            pbc=tuple(reply["pbc"]),
+            charge=reply["charge"],
+            multiplicity=reply["multiplicity"],
+        )
+
+    def _done(self, future: asyncio.Future[dict[str, Any]]) -> None:
+        self._pending -= 1
+        if not future.cancelled():
+            future.exception()  # read it, so that a caller who left does not leave a complaint in the log
+
+    def _ask(self, file_format: str, text: str) -> dict[str, Any]:
+        process = self._processes.get()
+        try:
+            seconds = self._settings.parse_timeout_s
+            request = {
+                "format": file_format,
+                "text": text,
+                "max_atoms": self._settings.max_atoms,
+                "cpu_seconds": seconds,
+            }
+            return process.ask(request, seconds)
+        finally:
+            self._processes.put(process)
+
+    def _error(self, reason: str, file_format: str) -> ServiceError:
+        if reason == "too_many_atoms":
+            limit = self._settings.max_atoms
+            return ServiceError("too_many_atoms", f"The file has more than {limit} atoms, the limit of this server.")
+        if reason == "many_frames":
+            return ServiceError(
+                "invalid_request",
+                "The file holds more than one structure; this route takes one.",
+                field="file",
+                hint="Send one frame for each request.",
+            )
+        hint = HINTS.get("xyz" if file_format == "extxyz" else file_format)
+        detail = f"The text cannot be read as {file_format}."
+        if reason in ("memory", "limits"):
+            detail = f"Reading the text as {file_format} took more time or memory than allowed."
+        return ServiceError("unparsable_structure", detail, field="file", hint=hint or "Check the file and its format.")

@@ -1,0 +1,71 @@
+"""Problems as responses, and the exception handlers that make every error of the app one (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from model.errors import ModelError
+from service.encoding import dump_json
+from service.error_table import Problem, ServiceError, is_internal, problem_of
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+_CODE_OF_STATUS: Final = {
+    400: ("malformed_body", "The request cannot be read."),
+    404: ("not_found", "There is no such route."),
+    405: ("method_not_allowed", "The route does not know this method."),
+    413: ("body_too_large", "The body is too large."),
+}
+
+
+def problem_response(problem: Problem) -> Response:
+    """The response for a problem."""
+    return Response(dump_json(problem.body), problem.status, problem.headers, media_type=MEDIA_TYPE)
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Make every exception that the routes raise a problem response."""
+    app.add_exception_handler(ServiceError, _handle)
+    app.add_exception_handler(ModelError, _handle)
+    app.add_exception_handler(HTTPException, _handle_http)
+    app.add_exception_handler(RequestValidationError, _handle_parameters)
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    request_id = str(request.state.request_id)
+    if is_internal(error):
+        logger.error("request %s failed", request_id, exc_info=error)
+    return problem_response(problem_of(error, request_id))
+
+
+async def _handle_http(request: Request, error: Exception) -> Response:
+    """Starlette's own errors: unknown routes and methods above all."""
+    assert isinstance(error, HTTPException)
+    if error.status_code not in _CODE_OF_STATUS:
+        return await _handle(request, RuntimeError(f"unexpected HTTP error {error.status_code}"))
+    code, detail = _CODE_OF_STATUS[error.status_code]
+    allow = (error.headers or {}).get("Allow")
+    return await _handle(
+        request,
+        ServiceError(
+            code,
+            detail,
+            allowed=[method.strip() for method in allow.split(",")] if allow else None,
+            hint="GET /openapi.json lists routes and methods.",
+            headers={"Allow": allow} if allow else None,
+        ),
+    )
+
+
+async def _handle_parameters(request: Request, _: Exception) -> Response:
+    """FastAPI's own validation (path parameters only): its findings hold the input, so none is repeated."""
+    return await _handle(request, ServiceError("invalid_request", "A parameter of the request is not valid."))

@@ -1,0 +1,23 @@
+"""``GET /health/live`` and ``GET /health/ready``."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+
+from service.schemas.responses import Health
+from service.state import ready_services
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live", summary="The process answers", response_model_exclude_none=True)
+async def live() -> Health:
+    """Alive, whether or not models are loaded."""
+    return Health(status="alive")
+
+
+@router.get("/ready", summary="Models are loaded and warmed up")
+async def ready(request: Request) -> Health:
+    """Ready for structures: weights verified, a warm-up forward pass done. Otherwise 503."""
+    services = ready_services(request)
+    return Health(status="ready", models=services.registry.names)

@@ -1,0 +1,75 @@
+"""Requests: the options of each route, and the same options with a structure (the JSON body).
+
+The options are the form fields of a multipart request and the query parameters of a raw body, under the same names.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from service.schemas.base import WireModel
+from service.schemas.structures import WireStructure
+
+Output = Literal["orbital_energies", "hamiltonian", "overlap", "mo_coeff", "density_matrix", "blocks"]
+OUTPUTS: tuple[str, ...] = get_args(Output)
+AOOrder = Literal["pyscf", "e3nn"]
+EnergyUnit = Literal["hartree", "eV"]
+Outputs = Annotated[tuple[Output, ...], Field(max_length=len(OUTPUTS))]
+
+
+class CommonOptions(WireModel):
+    """Options of every route that takes a structure.
+
+    Attributes:
+        charge: total charge in units of e; default 0.
+        multiplicity: 2S + 1; default 1.
+        model: name of a loaded model; null for the default one.
+        ao_order: order of the AOs in every AO-indexed array.
+        energy_unit: unit of energies and Hamiltonians.
+        format_out: format of the answer; the query parameter and the Accept header say the same.
+    """
+
+    charge: Annotated[int, Field(ge=-100, le=100)] = 0
+    multiplicity: Annotated[int, Field(ge=1, le=100)] = 1
+    model: Annotated[str, Field(max_length=64)] | None = None
+    ao_order: AOOrder = "pyscf"
+    energy_unit: EnergyUnit = "hartree"
+    format_out: Annotated[str, Field(max_length=40)] | None = None
+
+
+class PredictOptions(CommonOptions):
+    """Options of ``/v1/predict``.
+
+    Attributes:
+        outputs: what to send back; with ``orbital_energies`` come occupations, homo, lumo and gap.
+    """
+
+    outputs: Annotated[Outputs, Field(min_length=1)] = ("orbital_energies",)
+
+
+class GuessOptions(CommonOptions):
+    """Options of ``/v1/initial-guess``.
+
+    Attributes:
+        xc: the functional the caller will run; a mismatch with the model is a warning.
+        basis: the basis the caller will run; a mismatch with the model is an error.
+        outputs: further arrays to add to the four of a guess (json, npz and safetensors only).
+    """
+
+    xc: Annotated[str, Field(max_length=100)] | None = None
+    basis: Annotated[str, Field(max_length=100)] | None = None
+    outputs: Outputs = ()
+
+
+class PredictRequest(PredictOptions):
+    """JSON body of ``/v1/predict``."""
+
+    structure: WireStructure
+
+
+class GuessRequest(GuessOptions):
+    """JSON body of ``/v1/initial-guess``."""
+
+    structure: WireStructure

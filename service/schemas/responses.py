@@ -1,0 +1,147 @@
+"""Responses: what comes back, as JSON; binary answers carry the same less the arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.schemas.base import Matrix, WireModel
+from service.schemas.requests import AOOrder, EnergyUnit
+
+
+class Timings(WireModel):
+    """Milliseconds: reading the file, waiting, integrals, forward pass, eigensolve, and all before encoding."""
+
+    parse: float
+    queue: float
+    integrals: float
+    forward: float
+    eigensolve: float
+    total: float
+
+
+class Meta(WireModel):
+    """Where the numbers come from and how to read them.
+
+    Attributes:
+        model: name of the checkpoint.
+        version: its version.
+        sha256: SHA-256 of its weights.
+        xc: functional of the training labels, as a libxc name.
+        basis: basis set of every AO-indexed array.
+        ao_order: order of the AOs, as asked for.
+        ao_labels: label of each AO, in that order: atom index, element, orbital.
+        energy_unit: unit of energies and Hamiltonians.
+        n_electrons: number of electrons.
+        n_ao: number of AOs.
+        device: where the forward pass ran.
+        request_id: the X-Request-ID of this answer.
+        timings_ms: milliseconds by stage.
+        batch_size: structures in the forward pass that held this one.
+    """
+
+    model: str
+    version: str
+    sha256: str
+    xc: str
+    basis: str
+    ao_order: AOOrder
+    ao_labels: list[str]
+    energy_unit: EnergyUnit
+    n_electrons: int
+    n_ao: int
+    device: str
+    request_id: str
+    timings_ms: Timings
+    batch_size: int
+
+
+class Checks(WireModel):
+    """Sanity of the predicted guess; null where the eigensolve was not needed.
+
+    Attributes:
+        trace_error: |trace(D S) - N|, electrons.
+        idempotency_error: max |D S D - 2 D|.
+        symmetry_error: max |D - D^T|.
+        gap: LUMO less HOMO, in the answer's energy unit.
+        in_domain: whether the structure resembles what the model was tested on.
+    """
+
+    trace_error: float | None
+    idempotency_error: float | None
+    symmetry_error: float | None
+    gap: float | None
+    in_domain: bool
+
+
+class Block(WireModel):
+    """Hamiltonian between the AOs of atoms i and j (+ lattice shift).
+
+    In binary answers ``matrix`` is absent and the array is named ``blocks.<i>.<j>``.
+    """
+
+    i: int
+    j: int
+    shift: tuple[int, int, int]
+    matrix: Matrix | None = None
+
+
+class Results(WireModel):
+    """Only what was asked for is present. Matrices are row-major; ``mo_coeff[ao][mo]``."""
+
+    orbital_energies: list[float] | None = None
+    occupations: list[float] | None = None
+    homo: float | None = None
+    lumo: float | None = None
+    gap: float | None = None
+    hamiltonian: Matrix | None = None
+    overlap: Matrix | None = None
+    mo_coeff: Matrix | None = None
+    density_matrix: Matrix | None = None
+    blocks: list[Block] | None = None
+    atom_offsets: list[int] | None = None
+
+
+class Answer(WireModel):
+    """Body of a JSON answer of ``/v1/predict`` and ``/v1/initial-guess``."""
+
+    meta: Meta
+    results: Results
+    checks: Checks
+    warnings: list[str]
+    defaults_applied: list[str]
+
+
+class ModelList(WireModel):
+    """Body of ``/v1/models``: the cards, each with ``default``, and the default names by kind of system."""
+
+    models: list[dict[str, Any]]
+    default: dict[str, str | None]
+
+
+class Health(WireModel):
+    """Body of the health routes."""
+
+    status: str
+    models: list[str] | None = None
+
+
+class ProblemFinding(WireModel):
+    """One of several findings about a request."""
+
+    field: str | None = None
+    detail: str
+
+
+class ProblemBody(WireModel):
+    """RFC 9457 problem; ``code`` is stable, texts are not."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    field: str | None = None
+    hint: str | None = None
+    allowed: list[str | int | float] | None = None
+    errors: list[ProblemFinding] | None = None

@@ -1,0 +1,57 @@
+"""Settings: everything an operator can set, read once from ``TRACEGRAD_*`` variables and passed down.
+
+Nothing else in the service reads the environment. A value out of range stops the start, not the first request.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MEBIBYTE = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Operator settings.
+
+    Attributes:
+        host: address to listen on.
+        port: TCP port to listen on.
+        checkpoints: folder whose subfolders with a ``card.json`` are loaded at start.
+        default_model: name of the model that answers when a request names none.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
+        api_keys_file: not supported yet; naming one stops the start rather than serving without the keys.
+        max_atoms: largest structure, in atoms.
+        max_orbitals: largest structure, in atomic orbitals. Memory grows with atoms times orbitals squared: about 2 GB
+            at 730 orbitals (92 atoms).
+        max_body_bytes: largest request body, counted while it arrives.
+        max_file_bytes: largest structure file inside a request.
+        queue_limit: requests that may wait for one model (and for the file parsers) before 503.
+        request_timeout_s: seconds a request may take, reading of the body included.
+        parse_timeout_s: seconds the file parser may take for one file.
+        parse_memory_bytes: address space of a file parser process.
+        parse_workers: number of file parser processes.
+        log_level: level of the log.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TRACEGRAD_", frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    checkpoints: Path = Path("checkpoints")
+    default_model: str | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")] = "auto"
+    api_keys_file: Path | None = None
+    max_atoms: Annotated[int, Field(ge=1, le=100_000)] = 200
+    max_orbitals: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 4 * MEBIBYTE
+    max_file_bytes: Annotated[int, Field(ge=64, le=64 * MEBIBYTE)] = MEBIBYTE
+    queue_limit: Annotated[int, Field(ge=0, le=100_000)] = 32
+    request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    parse_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
+    parse_memory_bytes: Annotated[int, Field(ge=512 * MEBIBYTE)] = 1024 * MEBIBYTE
+    parse_workers: Annotated[int, Field(ge=1, le=32)] = 1
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"

@@ -1,0 +1,68 @@
+"""What the routes share: settings, models, parsers, the encoding thread. Built at start, kept in ``app.state``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from starlette.requests import Request
+
+from service.error_table import ServiceError
+from service.parsing import ParserPool
+from service.registry import Registry
+from service.settings import Settings
+
+T = TypeVar("T")
+Phase = Literal["starting", "ready", "draining"]
+
+RETRY_AFTER_START_S = 5
+
+
+@dataclass
+class Services:
+    """The running parts.
+
+    Attributes:
+        settings: as given to ``create_app``.
+        registry: the loaded models.
+        parsers: the structure file parsers.
+        encoder: one thread for JSON, binary formats and exports: off the event loop, and PySCF's writers one at a time.
+    """
+
+    settings: Settings
+    registry: Registry
+    parsers: ParserPool
+    encoder: ThreadPoolExecutor
+
+    async def encode(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run an encoder in the encoding thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.encoder, function, *arguments)
+
+    def close(self) -> None:
+        """Finish what runs, end threads and processes."""
+        self.registry.close()
+        self.parsers.close()
+        self.encoder.shutdown(wait=True, cancel_futures=True)
+
+
+def ready_services(request: Request) -> Services:
+    """The services, if the app is ready.
+
+    Raises:
+        ServiceError: ``not_ready`` before, ``draining`` after.
+    """
+    phase: Phase = getattr(request.app.state, "phase", "starting")
+    if phase == "draining":
+        raise ServiceError("draining", "The service is shutting down.", retry_after_s=RETRY_AFTER_START_S)
+    services: Services | None = getattr(request.app.state, "services", None)
+    if phase != "ready" or services is None:
+        raise ServiceError(
+            "not_ready",
+            "The models are being loaded.",
+            hint="Try again after the time in Retry-After; GET /health/ready tells when.",
+            retry_after_s=RETRY_AFTER_START_S,
+        )
+    return services

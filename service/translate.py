@@ -1,0 +1,180 @@
+"""Wire to model: the structure of a request becomes a ``Structure``, and every assumed value is reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from model.structure import SYMBOLS, Structure
+from model.units import ANGSTROM_PER_BOHR
+from service.error_table import ServiceError
+from service.file_formats import resolve_format
+from service.parsing import ParserPool, RawStructure
+from service.schemas.requests import CommonOptions, GuessRequest, PredictRequest
+from service.schemas.structures import AtomsStructure, FileStructure, QCSchemaMolecule
+from service.settings import Settings
+
+_NUMBER_OF_SYMBOL: Final = {symbol.lower(): number for number, symbol in enumerate(SYMBOLS) if number > 0}
+_REPORTED_DEFAULTS: Final = ("outputs", "ao_order", "energy_unit")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A structure that is physical and within the server's limits, and what was assumed to make it one."""
+
+    structure: Structure
+    defaults_applied: list[str]
+
+
+async def raw_structure(request: PredictRequest | GuessRequest, parsers: ParserPool) -> RawStructure:
+    """The plain numbers of a request's structure, whichever way it came; lengths in Å.
+
+    Raises:
+        ServiceError: what the file formats and parsers raise; ``invalid_request`` and ``unsupported_element`` for a
+            QCSchema molecule that does not fit together.
+    """
+    wire = request.structure
+    if isinstance(wire, FileStructure):
+        return await parsers.parse(resolve_format(wire.format), wire.text)
+    if isinstance(wire, AtomsStructure):
+        cell = [list(vector) for vector in wire.cell] if wire.cell is not None else None
+        return RawStructure(numbers=wire.numbers, positions=wire.positions, cell=cell, pbc=wire.pbc)
+    return _from_qcschema(wire.molecule)
+
+
+def build_structure(raw: RawStructure, options: CommonOptions, settings: Settings) -> Submission:
+    """Check the caps, settle charge and multiplicity, build the ``Structure``.
+
+    Raises:
+        ServiceError: ``too_many_atoms``; ``invalid_request`` for a charge that contradicts the file.
+        StructureError: not a physical structure.
+    """
+    check_atom_count(len(raw.numbers), settings)
+    defaults: list[str] = []
+    charge = _settle("charge", options.charge, raw.charge, options, defaults)
+    multiplicity = _settle("multiplicity", options.multiplicity, raw.multiplicity, options, defaults)
+    if any(raw.pbc) and raw.cell is None:
+        raise ServiceError(
+            "invalid_request", "A periodic structure came without a cell.", field="cell", hint="Send cell, in Å."
+        )
+    structure = Structure(
+        numbers=_array(raw.numbers),
+        positions_angstrom=_array(raw.positions),
+        charge=charge,
+        multiplicity=multiplicity,
+        # A cell without periodicity is a box drawn around a molecule.
+        cell_angstrom=_array(raw.cell) if raw.cell is not None and any(raw.pbc) else None,
+        pbc=raw.pbc,
+    )
+    return Submission(structure, defaults)
+
+
+def check_atom_count(count: int, settings: Settings) -> None:
+    """Refuse a structure above ``MAX_ATOMS`` before anything is allocated for it."""
+    if count > settings.max_atoms:
+        raise ServiceError(
+            "too_many_atoms",
+            f"The structure has {count} atoms; this server takes at most {settings.max_atoms}.",
+            field="structure",
+            hint="Send a smaller structure, or ask the operator to raise TRACEGRAD_MAX_ATOMS.",
+        )
+
+
+def check_orbital_count(count: int, settings: Settings) -> None:
+    """Refuse a structure above ``MAX_ORBITALS`` before a matrix is allocated for it."""
+    if count > settings.max_orbitals:
+        raise ServiceError(
+            "too_many_orbitals",
+            f"The structure has {count} atomic orbitals; this server takes at most {settings.max_orbitals}.",
+            field="structure",
+            hint="Send a smaller structure, or ask the operator to raise TRACEGRAD_MAX_ORBITALS.",
+        )
+
+
+def option_defaults(options: CommonOptions, model_name: str) -> list[str]:
+    """The options that the caller left open, as ``name=value``."""
+    applied = [] if options.model is not None else [f"model={model_name}"]
+    for name in _REPORTED_DEFAULTS:
+        value = getattr(options, name)
+        if name not in options.model_fields_set and value:
+            applied.append(f"{name}={','.join(value) if isinstance(value, tuple) else value}")
+    return applied
+
+
+def _settle(name: str, option: int, stated: int | None, options: CommonOptions, defaults: list[str]) -> int:
+    """The caller's option, else what the source states, else the default; the last two are reported."""
+    if name in options.model_fields_set:
+        if stated is not None and stated != option:
+            raise ServiceError(
+                "invalid_request",
+                f"The option {name} is not the {name} that the structure itself states.",
+                field=name,
+                hint=f"Leave out one of the two {name}s.",
+            )
+        return option
+    if stated is not None:
+        defaults.append(f"{name}={stated} (stated by the structure)")
+        return stated
+    defaults.append(f"{name}={option}")
+    return option
+
+
+def _from_qcschema(molecule: QCSchemaMolecule) -> RawStructure:
+    numbers = []
+    for index, symbol in enumerate(molecule.symbols):
+        number = _NUMBER_OF_SYMBOL.get(symbol.strip().lower())
+        if number is None:
+            raise ServiceError(
+                "unsupported_element",
+                "A symbol is not that of an element.",
+                field=f"structure.molecule.symbols[{index}]",
+                hint="Use element symbols such as C, N and O; ghost and dummy atoms are not supported.",
+            )
+        numbers.append(number)
+    if molecule.real is not None and not all(molecule.real):
+        raise ServiceError(
+            "unsupported_element",
+            "Ghost atoms are not supported.",
+            field="structure.molecule.real",
+            hint="Remove them.",
+        )
+    flat: list[Any] = []
+    for item in molecule.geometry:
+        flat.extend(item if isinstance(item, tuple) else (item,))
+    if len(flat) != 3 * len(numbers):
+        raise ServiceError(
+            "invalid_request",
+            f"{len(numbers)} symbols came with {len(flat)} coordinates.",
+            field="structure.molecule.geometry",
+            hint="Send three coordinates for each atom, in bohr.",
+        )
+    positions = [[value * ANGSTROM_PER_BOHR for value in flat[3 * i : 3 * i + 3]] for i in range(len(numbers))]
+    return RawStructure(
+        numbers=numbers,
+        positions=positions,
+        charge=_integer("molecular_charge", molecule.molecular_charge),
+        multiplicity=_integer("molecular_multiplicity", molecule.molecular_multiplicity),
+    )
+
+
+def _integer(name: str, value: float | None) -> int | None:
+    if value is None:
+        return None
+    if not value.is_integer() or abs(value) > 100:
+        raise ServiceError(
+            "invalid_request",
+            "Fractional or huge charges and multiplicities are not supported.",
+            field=f"structure.molecule.{name}",
+            hint="Send a small whole number.",
+        )
+    return int(value)
+
+
+def _array(values: Any) -> Any:
+    # Structure's own checks answer for what does not fit; a ragged list must reach them as it is.
+    try:
+        return np.asarray(values)
+    except ValueError:
+        return values

@@ -1,0 +1,100 @@
+"""Fixtures that many tests share: molecules, the released checkpoint, a checkpoint of random weights, the labelled data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule as ase_molecule
+
+from model.checkpoint import io
+from model.network import HamiltonianNetwork, NetworkConfig
+from model.predictor import Predictor, golden_record
+from model.structure import Structure
+
+ROOT = Path(__file__).resolve().parents[1]
+RELEASED = ROOT / "checkpoints" / "default"
+
+torch.set_num_threads(1)
+
+
+def structure_of(name: str) -> Structure:
+    """A molecule of ASE's g2 collection."""
+    atoms = ase_molecule(name)
+    return Structure(atoms.numbers, atoms.positions)
+
+
+@pytest.fixture(scope="session")
+def molecule() -> Callable[[str], Structure]:
+    """name in ASE's g2 collection -> Structure."""
+    return structure_of
+
+
+@pytest.fixture(scope="session")
+def data_file() -> Path:
+    """The labelled data set, where there is one."""
+    path = Path(os.environ.get("TRACEGRAD_DATA", ROOT.parent / "shared" / "data" / "molecules" / "focks.h5"))
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not there (set TRACEGRAD_DATA; docs/training.md says how to make one)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def released() -> Predictor:
+    """The default checkpoint, float32, as it is served."""
+    return Predictor.load(RELEASED)
+
+
+@pytest.fixture(scope="session")
+def released_float64() -> Predictor:
+    """The default checkpoint with float64 arithmetic: laws hold to rounding."""
+    return Predictor.load(RELEASED, dtype=torch.float64)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete checkpoint folder with a small network of random weights; its corrections to H are not zero."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    folder.mkdir()
+    source = io.load(RELEASED)
+    architecture = {
+        "backbone": "qhnet",
+        "qhnet": {"node_channels": 8, "pair_channels": 8, "node_layers": 1, "pair_layers": 2, "hidden": 16},
+        "tracegrad": {"mode": "both", "rank": 6, "hidden": 12, "n_scalars": 10},
+    }
+    torch.manual_seed(7)
+    network = HamiltonianNetwork(NetworkConfig.from_mapping(architecture), source.card.ao_basis())
+    with torch.no_grad():
+        for read_out in (network.diagonal_read_out, network.pair_read_out):
+            for weight in read_out.linear.weights:
+                weight.copy_(0.1 * torch.randn(weight.shape))
+    digest = io.save_weights(folder / io.WEIGHTS, network, source.standardisation, source.reference)
+    card = source.card.model_dump() | {
+        "name": "tiny",
+        "description": "random weights, for tests",
+        "architecture": NetworkConfig.from_mapping(architecture).to_mapping(),
+        "weights_sha256": digest,
+        "metrics": {},
+        "largest_tested": {"atoms": 12, "heavy_atoms": 4, "orbitals": 120},
+    }
+    io.save_json(folder / io.CARD, card)
+    io.save_json(folder / io.GOLDEN, {"energy_unit": "hartree", "molecules": []})
+    predictor = Predictor.load(folder, verify_golden=False)
+    io.save_json(folder / io.GOLDEN, golden_record(predictor, {"water": structure_of("H2O")}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_weights_float64(tiny_checkpoint: Path) -> Predictor:
+    """The random checkpoint with float64 arithmetic."""
+    return Predictor.load(tiny_checkpoint, dtype=torch.float64)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Seeded random numbers."""
+    return np.random.default_rng(20)

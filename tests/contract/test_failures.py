@@ -1,0 +1,231 @@
+"""What the service makes of a model that is slow, broken, or out of memory, and of its own start and stop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from model.errors import NumericalError
+from model.predictor import Predictor
+from service.app import create_app
+from service.settings import Settings
+
+H2 = {"structure": {"kind": "atoms", "numbers": [1, 1], "positions": [[0, 0, 0], [0, 0, 0.74]]}}
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = "secret-in-the-exception"
+
+
+class Wrapped:
+    """A real predictor whose forward pass does something else first."""
+
+    def __init__(self, inner: Predictor, before: Any) -> None:
+        self._inner = inner
+        self._before = before
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def predict(self, structures: Any, *, orbitals: bool = True) -> Any:
+        self._before()
+        return self._inner.predict(structures, orbitals=orbitals)
+
+
+def raising(error: Exception) -> Any:
+    def before() -> None:
+        raise error
+
+    return before
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (RuntimeError(SECRET), 500, "internal_error"),
+        (KeyError(SECRET), 500, "internal_error"),
+        (NumericalError(SECRET), 500, "internal_error"),
+        (NumericalError("The basis is linearly dependent.", field="positions"), 422, "numerical_failure"),
+        (MemoryError(SECRET), 413, "too_large_for_memory"),
+        (RuntimeError(f"DefaultCPUAllocator: not enough memory {SECRET}"), 413, "too_large_for_memory"),
+    ],
+)
+def test_failures_of_the_model(serve, settings, predictor, registry_of, error, status, code):
+    app = create_app(settings, registry=registry_of(Wrapped(predictor, raising(error)), 4))
+    with serve(app) as client:
+        reply = client.post("/v1/predict", json=H2)
+        assert (reply.status_code, reply.json()["code"]) == (status, code)
+        assert reply.headers["content-type"] == "application/problem+json"
+        assert reply.json()["request_id"] == reply.headers["x-request-id"]
+        assert SECRET not in reply.text
+        assert client.get("/health/ready").status_code == 200
+
+
+def test_a_full_queue_is_503_with_retry_after_and_empties_again(serve, settings, predictor, registry_of):
+    gate = threading.Event()
+    registry = registry_of(Wrapped(predictor, gate.wait), 1)
+    engine = registry.get(None).engine
+    with serve(create_app(settings, registry=registry)) as client, ThreadPoolExecutor(2) as pool:
+        accepted = [pool.submit(client.post, "/v1/predict", json=H2) for _ in range(2)]
+        wait_until(lambda: engine.unfinished == 2)
+        refused = client.post("/v1/predict", json=H2)
+        assert (refused.status_code, refused.json()["code"]) == (503, "queue_full")
+        assert int(refused.headers["retry-after"]) >= 1
+        # The event loop is free while the forward pass is not.
+        assert client.get("/health/live").status_code == 200
+        gate.set()
+        assert [future.result().status_code for future in accepted] == [200, 200]
+        assert client.post("/v1/predict", json=H2).status_code == 200
+
+
+def test_a_late_answer_is_504_and_a_waiting_one_is_dropped(serve, settings, predictor, registry_of):
+    gate = threading.Event()
+    calls: list[float] = []
+
+    def before() -> None:
+        calls.append(time.monotonic())
+        gate.wait()
+
+    registry = registry_of(Wrapped(predictor, before), 5)
+    engine = registry.get(None).engine
+    short = settings.model_copy(update={"request_timeout_s": 0.5})
+    with serve(create_app(short, registry=registry)) as client, ThreadPoolExecutor(2) as pool:
+        late = [pool.submit(client.post, "/v1/predict", json=H2) for _ in range(2)]
+        for future in late:
+            assert (future.result().status_code, future.result().json()["code"]) == (504, "deadline_exceeded")
+        # One runs still, the other left the queue with its caller.
+        wait_until(lambda: engine.unfinished == 1)
+        gate.set()
+        wait_until(lambda: engine.unfinished == 0)
+        assert len(calls) == 1
+
+
+def test_a_body_that_never_ends_is_504(serve, settings):
+    short = settings.model_copy(update={"request_timeout_s": 0.5})
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    with serve(create_app(short)) as client:
+        address = (client.base_url.host, client.base_url.port)
+        with socket.create_connection(address, timeout=30) as raw:
+            raw.sendall(head)
+            assert raw.recv(1000).startswith(b"HTTP/1.1 504")
+
+
+def test_before_the_models_are_there_the_service_lives_but_is_not_ready(settings):
+    import asyncio
+
+    async def ask() -> list[httpx.Response]:
+        # No lifespan: the app as it is before it has started.
+        transport = httpx.ASGITransport(create_app(settings))
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            return [
+                await client.get("/health/live"),
+                await client.get("/health/ready"),
+                await client.post("/v1/predict", json=H2),
+            ]
+
+    live, ready, predict = asyncio.run(ask())
+    assert live.status_code == 200
+    for reply in (ready, predict):
+        assert (reply.status_code, reply.json()["code"]) == (503, "not_ready")
+        assert int(reply.headers["retry-after"]) >= 1
+
+
+def run(**variables: str) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRACEGRAD_")}
+    environment.update({f"TRACEGRAD_{name}": value for name, value in variables.items()})
+    return subprocess.Popen(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env={**environment, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_python_m_service_serves_and_stops_on_sigterm(checkpoints, port):
+    process = run(CHECKPOINTS=str(checkpoints), PORT=str(port), DEVICE="cpu")
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers(url) or process.poll() is not None, seconds=120)
+        reply = httpx.post(url + "/v1/predict", json=H2, timeout=60, trust_env=False)
+        assert reply.status_code == 200, reply.text
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_broken_checkpoint_stops_the_start(checkpoints, tmp_path):
+    broken = tmp_path / "tiny"
+    shutil.copytree(checkpoints / "tiny", broken)
+    card = broken / "card.json"
+    card.write_text(card.read_text()[:-20])
+    assert_refuses_to_start("tiny", CHECKPOINTS=str(tmp_path), DEVICE="cpu")
+
+
+@pytest.mark.parametrize(
+    ("variables", "word"),
+    [
+        ({"CHECKPOINTS": "/nonexistent"}, "TRACEGRAD_CHECKPOINTS"),
+        ({"CHECKPOINTS": str(Path(__file__).parent)}, "card.json"),
+        ({"PORT": "99999"}, "TRACEGRAD_PORT"),
+        ({"DEVICE": "gpu"}, "TRACEGRAD_DEVICE"),
+    ],
+)
+def test_wrong_settings_stop_the_start_and_say_why(variables, word):
+    assert_refuses_to_start(word, **variables)
+
+
+def test_an_unknown_default_model_stops_the_start(checkpoints):
+    assert_refuses_to_start("TRACEGRAD_DEFAULT_MODEL", CHECKPOINTS=str(checkpoints), DEFAULT_MODEL="no", DEVICE="cpu")
+
+
+def test_keys_that_would_not_be_checked_stop_the_start(checkpoints):
+    from service.registry import StartupError
+
+    with pytest.raises(StartupError, match="API_KEYS_FILE"):
+        create_app(Settings(checkpoints=checkpoints, api_keys_file=Path("keys")))
+
+
+def assert_refuses_to_start(word: str, **variables: str) -> None:
+    process = run(**variables)
+    try:
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 2, errors
+    assert word in errors
+    assert "Traceback" not in errors
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url + "/health/ready", timeout=5, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_until(condition: Any, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)

@@ -1,0 +1,163 @@
+"""What /v1/initial-guess sends back, judged by the program that reads it: PySCF."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import ase.io.cube
+import numpy as np
+import pytest
+from pyscf import dft, gto
+from pyscf.data import nist
+from pyscf.tools import molden
+
+EXACT = 1e-9
+MOLDEN_DIGITS = 1e-6
+CUBE_DIGITS = 1e-4
+ENERGY_TOLERANCE = 1e-6
+"""Hartree; two SCF runs of one molecule from different guesses."""
+
+
+@pytest.fixture
+def mole() -> Any:
+    atoms = [("O", (0, 0, 0.119)), ("H", (0, 0.763, -0.477)), ("H", (0, -0.763, -0.477))]
+    return gto.M(atom=atoms, basis="def2-svp", unit="Angstrom", verbose=0)
+
+
+@pytest.fixture
+def guess(client, water) -> dict[str, Any]:
+    reply = client.post("/v1/initial-guess", json=water)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def download(client, water, file_format: str) -> bytes:
+    reply = client.post(f"/v1/initial-guess?format_out={file_format}", json=water)
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["content-disposition"] == f'attachment; filename="guess.{file_format}"'
+    return reply.content
+
+
+def test_json_holds_the_four_arrays_of_a_guess(guess, mole):
+    results = guess["results"]
+    assert set(results) == {"density_matrix", "mo_coeff", "occupations", "orbital_energies"}
+    density = np.array(results["density_matrix"])
+    assert np.trace(density @ mole.intor("int1e_ovlp")) == pytest.approx(mole.nelectron, abs=EXACT)
+    coefficients = np.array(results["mo_coeff"])
+    np.testing.assert_allclose(coefficients * results["occupations"] @ coefficients.T, density, atol=EXACT)
+
+
+def test_pyscf_starts_from_the_chkfile(client, water, guess, mole, tmp_path: Path):
+    path = tmp_path / "guess.chk"
+    path.write_bytes(download(client, water, "chk"))
+    run = dft.RKS(mole, xc="b3lyp")
+    run.grids.level = 0
+    run.chkfile = str(path)
+    run.init_guess = "chkfile"
+    np.testing.assert_allclose(run.get_init_guess(key="chkfile"), guess["results"]["density_matrix"], atol=EXACT)
+    energy = run.kernel()
+    assert run.converged
+    usual = dft.RKS(mole, xc="b3lyp")
+    usual.grids.level = 0
+    assert energy == pytest.approx(usual.kernel(), abs=ENERGY_TOLERANCE)
+
+
+def test_pyscf_reads_the_molden_file(client, water, guess, mole, tmp_path: Path):
+    path = tmp_path / "guess.molden"
+    path.write_bytes(download(client, water, "molden"))
+    read, energies, coefficients, occupations, *_ = molden.load(str(path))
+    np.testing.assert_allclose(energies, guess["results"]["orbital_energies"], atol=MOLDEN_DIGITS, rtol=MOLDEN_DIGITS)
+    np.testing.assert_array_equal(occupations, guess["results"]["occupations"])
+    np.testing.assert_allclose(read.atom_coords(), mole.atom_coords(), atol=MOLDEN_DIGITS)
+    overlap = read.intor("int1e_ovlp")
+    np.testing.assert_allclose(coefficients.T @ overlap @ coefficients, np.eye(len(overlap)), atol=1e-4)
+
+
+def test_the_cube_holds_the_density_at_its_grid_points(client, water, guess, mole):
+    text = download(client, water, "cube").decode()
+    cube = ase.io.cube.read_cube(io.StringIO(text))
+    np.testing.assert_array_equal(cube["atoms"].numbers, [8, 1, 1])
+    shape = cube["data"].shape
+    index = np.argwhere(np.ones(shape, dtype=bool))[:: max(1, cube["data"].size // 500)]
+    points = (cube["origin"] + index @ cube["spacing"]) / nist.BOHR
+    orbitals = mole.eval_gto("GTOval_sph", points)
+    density = np.einsum("pi,ij,pj->p", orbitals, np.array(guess["results"]["density_matrix"]), orbitals)
+    np.testing.assert_allclose(cube["data"][tuple(index.T)], density, atol=CUBE_DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/x-hdf5", "application/x-hdf5"),
+        ("chemical/x-molden", "chemical/x-molden"),
+        ("text/html, application/xhtml+xml, */*;q=0.8", "application/json"),
+        ("application/json;q=0.2, application/x-npz", "application/x-npz"),
+        ("application/json;q=0, application/*", "application/json"),
+    ],
+)
+def test_the_accept_header_chooses(client, water, accept, expected):
+    reply = client.post("/v1/initial-guess", json=water, headers={"Accept": accept})
+    assert reply.headers["content-type"] == expected
+
+
+def test_format_out_may_be_a_field_of_the_body(client, water):
+    reply = client.post("/v1/initial-guess", json={**water, "format_out": "molden"})
+    assert reply.headers["content-type"] == "chemical/x-molden"
+    both = client.post("/v1/initial-guess?format_out=chk", json={**water, "format_out": "molden"})
+    assert (both.status_code, both.json()["code"]) == (422, "invalid_request")
+
+
+def test_multipart_downloads_a_chkfile(client, water_xyz):
+    reply = client.post("/v1/initial-guess?format_out=chk", files={"file": ("water.xyz", water_xyz)})
+    assert reply.content.startswith(b"\x89HDF\r\n")
+
+
+@pytest.mark.parametrize("file_format", ["json", "chk", "npz"])
+def test_another_functional_is_a_warning_in_every_format(client, water, file_format):
+    body = {**water, "xc": "r2scan"}
+    reply = client.post(f"/v1/initial-guess?format_out={file_format}", json=body)
+    assert reply.status_code == 200
+    assert any("xc mismatch" in value for value in reply.headers.get_list("warning"))
+    if file_format == "json":
+        assert any("xc mismatch" in warning for warning in reply.json()["warnings"])
+
+
+def test_the_models_own_functional_and_basis_are_no_warning(client, water):
+    meta = client.post("/v1/initial-guess", json=water).json()["meta"]
+    body = {**water, "xc": meta["xc"].upper(), "basis": meta["basis"].upper().replace("-", "")}
+    reply = client.post("/v1/initial-guess", json=body)
+    assert reply.status_code == 200
+    assert not any("mismatch" in warning for warning in reply.json()["warnings"])
+
+
+def test_another_basis_is_an_error(client, water):
+    reply = client.post("/v1/initial-guess", json={**water, "basis": "6-31g*"})
+    assert (reply.status_code, reply.json()["code"]) == (422, "unsupported_basis")
+    assert reply.json()["allowed"] == [client.post("/v1/initial-guess", json=water).json()["meta"]["basis"]]
+
+
+def test_further_outputs_are_added(client, water):
+    reply = client.post("/v1/initial-guess", json={**water, "outputs": ["hamiltonian"]})
+    assert set(reply.json()["results"]) == {
+        "density_matrix",
+        "mo_coeff",
+        "occupations",
+        "orbital_energies",
+        "hamiltonian",
+    }
+
+
+@pytest.mark.parametrize("option", [{"ao_order": "e3nn"}, {"energy_unit": "eV"}, {"outputs": ["overlap"]}])
+def test_a_file_format_does_not_silently_ignore_options(client, water, option):
+    reply = client.post("/v1/initial-guess?format_out=chk", json={**water, **option})
+    assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
+    assert reply.json()["field"] == next(iter(option))
+
+
+@pytest.mark.parametrize("query", ["format_out=qcschema", "format_out=gbw"])
+def test_a_format_that_is_not_there_is_not_acceptable(client, water, query):
+    reply = client.post(f"/v1/initial-guess?{query}", json=water)
+    assert (reply.status_code, reply.json()["code"]) == (406, "not_acceptable")
+    assert "chk" in reply.json()["allowed"]

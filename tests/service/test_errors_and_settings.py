@@ -1,0 +1,103 @@
+"""The error table covers the domain tree; settings refuse nonsense; names compare as PySCF compares them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import model.errors
+from service.comparison import check_basis, xc_warnings
+from service.error_table import ERROR_TABLE, ServiceError, problem_of
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def leaves(cls: type[Exception]) -> list[type[Exception]]:
+    return [leaf for sub in cls.__subclasses__() for leaf in leaves(sub)] or [cls]
+
+
+@pytest.mark.parametrize("cls", leaves(model.errors.StructureError) + leaves(model.errors.DomainError))
+def test_every_error_of_an_input_has_its_own_code_and_no_server_status(cls):
+    problem = problem_of(cls("what came", hint="what to do", allowed=[1], field="numbers"), "id")
+    assert problem.body["code"] == cls.code
+    assert 400 <= problem.status < 500
+    assert problem.body["hint"] == "what to do"
+    assert problem.body["field"] == "numbers"
+
+
+def test_inner_nodes_of_the_tree_are_invalid_requests():
+    assert problem_of(model.errors.StructureError("x"), "id").body["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("/etc/secret"), model.errors.CheckpointError("/srv/weights")])
+def test_the_servers_own_errors_say_nothing_of_their_cause(error):
+    problem = problem_of(error, "id-1")
+    assert problem.status == 500
+    assert problem.body["request_id"] == "id-1"
+    assert str(error) not in str(problem.body)
+
+
+def test_a_code_outside_the_table_cannot_be_raised():
+    with pytest.raises(KeyError):
+        ServiceError("made_up", "x")
+    assert all(row.status >= 400 for row in ERROR_TABLE.values())
+
+
+def test_settings_come_from_prefixed_variables(monkeypatch):
+    monkeypatch.setenv("TRACEGRAD_MAX_ATOMS", "17")
+    monkeypatch.setenv("MAX_ATOMS", "18")
+    assert Settings().max_atoms == 17
+    assert Settings(max_atoms=5).max_atoms == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MAX_ATOMS", "0"), ("PORT", "70000"), ("DEVICE", "cuda:x"), ("LOG_LEVEL", "loud"), ("REQUEST_TIMEOUT_S", "-1")],
+)
+def test_settings_out_of_range_are_refused(monkeypatch, name, value):
+    monkeypatch.setenv(f"TRACEGRAD_{name}", value)
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+@pytest.mark.parametrize("basis", ["def2-svp", "def2svp", "DEF2-SVP", "def2_SVP", "def2 svp"])
+def test_one_basis_has_many_spellings(basis):
+    check_basis(basis, "def2-svp")
+
+
+@pytest.mark.parametrize("basis", ["def2-svpd", "def2-tzvp", "", "sto-3g"])
+def test_another_basis_is_refused(basis):
+    with pytest.raises(ServiceError, match="unsupported_basis"):
+        check_basis(basis, "def2-svp")
+
+
+def test_the_flavours_of_b3lyp_are_told_apart():
+    assert xc_warnings(None, "b3lyp") == xc_warnings("B3LYP", "b3lyp") == xc_warnings("b3lypg", "b3lyp") == []
+    assert xc_warnings("b3lyp5", "b3lyp")
+    assert xc_warnings("b3lyp", "b3lyp5")
+
+
+def test_pyscf_agrees_on_which_flavours_of_b3lyp_are_one():
+    from pyscf.dft import libxc
+
+    assert libxc.parse_xc("b3lypg") == libxc.parse_xc("b3lyp")
+    assert libxc.parse_xc("b3lyp5") != libxc.parse_xc("b3lyp")
+
+
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        ("service.settings, service.schemas.requests, service.schemas.responses", ["torch", "ase", "pyscf", "numpy"]),
+        ("service.app, service.openapi", ["torch", "e3nn", "ase", "pyscf"]),
+        ("service.parse_worker, service.ase_json", ["torch", "pyscf", "fastapi"]),
+    ],
+)
+def test_cheap_modules_stay_cheap(modules, absent):
+    code = f"import sys, {modules}\nprint([name for name in {absent} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,144 @@
+"""The parser process: limits hold, it comes back after trouble, and it touches nothing but its own folder."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.error_table import ServiceError
+from service.parsing import ParserPool, ParserProcess, RawStructure
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+H2 = "2\n\nH 0 0 0\nH 0 0 0.74\n"
+MEMORY = 1024**3
+ENDLESS = "1\nProperties=species:S:1:pos:R:3:x:R:20000000\nH 0 0 0\n"
+"""ASE needs tens of seconds for it."""
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ParserPool]:
+    pool = ParserPool(Settings(max_atoms=50))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def process() -> Iterator[ParserProcess]:
+    process = ParserProcess(MEMORY)
+    yield process
+    process.stop()
+
+
+def parse(pool: ParserPool, file_format: str, text: str) -> RawStructure:
+    return asyncio.run(pool.parse(file_format, text))
+
+
+@pytest.mark.parametrize("text", [H2, H2 + "\n\n", H2.replace("\n", "\r\n"), "\ufeff" + H2, H2.replace("H", "h")])
+def test_xyz_files_as_people_have_them(pool, text):
+    raw = parse(pool, "xyz", text)
+    assert raw.numbers == [1, 1]
+    assert raw.positions == [[0, 0, 0], [0, 0, 0.74]]
+    assert raw.pbc == (False, False, False)
+
+
+def test_an_xyz_file_that_declares_columns_or_a_lattice_is_read_with_them(pool):
+    columns = "1\nProperties=species:S:1:forces:R:3:pos:R:3\nH 9 9 9 1 2 3\n"
+    assert parse(pool, "xyz", columns).positions == [[1, 2, 3]]
+    lattice = '1\nLattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3\nH 0 0 0\n'
+    assert parse(pool, "xyz", lattice).pbc == (True, True, True)
+
+
+def test_a_stated_charge_and_multiplicity_are_reported(pool):
+    raw = parse(pool, "extxyz", "1\nProperties=species:S:1:pos:R:3 charge=-1 multiplicity=3\nH 0 0 0\n")
+    assert (raw.charge, raw.multiplicity) == (-1, 3)
+    assert parse(pool, "xyz", H2).charge is None
+
+
+def test_readers_that_need_a_file_get_a_private_one(pool):
+    assert parse(pool, "aims", "atom 0 0 0 H\natom 0 0 0.74 H\n").numbers == [1, 1]
+
+
+def test_several_molecules_in_one_sdf_are_not_cut_to_the_first(pool):
+    one = "x\n\n\n  1  0  0  0  0  0  0  0  0  0999 V2000\n    0.0000    0.0000    0.0000 H   0  0\nM  END\n$$$$\n"
+    assert parse(pool, "sdf", one).numbers == [1]
+    with pytest.raises(ServiceError) as caught:
+        parse(pool, "sdf", one + one)
+    assert caught.value.code == "invalid_request"
+
+
+def test_a_process_past_its_time_is_killed_and_replaced(process):
+    request = {"format": "extxyz", "text": ENDLESS, "max_atoms": 5, "cpu_seconds": 60}
+    assert process.ask(request, 0.3) == {"error": "limits"}
+    reply = process.ask({**request, "text": H2}, 10)
+    assert reply["numbers"] == [1, 1]
+
+
+def test_a_process_past_its_cpu_time_is_ended_by_the_kernel(process):
+    """The limit holds without the parent: here it would wait for ten minutes."""
+    request = {"format": "extxyz", "text": ENDLESS, "max_atoms": 5, "cpu_seconds": 0}
+    assert process.ask(request, 600)["error"] in ("limits", "memory")
+    assert process.ask({**request, "text": H2, "cpu_seconds": 10}, 60)["numbers"] == [1, 1]
+
+
+def test_memory_is_capped(process):
+    text = "x\n1\n1 0 0\n0 1 0\n0 0 1\nH\n2000000000\nDirect\n0 0 0\n"
+    request = {"format": "vasp", "text": text, "max_atoms": 5, "cpu_seconds": 30}
+    assert process.ask(request, 60)["error"] in ("memory", "limits")
+    assert process.ask({**request, "format": "xyz", "text": H2}, 30)["numbers"] == [1, 1]
+
+
+def test_the_limits_are_those_of_the_process_itself(process):
+    process.start()
+    pid = process._process.pid
+    limits = Path(f"/proc/{pid}/limits").read_text()
+    assert f"Max address space         {MEMORY}" in limits
+    environment = Path(f"/proc/{pid}/environ").read_bytes()
+    assert b"TRACEGRAD" not in environment
+    assert b"torch" not in Path(f"/proc/{pid}/maps").read_bytes()
+
+
+def test_an_octopus_file_could_not_open_another_file_even_if_it_got_through(tmp_path):
+    """The audit hook, tried with a reader that does open what the text names."""
+    code = f"""
+import io, os, sys
+sys.path.insert(0, {str(ROOT)!r})
+os.chdir({str(tmp_path)!r})
+from ase.io import read
+from service.parse_worker import preload
+preload(["xyz", "octopus-in"])
+open("mine", "w").close()
+octopus = "XYZCoordinates = '/etc/passwd'"
+for attempt in (lambda: read(io.StringIO(octopus), format="octopus-in"),
+                lambda: open({str(Path(__file__))!r}), lambda: open("/etc/passwd"), lambda: os.system("true"),
+                lambda: __import__("socket").create_connection(("127.0.0.1", 9)),
+                lambda: __import__("subprocess").run(["true"])):
+    try:
+        attempt()
+    except PermissionError:
+        continue
+    sys.exit(3)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_too_many_waiting_files_are_refused():
+    pool = ParserPool(Settings(queue_limit=0, parse_timeout_s=1.0))
+
+    async def two() -> list[object]:
+        return await asyncio.gather(pool.parse("xyz", ENDLESS), pool.parse("xyz", H2), return_exceptions=True)
+
+    pool.start()
+    try:
+        first, second = asyncio.run(two())
+    finally:
+        pool.close()
+    assert isinstance(first, ServiceError)
+    assert first.code == "unparsable_structure"
+    assert isinstance(second, ServiceError)
+    assert second.code == "queue_full"

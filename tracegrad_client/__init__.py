@@ -1,0 +1,51 @@
+"""TraceGrad client: a predicted density matrix as the starting point of a DFT calculation.
+
+    from tracegrad_client import Client
+    Client().attach(mf).kernel()
+
+Needs numpy and httpx; PySCF is used only where the caller has it already (``tracegrad_client.pyscf``).
+"""
+
+from tracegrad_client.client import Client
+from tracegrad_client.energies import OrbitalEnergies
+from tracegrad_client.errors import (
+    AuthenticationError,
+    DeadlineExceededError,
+    GuessMismatchError,
+    InvalidAnswerError,
+    InvalidInputError,
+    NotFoundError,
+    QuotaExceededError,
+    RequestRefusedError,
+    RequestTimeoutError,
+    ServerBusyError,
+    ServerFailureError,
+    ServerUnreachableError,
+    TooLargeError,
+    TraceGradError,
+    TraceGradWarning,
+    UnsupportedError,
+)
+from tracegrad_client.guess import Guess
+
+__all__ = [
+    "AuthenticationError",
+    "Client",
+    "DeadlineExceededError",
+    "Guess",
+    "GuessMismatchError",
+    "InvalidAnswerError",
+    "InvalidInputError",
+    "NotFoundError",
+    "OrbitalEnergies",
+    "QuotaExceededError",
+    "RequestRefusedError",
+    "RequestTimeoutError",
+    "ServerBusyError",
+    "ServerFailureError",
+    "ServerUnreachableError",
+    "TooLargeError",
+    "TraceGradError",
+    "TraceGradWarning",
+    "UnsupportedError",
+]

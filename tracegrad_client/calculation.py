@@ -1,0 +1,61 @@
+"""Which PySCF calculations a guess may be asked for, and whether two names mean the same functional."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pyscf import scf
+from pyscf.dft import libxc
+
+_EXPLICIT: Final = {"b3lyp": "b3lypg"}
+"""Before PySCF 2.3 ``b3lyp`` was the VWN5 flavour; ``b3lypg`` has always been the VWN-RPA one, which is meant."""
+
+
+def obstacle(mf: Any, mol: Any = None, *, check_molecule: bool = True) -> str | None:
+    """Why no guess can be asked for ``mf``, in words; None where nothing stands in the way.
+
+    What the server's model supports (elements, charges, sizes) is the server's to say; here is only what makes a
+    closed-shell density of a molecule in real spherical all-electron functions the wrong kind of thing.
+    """
+    mol = mf.mol if mol is None else mol
+    if hasattr(mol, "lattice_vectors"):
+        return "A periodic cell came; supported are molecules."
+    if not isinstance(mf, scf.hf.RHF) or isinstance(mf, scf.rohf.ROHF):
+        return f"{type(mf).__name__} is not a restricted closed-shell method; supported are RKS and RHF."
+    if not check_molecule:
+        return None
+    if mol.spin != 0:
+        return f"The molecule has {mol.spin} unpaired electrons; supported are closed shells."
+    if mol.has_ecp():
+        return "The molecule uses effective core potentials; supported are all-electron bases."
+    if mol.cart:
+        return "The molecule uses Cartesian functions; supported are spherical ones (mol.cart = False)."
+    if any(charge == 0 for charge in mol.atom_charges()):
+        return "The molecule has ghost atoms or point charges; supported are real atoms."
+    return None
+
+
+def functional_difference(mine: Any, theirs: str) -> str | None:
+    """A warning where a calculation and a model use different functionals; None where both mean the same.
+
+    Names are resolved by libxc's numbers, so that ``B3LYP``, ``b3lypg`` and ``hyb_gga_xc_b3lyp`` are one functional and
+    ``b3lyp5`` is another.
+    """
+    if not isinstance(mine, str):
+        mine = "a custom functional"
+    if _components(mine) == _components(theirs):
+        return None
+    return (
+        f"The calculation uses {mine}, the model was trained for {theirs}: the guess is used, but it saves fewer "
+        f"cycles. Set mf.xc = {theirs!r} if that was meant."
+    )
+
+
+def _components(name: str) -> object:
+    name = name.strip().lower()
+    name = _EXPLICIT.get(name, name)
+    try:
+        hybrid, parts = libxc.parse_xc(name)
+    except Exception:  # PySCF raises KeyError and others for names that it does not know: then the name itself decides
+        return name
+    return hybrid, tuple((int(number), float(weight)) for number, weight in parts)

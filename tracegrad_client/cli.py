@@ -1,0 +1,162 @@
+"""The command ``tracegrad``: a structure file in, a starting guess or orbital energies out.
+
+    tracegrad guess mol.xyz -o guess.chk        the format of the answer follows the suffix of -o
+    tracegrad energies mol.xyz --unit eV
+    tracegrad models
+
+Exit status: 0 done, 1 refused or failed (the reason is on standard error), 2 wrong usage. The server and the key may
+also come from the environment variables TRACEGRAD_URL and TRACEGRAD_API_KEY.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from tracegrad_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, Client
+from tracegrad_client.errors import TraceGradError
+
+FORMATS_BY_SUFFIX: Final[Mapping[str, str]] = {
+    ".chk": "chk",
+    ".npz": "npz",
+    ".molden": "molden",
+    ".json": "json",
+    ".safetensors": "safetensors",
+    ".qcschema": "qcschema",
+    ".cube": "cube",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; ``arguments`` defaults to those of the process. Returns the exit status."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    try:
+        with Client(chosen.url, timeout=chosen.timeout, api_key=os.environ.get("TRACEGRAD_API_KEY") or None) as client:
+            if chosen.command == "models":
+                return _models(client)
+            client.model = chosen.model
+            file: Path = chosen.file
+            options = _options(chosen)
+            if chosen.command == "energies":
+                return _energies(client, file, options, chosen.unit)
+            return _guess(client, file, options, chosen.output, _answer_format(parser, chosen))
+    except ValueError as error:  # a URL or time limit that is none
+        parser.error(str(error))
+    except TraceGradError as error:
+        print(f"tracegrad: {error.code}: {error.detail}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        if error.request_id:
+            print(f"request: {error.request_id}", file=sys.stderr)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"tracegrad: {name}{error.strerror or error}", file=sys.stderr)
+    return 1
+
+
+def _guess(client: Client, file: Path, options: Mapping[str, str], output: Path, format_out: str) -> int:
+    answer = client.guess_file(file.name, file.read_bytes(), format_out=format_out, options=options)
+    for text in answer.warnings:
+        print(f"warning: {text}", file=sys.stderr)
+    write_atomically(output, answer.body)
+    print(f"{output}: {format_out}, {len(answer.body)} bytes")
+    return 0
+
+
+def _energies(client: Client, file: Path, options: Mapping[str, str], unit: str) -> int:
+    result = client.orbital_energies_of_file(
+        file.name, file.read_bytes(), unit="eV" if unit == "eV" else "hartree", options=options
+    )
+    for text in result.warnings:
+        print(f"warning: {text}", file=sys.stderr)
+    print(f"# model {result.model}, energies in {result.unit}")
+    print("#  orbital  occupation        energy")
+    for index, (energy, occupation) in enumerate(zip(result.energies, result.occupations, strict=True)):
+        print(f"{index:10d}  {occupation:10.1f}  {energy:12.6f}")
+    for name, value in (("HOMO", result.homo), ("LUMO", result.lumo), ("gap", result.gap)):
+        print(f"# {name:4s} {'none' if value is None else f'{value:.6f}'}")
+    return 0
+
+
+def _models(client: Client) -> int:
+    for card in client.models():
+        elements = card.get("elements")
+        made_of = " ".join(map(str, elements)) if isinstance(elements, list) else "?"
+        mark = "  (default)" if card.get("default") else ""
+        basis = card.get("basis")
+        basis = basis.get("name", "?") if isinstance(basis, dict) else basis
+        print(f"{card.get('name', '?')} {card.get('version', '?')}  {card.get('xc', '?')}/{basis}  Z = {made_of}{mark}")
+    return 0
+
+
+def write_atomically(target: Path, content: bytes) -> None:
+    """Write a file so that under its name there is either the old content or all of the new one.
+
+    Raises:
+        OSError: nothing was written; the old file, if any, is untouched.
+    """
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with partial.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _options(chosen: argparse.Namespace) -> dict[str, str]:
+    names = ("format", "charge", "multiplicity", "xc", "basis")
+    return {name: str(value) for name in names if (value := getattr(chosen, name, None)) is not None}
+
+
+def _answer_format(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> str:
+    output: Path = chosen.output
+    if output.exists() and chosen.file.exists() and output.samefile(chosen.file):
+        parser.error(f"-o {output} is the structure file itself; name another file.")
+    if chosen.to is not None:
+        return str(chosen.to)
+    known = FORMATS_BY_SUFFIX.get(output.suffix.lower())
+    if known is None:
+        suffixes = ", ".join(FORMATS_BY_SUFFIX)
+        parser.error(f"-o {output} does not say which format is wanted; use one of {suffixes}, or give --to.")
+    return known
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tracegrad", description="Ask a TraceGrad server about a molecule.")
+    server = argparse.ArgumentParser(add_help=False)
+    server.add_argument(
+        "--url",
+        default=os.environ.get("TRACEGRAD_URL", DEFAULT_URL),
+        help="the server (default: $TRACEGRAD_URL, else %(default)s)",
+    )
+    server.add_argument(
+        "--timeout", type=float, default=DEFAULT_TIMEOUT_S, help="seconds for the whole request (default: %(default)g)"
+    )
+    molecule = argparse.ArgumentParser(add_help=False)
+    molecule.add_argument("file", type=Path, help="structure file: xyz, extxyz, sdf, mol, pdb, cif ...")
+    molecule.add_argument("--format", help="ASE's name of the file's format, where the suffix does not tell")
+    molecule.add_argument("--model", help="name of a checkpoint (default: the server's)")
+    molecule.add_argument("--charge", type=int, help="total charge (default: 0)")
+    molecule.add_argument("--multiplicity", type=int, help="2S + 1 (default: 1)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    guess = commands.add_parser("guess", parents=[server, molecule], help="write the starting guess of an SCF")
+    guess.add_argument("-o", "--output", type=Path, required=True, help="the file to write; an older one is replaced")
+    guess.add_argument("--to", choices=sorted(set(FORMATS_BY_SUFFIX.values())), help="format of the output")
+    guess.add_argument("--xc", help="the functional that will be used: the server warns if the model's is another")
+    guess.add_argument("--basis", help="the basis that will be used: the server refuses if the model's is another")
+    energies = commands.add_parser("energies", parents=[server, molecule], help="print orbital energies")
+    energies.add_argument("--unit", choices=("hartree", "eV"), default="hartree")
+    commands.add_parser("models", parents=[server], help="list the server's models")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

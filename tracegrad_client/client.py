@@ -1,0 +1,221 @@
+"""The client: a molecule in, what the server predicts for it out, as numpy arrays in PySCF's orbital order.
+
+    client = Client("http://127.0.0.1:8000")
+    mf.kernel(dm0=client.density_matrix(mol))      # or, with checks and a fallback:  client.attach(mf).kernel()
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracegrad_client.energies import EnergyUnit, OrbitalEnergies, check_unit, read_energies
+from tracegrad_client.errors import GuessMismatchError, InvalidAnswerError
+from tracegrad_client.guard import DEFAULT_THRESHOLD
+from tracegrad_client.guess import Guess, parse_guess, square_or_tall
+from tracegrad_client.structure import ao_labels, as_molecule, is_mole
+from tracegrad_client.transport import Answer, Transport
+from tracegrad_client.wire import MEDIA_TYPE, read_safetensors
+
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+DEFAULT_TIMEOUT_S: Final = 60.0
+
+MeanField = TypeVar("MeanField")
+
+
+class Client:
+    """Talks to one TraceGrad server. Thread-safe; may be copied, deep-copied and pickled with a mean-field object.
+
+    Args:
+        base_url: where the server is.
+        timeout: seconds for one whole request.
+        api_key: needed only where the server has keys configured.
+        model: the name of a checkpoint; None takes the server's default for molecules.
+    """
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_URL,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        api_key: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        self.model = model
+        self._arguments = {"base_url": base_url, "timeout": timeout, "api_key": api_key, "model": model}
+        self._transport = Transport(base_url, timeout=timeout, api_key=api_key)
+
+    @property
+    def base_url(self) -> str:
+        """Where the server is."""
+        return self._transport.base_url
+
+    def __repr__(self) -> str:
+        return f"Client({self.base_url!r}, timeout={self._transport.timeout:g}, model={self.model!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._arguments  # open connections cannot be copied; each copy opens its own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Client.__init__(self, **state)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    # -- what a calculation needs -----------------------------------------------------------------------------------
+
+    def guess(
+        self,
+        molecule: Any,
+        *,
+        charge: int | None = None,
+        multiplicity: int | None = None,
+        xc: str | None = None,
+        basis: str | None = None,
+    ) -> Guess:
+        """The starting point of an SCF.
+
+        Args:
+            molecule: a PySCF Mole, an ase.Atoms, or (numbers, positions in Å).
+            charge, multiplicity: for the kinds that do not say so themselves; 0 and 1 by default.
+            xc, basis: what the calculation will use, as PySCF spells it; the server warns about another functional
+                and refuses another basis. A Mole's basis is checked here in any case.
+
+        Raises:
+            TraceGradError: one of its leaves; GuessMismatchError where the Mole is not in the guess's basis.
+        """
+        started = time.perf_counter()
+        sent = as_molecule(molecule, charge=charge, multiplicity=multiplicity)
+        payload = self._payload(sent.payload())
+        payload.update({name: value for name, value in (("xc", xc), ("basis", basis)) if value is not None})
+        answer = self._transport.request(
+            "POST", "/v1/initial-guess", accept=MEDIA_TYPE, payload=payload, params={"format_out": "safetensors"}
+        )
+        guess = parse_guess(read_safetensors(answer.body), sent, time.perf_counter() - started)
+        if is_mole(molecule):
+            guess.check_against(molecule)
+        return guess
+
+    def density_matrix(self, molecule: Any, **options: Any) -> NDArray[np.float64]:
+        """The guess's density matrix, shape (ao, ao), for ``mf.kernel(dm0=client.density_matrix(mol))``.
+
+        Where PySCF is loaded the array carries ``mo_coeff`` and ``mo_occ``, with which PySCF evaluates the first
+        exchange-correlation potential faster. Options and errors are those of :meth:`guess`.
+        """
+        return tagged_density(self.guess(molecule, **options))
+
+    def attach(self, mf: MeanField, *, guard: bool = True, threshold: float = DEFAULT_THRESHOLD) -> MeanField:
+        """``mf`` itself, made to start from this server's guess; see :func:`tracegrad_client.pyscf.attach`."""
+        from tracegrad_client.pyscf import attach
+
+        return attach(mf, self, guard=guard, threshold=threshold)
+
+    # -- predictions ------------------------------------------------------------------------------------------------
+
+    def hamiltonian(
+        self, molecule: Any, *, charge: int | None = None, multiplicity: int | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The predicted Kohn-Sham matrix H (hartree) and the overlap S, both of shape (ao, ao), in PySCF's order."""
+        sent = as_molecule(molecule, charge=charge, multiplicity=multiplicity)
+        payload = self._payload(sent.payload()) | {"outputs": ["hamiltonian", "overlap"]}
+        answer = self._transport.request(
+            "POST", "/v1/predict", accept=MEDIA_TYPE, payload=payload, params={"format_out": "safetensors"}
+        )
+        tensors = read_safetensors(answer.body)
+        meta = tensors.meta.get("meta")
+        labels = meta.get("ao_labels") if isinstance(meta, dict) else None
+        if not isinstance(labels, list) or not labels:
+            raise InvalidAnswerError("The answer has no `ao_labels`.")
+        matrices = [square_or_tall(tensors, name, len(labels)) for name in ("hamiltonian", "overlap")]
+        if any(matrix.shape != (len(labels), len(labels)) for matrix in matrices):
+            raise InvalidAnswerError(f"The matrices are not {len(labels)} x {len(labels)}.")
+        if is_mole(molecule) and ao_labels(molecule) != tuple(labels):
+            raise GuessMismatchError("The matrices are for another basis set than the Mole's.")
+        return matrices[0], matrices[1]
+
+    def orbital_energies(
+        self,
+        molecule: Any,
+        *,
+        unit: EnergyUnit = "hartree",
+        charge: int | None = None,
+        multiplicity: int | None = None,
+    ) -> OrbitalEnergies:
+        """Predicted orbital energies, with HOMO, LUMO and gap as attributes; ``unit`` is "hartree" or "eV"."""
+        check_unit(unit)
+        sent = as_molecule(molecule, charge=charge, multiplicity=multiplicity)
+        payload = self._payload(sent.payload()) | {"outputs": ["orbital_energies"]}
+        return read_energies(self._transport.request("POST", "/v1/predict", payload=payload), unit)
+
+    def models(self) -> list[dict[str, Any]]:
+        """The cards of the loaded checkpoints, as the server describes them."""
+        document = self._transport.request("GET", "/v1/models").json()
+        cards = document.get("models")
+        if not isinstance(cards, list) or not all(isinstance(card, dict) for card in cards):
+            raise InvalidAnswerError("The list of models is not a list of cards.")
+        return cards
+
+    # -- structure files --------------------------------------------------------------------------------------------
+
+    def guess_file(
+        self, name: str, content: bytes, *, format_out: str, options: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Send a structure file and return the guess as the server wrote it (chk, npz, molden, cube ...).
+
+        Args:
+            name: file name; its suffix tells the format unless ``options`` has a ``format``.
+            content: the bytes of the file.
+            format_out: the format of the answer.
+            options: form fields such as charge, multiplicity, xc, basis, format.
+        """
+        return self._send_file("/v1/initial-guess", name, content, options, {"format_out": format_out}, accept="*/*")
+
+    def orbital_energies_of_file(
+        self, name: str, content: bytes, *, unit: EnergyUnit = "hartree", options: Mapping[str, str] | None = None
+    ) -> OrbitalEnergies:
+        """Orbital energies of the molecule in a structure file; arguments as in :meth:`guess_file`."""
+        check_unit(unit)
+        return read_energies(self._send_file("/v1/predict", name, content, options, {}), unit)
+
+    def _send_file(
+        self,
+        path: str,
+        name: str,
+        content: bytes,
+        options: Mapping[str, str] | None,
+        params: Mapping[str, str],
+        accept: str = "application/json",
+    ) -> Answer:
+        form = dict(options or {})
+        if self.model is not None:
+            form.setdefault("model", self.model)
+        return self._transport.request(
+            "POST", path, accept=accept, params=params, files={"file": (name, content)}, form=form
+        )
+
+    def _payload(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return fields | {"model": self.model, "ao_order": "pyscf", "energy_unit": "hartree"}
+
+
+def tagged_density(guess: Guess) -> NDArray[np.float64]:
+    """The density matrix, with ``mo_coeff`` and ``mo_occ`` attached in PySCF's manner where PySCF is loaded."""
+    if "pyscf" not in sys.modules:
+        return guess.density_matrix
+    from pyscf import lib
+
+    tagged: NDArray[np.float64] = lib.tag_array(
+        guess.density_matrix, mo_coeff=guess.mo_coeff, mo_occ=guess.mo_occ
+    )
+    return tagged

@@ -1,0 +1,169 @@
+"""The initial guess as it came from the server, and the laws that it must obey before a calculation may start from it.
+
+Two kinds of check. An answer is checked in itself (shapes, finite numbers, D = C n Cᵀ, the electron count) when it is
+parsed. Against a PySCF Mole it is checked with the *caller's* overlap matrix: only in the basis that the guess was made
+for is D S D = 2 D and tr(D S) = N, so a basis that merely has the same orbital labels (cc-pVDZ instead of def2-SVP)
+is found out without trusting anybody's word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracegrad_client.errors import GuessMismatchError, InvalidAnswerError
+from tracegrad_client.structure import Molecule, ao_labels
+from tracegrad_client.wire import Tensors
+
+DENSITY_TOLERANCE: Final = 1e-6
+"""How far D may be from C n Cᵀ and from its own transpose (largest element)."""
+
+OVERLAP_TOLERANCE: Final = 1e-5
+"""How far D S D may be from 2 D (largest element) and tr(D S) from N, per electron; another basis misses by more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Guess:
+    """A closed-shell starting point for an SCF, orbitals in PySCF's order.
+
+    Attributes:
+        density_matrix: D, shape (ao, ao); its trace with the overlap is the number of electrons.
+        mo_coeff: C, shape (ao, mo), one column per molecular orbital.
+        mo_occ: occupations, shape (mo,), 2.0 or 0.0.
+        mo_energy: orbital energies, shape (mo,), hartree.
+        xc: the functional that the model was trained for, as PySCF spells it.
+        basis: the name of the basis set.
+        model, version, sha256: which weights made this.
+        ao_labels: one label for each orbital, ``"0 O 2px"``.
+        n_electrons: the number of electrons.
+        in_domain: whether the structure is of the kind and size that the model was tested on.
+        warnings: what the server had to say.
+        checks: the server's own figures (trace and idempotency errors, gap).
+        seconds: what the request cost from the caller's point of view.
+    """
+
+    density_matrix: NDArray[np.float64]
+    mo_coeff: NDArray[np.float64]
+    mo_occ: NDArray[np.float64]
+    mo_energy: NDArray[np.float64]
+    xc: str
+    basis: str
+    model: str
+    version: str
+    sha256: str
+    ao_labels: tuple[str, ...]
+    n_electrons: int
+    in_domain: bool
+    warnings: tuple[str, ...] = ()
+    checks: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def check_against(self, mol: Any, overlap: NDArray[np.float64] | None = None) -> None:
+        """Hold this guess against the caller's Mole.
+
+        Args:
+            mol: a PySCF Mole.
+            overlap: its overlap matrix, shape (ao, ao), where it is known already.
+
+        Raises:
+            GuessMismatchError: other atoms, another order of orbitals, or another basis set.
+        """
+        labels = ao_labels(mol)
+        if labels != self.ao_labels:
+            if len(labels) != len(self.ao_labels):
+                difference = f"the Mole has {len(labels)} orbitals and the guess {len(self.ao_labels)}"
+            else:
+                pairs = zip(labels, self.ao_labels, strict=True)
+                index, mine, theirs = next((i, a, b) for i, (a, b) in enumerate(pairs) if a != b)
+                difference = f"orbital {index} is {mine!r} in the Mole and {theirs!r} in the guess"
+            raise GuessMismatchError(
+                f"The guess is for {self.basis}; {difference}.", hint=f"Build the Mole with basis={self.basis!r}."
+            )
+        if int(mol.nelectron) != self.n_electrons:
+            raise GuessMismatchError(f"The guess has {self.n_electrons} electrons, the Mole {mol.nelectron}.")
+        s = mol.intor_symmetric("int1e_ovlp") if overlap is None else overlap
+        ds = self.density_matrix @ s
+        electrons = abs(float(np.trace(ds)) - self.n_electrons) / self.n_electrons
+        idempotency = float(np.abs(ds @ self.density_matrix - 2 * self.density_matrix).max())
+        if not (electrons <= OVERLAP_TOLERANCE and idempotency <= OVERLAP_TOLERANCE):
+            raise GuessMismatchError(
+                f"With the Mole's own overlap matrix the guess is no density of {self.n_electrons} electrons "
+                f"(DSD - 2D reaches {idempotency:.1e}): the basis functions are not those of {self.basis}, although "
+                "they bear the same names.",
+                hint=f"Build the Mole with basis={self.basis!r}.",
+            )
+
+
+def parse_guess(answer: Tensors, molecule: Molecule, seconds: float) -> Guess:
+    """A :class:`Guess` from the answer of ``/v1/initial-guess``, checked in itself and against what was asked.
+
+    Raises:
+        InvalidAnswerError: anything that the contract does not allow.
+    """
+    meta = answer.meta.get("meta")
+    if not isinstance(meta, dict):
+        raise InvalidAnswerError("The answer does not say which model made it (`meta` is missing).")
+    labels = meta.get("ao_labels")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise InvalidAnswerError("The answer has no `ao_labels`.")
+    if meta.get("ao_order") != "pyscf":
+        raise InvalidAnswerError(f"The orbitals came in the order {meta.get('ao_order')!r}, not in 'pyscf' order.")
+    coefficients = square_or_tall(answer, "mo_coeff", len(labels))
+    orbitals = coefficients.shape[1]
+    occupations = _array(answer, "occupations", (orbitals,))
+    density = _array(answer, "density_matrix", (len(labels), len(labels)))
+    energies = _array(answer, "orbital_energies", (orbitals,))
+    electrons = int(molecule.numbers.sum()) - molecule.charge
+    if not np.isin(occupations, (0.0, 2.0)).all() or int(occupations.sum()) != electrons:
+        raise InvalidAnswerError(f"The occupations are not those of a closed shell of {electrons} electrons.")
+    made = (coefficients * occupations) @ coefficients.T
+    for other, law in ((density.T, "symmetric"), (made, "the density of its own orbitals")):
+        error = float(np.abs(density - other).max())
+        if not error <= DENSITY_TOLERANCE:
+            raise InvalidAnswerError(f"The density matrix is not {law} (largest difference {error:.1e}).")
+    checks = answer.meta.get("checks")
+    checks = checks if isinstance(checks, dict) else {}
+    warnings = answer.meta.get("warnings")
+    return Guess(
+        density_matrix=density,
+        mo_coeff=coefficients,
+        mo_occ=occupations,
+        mo_energy=energies,
+        xc=str(meta.get("xc", "")),
+        basis=str(meta.get("basis", "")),
+        model=str(meta.get("model", "")),
+        version=str(meta.get("version", "")),
+        sha256=str(meta.get("sha256", "")),
+        ao_labels=tuple(labels),
+        n_electrons=electrons,
+        in_domain=checks.get("in_domain") is True,
+        warnings=tuple(str(text) for text in warnings) if isinstance(warnings, list) else (),
+        checks=checks,
+        seconds=seconds,
+    )
+
+
+def square_or_tall(answer: Tensors, name: str, rows: int) -> NDArray[np.float64]:
+    """Array ``name`` as float64, shape (rows, columns) with 0 < columns <= rows, all finite."""
+    array = answer.arrays.get(name)
+    if array is None or array.ndim != 2 or not 0 < array.shape[1] <= rows:
+        raise InvalidAnswerError(f"`{name}` should have {rows} rows; it is {_told(array)}.")
+    return _array(answer, name, (rows, array.shape[1]))
+
+
+def _array(answer: Tensors, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    array = answer.arrays.get(name)
+    if array is None or array.shape != shape:
+        raise InvalidAnswerError(f"`{name}` should have shape {shape}; it is {_told(array)}.")
+    values = array.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise InvalidAnswerError(f"`{name}` holds numbers that are not finite.")
+    return values
+
+
+def _told(array: NDArray[Any] | None) -> str:
+    return "missing" if array is None else f"of shape {array.shape}"

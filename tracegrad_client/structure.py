@@ -1,0 +1,127 @@
+"""What a caller has (a PySCF Mole, an ase.Atoms, numbers and positions) turned into what the server takes.
+
+Neither PySCF nor ASE is imported: an object is known by its methods, so that this module costs nothing where those
+packages are absent. Lengths leave in Å.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracegrad_client.errors import InvalidInputError
+
+
+@dataclass(frozen=True, eq=False)
+class Molecule:
+    """A structure ready to be sent.
+
+    Attributes:
+        numbers: atomic numbers, shape (atom,).
+        positions_angstrom: shape (atom, 3), Å.
+        charge: total charge in units of e.
+        multiplicity: 2S + 1.
+        cell_angstrom: lattice vectors as rows, or None.
+        pbc: periodicity along each lattice vector.
+    """
+
+    numbers: NDArray[np.int64]
+    positions_angstrom: NDArray[np.float64]
+    charge: int = 0
+    multiplicity: int = 1
+    cell_angstrom: NDArray[np.float64] | None = None
+    pbc: tuple[bool, bool, bool] = (False, False, False)
+
+    def payload(self) -> dict[str, Any]:
+        """The JSON fields ``structure``, ``charge`` and ``multiplicity`` of a request."""
+        cell = None if self.cell_angstrom is None else self.cell_angstrom.tolist()
+        return {
+            "structure": {
+                "kind": "atoms",
+                "numbers": self.numbers.tolist(),
+                "positions": self.positions_angstrom.tolist(),
+                "cell": cell,
+                "pbc": list(self.pbc),
+            },
+            "charge": self.charge,
+            "multiplicity": self.multiplicity,
+        }
+
+
+def is_mole(value: object) -> bool:
+    """Whether ``value`` is a PySCF Mole (or walks and quacks like one)."""
+    return all(hasattr(value, name) for name in ("atom_coords", "atom_charges", "ao_labels", "intor_symmetric"))
+
+
+def as_molecule(value: Any, *, charge: int | None = None, multiplicity: int | None = None) -> Molecule:
+    """A :class:`Molecule` from a Mole, an ase.Atoms, or a pair (numbers, positions in Å).
+
+    ``charge`` and ``multiplicity`` default to what a Mole says, and to 0 and 1 for the other kinds.
+
+    Raises:
+        InvalidInputError: of another kind, not finite, or outside what a structure on the wire can say.
+    """
+    if is_mole(value):
+        return _from_mole(value, charge, multiplicity)
+    cell = None
+    pbc = (False, False, False)
+    if hasattr(value, "get_atomic_numbers") and hasattr(value, "get_positions"):
+        numbers, positions = value.get_atomic_numbers(), value.get_positions()
+        if any(value.pbc):
+            cell = np.array(value.cell, dtype=np.float64)
+            pbc = (bool(value.pbc[0]), bool(value.pbc[1]), bool(value.pbc[2]))
+    elif isinstance(value, (tuple, list)) and len(value) == 2:
+        numbers, positions = value
+    else:
+        raise InvalidInputError(
+            f"A {type(value).__name__} is no molecule that this client knows.",
+            hint="Give a PySCF Mole, an ase.Atoms, or (numbers, positions_in_angstrom).",
+        )
+    return Molecule(*_checked(numbers, positions), 0 if charge is None else charge, multiplicity or 1, cell, pbc)
+
+
+def _checked(numbers: Any, positions: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    try:
+        exact = np.asarray(numbers, dtype=np.float64)
+        where = np.array(positions, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError("Atomic numbers and positions must be plain numbers.") from error
+    if exact.ndim != 1 or not len(exact) or where.shape != (len(exact), 3):
+        raise InvalidInputError(
+            f"Atomic numbers of shape {exact.shape} came with positions of shape {where.shape}.",
+            hint="Give one row of three coordinates (Å) for each of at least one atom.",
+        )
+    if not np.isfinite(where).all():
+        raise InvalidInputError("A coordinate is not finite.")
+    if not np.isfinite(exact).all() or not (exact == np.round(exact)).all() or exact.min() < 1:
+        raise InvalidInputError("Atomic numbers must be whole numbers from 1 on; ghost atoms are not supported.")
+    return exact.astype(np.int64), where
+
+
+def _from_mole(mol: Any, charge: int | None, multiplicity: int | None) -> Molecule:
+    if not getattr(mol, "_built", True):
+        mol.build(False, False)
+    if hasattr(mol, "lattice_vectors"):
+        raise InvalidInputError("A periodic Cell came; only molecules are supported.", hint="Give a pyscf.gto.Mole.")
+    if mol.has_ecp():
+        raise InvalidInputError("The Mole uses effective core potentials; the models are all-electron.")
+    if mol.cart:
+        raise InvalidInputError("The Mole uses Cartesian functions.", hint="Set mol.cart = False.")
+    said_charge, said_multiplicity = int(mol.charge), int(mol.spin) + 1
+    for name, asked, said in (("charge", charge, said_charge), ("multiplicity", multiplicity, said_multiplicity)):
+        if asked is not None and asked != said:
+            raise InvalidInputError(f"{name} {asked} was asked for, but the Mole says {said}.")
+    numbers, positions = _checked(mol.atom_charges(), mol.atom_coords(unit="Angstrom"))
+    return Molecule(numbers, positions, said_charge, said_multiplicity)
+
+
+def ao_labels(mol: Any) -> tuple[str, ...]:
+    """The labels of a Mole's orbitals as the server writes them: ``"0 O 2px"``.
+
+    PySCF prints the symbol that the user chose (``H1``, ``C@2``); the element alone is what both sides know.
+    """
+    labels = mol.ao_labels(fmt=None)
+    return tuple(f"{atom} {mol.atom_pure_symbol(atom)} {shell}{component}" for atom, _, shell, component in labels)

@@ -1,0 +1,91 @@
+"""Binary answers: the safetensors format read by hand with numpy, every declared size checked before use.
+
+The format is eight bytes (little-endian length of the header), a JSON header that gives dtype, shape and byte range of
+each array, then the raw bytes. It holds no code and no compression, so an answer can never need more memory than its
+own length. Reading it takes a page of code; a dependency would cost more than that at every installation.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracegrad_client.errors import InvalidAnswerError
+
+MEDIA_TYPE: Final = "application/vnd.safetensors"
+MAX_HEADER_BYTES: Final = 16 << 20
+_DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+
+
+class Tensors(NamedTuple):
+    """Arrays by name, and the JSON document that came with them."""
+
+    arrays: dict[str, NDArray[Any]]
+    meta: dict[str, Any]
+
+
+def read_safetensors(body: bytes) -> Tensors:
+    """Arrays (own memory, writable) and the ``meta`` document of a safetensors answer.
+
+    Raises:
+        InvalidAnswerError: a header that does not fit the bytes behind it.
+    """
+    if len(body) < 8:
+        raise InvalidAnswerError(f"A safetensors answer of {len(body)} bytes is cut off.")
+    size = int.from_bytes(body[:8], "little")
+    if size > min(MAX_HEADER_BYTES, len(body) - 8):
+        raise InvalidAnswerError(f"The safetensors header claims {size} bytes; the answer has {len(body) - 8}.")
+    header = _json_object(body[8 : 8 + size], "The safetensors header")
+    data = memoryview(body)[8 + size :]
+    metadata = header.pop("__metadata__", {})
+    text = metadata.get("meta") if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise InvalidAnswerError("The safetensors answer has no `meta` document.")
+    arrays = {name: _array(name, entry, data) for name, entry in header.items()}
+    return Tensors(arrays, _json_object(text, "The `meta` document"))
+
+
+def _json_object(text: str | bytes, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidAnswerError(f"{what} is not JSON.") from error
+    if not isinstance(value, dict):
+        raise InvalidAnswerError(f"{what} is not a JSON object.")
+    return value
+
+
+def _array(name: str, entry: object, data: memoryview) -> NDArray[Any]:
+    if not isinstance(entry, dict):
+        raise InvalidAnswerError(f"The entry of array {name!r} is not an object.")
+    dtype = _DTYPES.get(str(entry.get("dtype")))
+    if dtype is None:
+        raise InvalidAnswerError(f"Array {name!r} has dtype {entry.get('dtype')!r}; known are {', '.join(_DTYPES)}.")
+    shape = _counts(entry.get("shape"))
+    offsets = _counts(entry.get("data_offsets"))
+    if shape is None or offsets is None or len(offsets) != 2:
+        raise InvalidAnswerError(f"Array {name!r} has no usable shape and byte range.")
+    start, stop = offsets
+    if not (start <= stop <= len(data) and math.prod(shape) * dtype.itemsize == stop - start):
+        raise InvalidAnswerError(
+            f"Array {name!r} declares shape {tuple(shape)} in bytes {start}..{stop} of {len(data)}."
+        )
+    return np.frombuffer(data[start:stop], dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=True)
+
+
+def _counts(value: object) -> list[int] | None:
+    if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
+        return None
+    return value

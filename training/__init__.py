@@ -1,0 +1,1 @@
+"""Offline training of TraceGrad checkpoints; never imported by the service."""

@@ -1,0 +1,105 @@
+"""``python -m training generate | fit | evaluate | release``: one TOML file describes a run; every command can be read alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from model.errors import ModelError
+from training.config import ConfigError, read_run
+from training.datasets import DatasetError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        {"generate": _generate, "fit": _fit, "evaluate": _evaluate, "release": _release}[options.command](options)
+    except (ConfigError, DatasetError, ModelError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description="Make checkpoints, offline.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    generate = commands.add_parser("generate", help="label structures with PySCF (resumable)")
+    generate.add_argument("run", type=Path, help="TOML file with a [generate] table")
+
+    fit = commands.add_parser("fit", help="train, or resume, a run")
+    fit.add_argument("run", type=Path)
+    fit.add_argument("--until-step", type=int, default=None, help="stop early; resume later")
+
+    evaluate = commands.add_parser("evaluate", help="errors, orbital energies, subspace and SCF cycles of a checkpoint")
+    evaluate.add_argument("checkpoint", type=Path)
+    evaluate.add_argument("data", type=Path)
+    evaluate.add_argument("--splits", nargs="+", default=["test"])
+    evaluate.add_argument("--no-scf", action="store_true", help="matrices only, seconds instead of minutes")
+    evaluate.add_argument("--frames-per-molecule", type=int, default=None)
+    evaluate.add_argument("--max-molecules", type=int, default=None)
+    evaluate.add_argument("--processes", type=int, default=2)
+    evaluate.add_argument("--device", default="cpu")
+    evaluate.add_argument("-o", "--output", type=Path, default=None, help="write the whole report as JSON")
+
+    release = commands.add_parser("release", help="make the checkpoint folder of a run")
+    release.add_argument("run", type=Path)
+    release.add_argument("folder", type=Path)
+    release.add_argument("--version", required=True)
+    release.add_argument("--description", required=True)
+    release.add_argument("--licence", default="MIT")
+    release.add_argument("--report", type=Path, default=None, help="JSON from 'evaluate' of these weights")
+    return parser
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from training.generate import generate, read_recipe
+
+    generate(read_recipe(options.run))
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from training.fit import fit
+
+    fit(read_run(options.run), until_step=options.until_step)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from training.evaluate import evaluate, table, write_report
+
+    report = evaluate(
+        options.checkpoint,
+        options.data,
+        options.splits,
+        scf=not options.no_scf,
+        processes=options.processes,
+        frames_per_molecule=options.frames_per_molecule,
+        max_molecules=options.max_molecules,
+        device=options.device,
+    )
+    print(table(report))
+    if options.output is not None:
+        write_report(report, options.output)
+
+
+def _release(options: argparse.Namespace) -> None:
+    from training.release import release
+
+    report = None if options.report is None else json.loads(options.report.read_text())
+    card = release(
+        read_run(options.run),
+        options.folder,
+        version=options.version,
+        description=options.description,
+        licence=options.licence,
+        report=report,
+    )
+    print(f"{options.folder}: {card.name} {card.version}, weights {card.weights_sha256[:16]}...")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""The training loss: Hamiltonian error, first-order density error, trace labels.
+
+    L_Q = mae * mean|dH| + rmse * sqrt(mean dH^2)  (millihartree)  +  guess * 100 |D| / sqrt(n_occ)
+    D_ia = C_i^T dH C_a / (e_a - e_i)   with the reference orbitals: what an error dH does to the density, to first order
+    L = L_Q + lambda * mu * L_T,  mu = stopgrad(L_Q / L_T)          (TraceGrad, Eq. 7 and 8; L_T is an L1 error)
+
+Norms are not squared: every molecule pulls with the same strength however good it already is. D needs no eigensolver in
+the gradient and degenerate levels are harmless, because whole blocks are summed. It is blind to the occupied-occupied and
+virtual-virtual blocks, which the first two terms look after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.backbone.interface import InputCoefficients
+from model.hamiltonian.blocks import gather
+from model.hamiltonian.encoding import Standardisation
+from model.network import HamiltonianNetwork, Output
+from model.tracegrad.trace import trace_labels
+from model.units import MILLIHARTREE_PER_HARTREE
+from training.config import LossConfig
+from training.labels import Batch
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Per molecule of a batch.
+
+    Attributes:
+        mae: mean |dH|, hartree.
+        rmse: root mean dH^2, hartree.
+        density: |D_ia| (Frobenius norm).
+        density_per_electron: |D_ia| / sqrt(n_occupied).
+    """
+
+    mae: Tensor
+    rmse: Tensor
+    density: Tensor
+    density_per_electron: Tensor
+
+
+def predict(network: HamiltonianNetwork, standardisation: Standardisation, batch: Batch, *, with_trace: bool) -> tuple[Output, Tensor]:
+    """Network output and the predicted F - H0, padded, (molecule, ao, ao)."""
+    atom_type, pair_type = network.types(batch.graph)
+    inputs = standardisation.inputs(batch.inputs.diagonal, batch.inputs.pair, atom_type, pair_type)
+    output = network(batch.graph, InputCoefficients(*inputs), with_trace=with_trace)
+    blocks = standardisation.blocks(output.diagonal, output.pair, atom_type, pair_type)
+    return output, gather(blocks, batch.index)
+
+
+def errors(predicted: Tensor, batch: Batch) -> Errors:
+    """Errors of predicted matrices (molecule, ao, ao)."""
+    difference = (predicted - batch.target) * batch.mask
+    count = batch.mask.sum(dim=(1, 2))
+    rotated = batch.occupied.transpose(1, 2) @ difference @ batch.virtual * batch.inverse_gaps
+    density = (rotated.square().sum(dim=(1, 2)) + 1e-16).sqrt()
+    return Errors(
+        mae=difference.abs().sum(dim=(1, 2)) / count,
+        rmse=(difference.square().sum(dim=(1, 2)) / count + 1e-16).sqrt(),
+        density=density,
+        density_per_electron=density / batch.n_occupied.sqrt(),
+    )
+
+
+def trace_error(network: HamiltonianNetwork, standardisation: Standardisation, batch: Batch, predicted: Tensor) -> Tensor:
+    """Mean |T_hat - T| over all blocks and shell pairs that exist."""
+    atom_type, pair_type = network.types(batch.graph)
+    target = torch.cat(standardisation.target(batch.target_diagonal, batch.target_pair, atom_type, pair_type))
+    labels = trace_labels(target, network.shell_pair, predicted.shape[1])
+    return (predicted - labels).abs().mean()
+
+
+def loss(
+    network: HamiltonianNetwork, standardisation: Standardisation, batch: Batch, config: LossConfig, step: int
+) -> tuple[Tensor, dict[str, float]]:
+    """Total loss of a batch and its parts."""
+    use_trace = network.has_trace_head and config.trace > 0
+    output, predicted = predict(network, standardisation, batch, with_trace=use_trace)
+    found = errors(predicted, batch)
+    main = (
+        MILLIHARTREE_PER_HARTREE * (config.mae * found.mae + config.rmse * found.rmse)
+        + 100.0 * config.guess * found.density_per_electron
+    ).mean()
+    parts = {
+        "mae_uEh": 1e6 * float(found.mae.detach().mean()),
+        "density_per_electron": float(found.density_per_electron.detach().mean()),
+    }
+    if not use_trace or output.trace is None:
+        return main, parts
+    trace = trace_error(network, standardisation, batch, output.trace)
+    ramp = min(1.0, step / max(1, config.trace_ramp_steps))
+    balance = (main / trace).detach()
+    parts["trace"] = float(trace.detach())
+    return main + ramp * config.trace * balance * trace, parts

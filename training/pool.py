@@ -1,0 +1,32 @@
+"""Worker processes for chemistry: one thread each, because many small matrices leave nothing to a second one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def parallel_map(
+    work: Callable[[Item], Result], items: Iterable[Item], *, total: int, processes: int, title: str, chunk: int = 4
+) -> Iterator[Result]:
+    """Results in order, with a progress bar.
+
+    Workers are spawned, not forked: a fork inherits locked thread pools of BLAS and OpenMP.
+    """
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        yield from tqdm(pool.map(work, items, chunksize=chunk), total=total, desc=title, mininterval=5.0)
+
+
+def _one_thread() -> None:
+    from pyscf import lib
+
+    lib.num_threads(1)
+    threadpool_limits(1)

@@ -1,0 +1,192 @@
+"""``python -m training release``: turn a run's best weights and its evaluation into a checkpoint folder.
+
+The folder is written beside its final place, loaded back and checked (hash, shapes, golden molecules), and only then
+moved there; a failed release leaves the old checkpoint as it was.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import safe_open
+from torch import Tensor
+
+from model.checkpoint import io
+from model.checkpoint.card import FORMAT_VERSION, Card
+from model.electronic.molecule import load_basis
+from model.hamiltonian.encoding import Standardisation
+from model.hamiltonian.reference import INPUT_MATRICES, FittedReference
+from model.network import HamiltonianNetwork
+from model.predictor import Predictor, golden_record
+from model.structure import SYMBOLS, Structure
+from training.config import RunConfig
+from training.datasets import read_level
+from training.fit import run_record
+
+XC_NOTES: Final = {
+    "b3lyp": "B3LYP with VWN-RPA correlation (libxc 402), as PySCF >= 2.3 and Gaussian define it; not b3lyp5 (VWN5), "
+    "which QH9 used",
+}
+
+GOLDEN_MOLECULES: Final = {
+    "water": Structure.from_symbols(
+        ["O", "H", "H"], [[0.0, 0.0, 0.119262], [0.0, 0.763239, -0.477047], [0.0, -0.763239, -0.477047]]
+    ),
+    "fluoromethanimine": Structure.from_symbols(
+        ["C", "N", "F", "H", "H"],
+        [[0.10, 0.41, 0.02], [1.02, -0.46, -0.05], [-1.17, -0.03, 0.03], [0.12, 1.50, 0.06], [1.91, 0.04, -0.02]],
+    ),
+}
+
+
+def release(
+    config: RunConfig,
+    folder: Path,
+    *,
+    version: str,
+    description: str,
+    licence: str,
+    report: Mapping[str, Any] | None,
+) -> Card:
+    """Write a checkpoint folder.
+
+    Args:
+        config: the run.
+        folder: where the checkpoint will be; its name is the checkpoint's.
+        version: like 1.2.0.
+        description: for people.
+        licence: of weights and labels.
+        report: from ``training.evaluate`` of these very weights, or None for a first release that is then evaluated.
+
+    Raises:
+        CheckpointError: the result cannot be loaded back; nothing was replaced.
+    """
+    basis = load_basis(config.basis, [SYMBOLS.index(symbol) for symbol in config.elements])
+    network = HamiltonianNetwork(config.network, basis)
+    standardisation = Standardisation(basis, len(INPUT_MATRICES))
+    with safe_open(config.output / "best.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    network.load_state_dict(_group(tensors, "network/"))
+    standardisation.load_state_dict(_group(tensors, "standardisation/"))
+    with safe_open(config.output / "reference.safetensors", framework="np") as file:
+        reference = FittedReference(
+            basis, file.get_tensor("exponents"), file.get_tensor("step1"), file.get_tensor("step2")
+        )
+    level = read_level(config.data.file)
+    record = run_record(config)
+    record["best_step"] = int(metadata["step"])
+    record["validation"] = json.loads(metadata["validation"])
+    temporary = folder.with_name(folder.name + ".part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        digest = io.save_weights(temporary / io.WEIGHTS, network, standardisation, reference)
+        values: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "name": folder.name,
+            "version": version,
+            "description": description,
+            "created": datetime.date.today().isoformat(),
+            "licence": licence,
+            "architecture": config.network.to_mapping(),
+            "elements": list(basis.elements),
+            "basis": {
+                "name": basis.name,
+                "shells": {SYMBOLS[z]: list(basis.shells[z]) for z in basis.elements},
+                "fingerprint": basis.fingerprint,
+            },
+            "xc": level.xc,
+            "xc_note": XC_NOTES.get(level.xc, f"as PySCF {level.pyscf} defines it"),
+            "charges": [level.charge],
+            "multiplicities": [level.multiplicity],
+            "target": "hamiltonian_minus_reference",
+            "reference": {
+                "kind": "fitted",
+                "description": "core Hamiltonian plus fitted atom-centred Coulomb potentials, projectors and their "
+                "first-order response; no grid, no four-centre integrals (model/hamiltonian/reference.py)",
+            },
+            "statistics": "per (element pair, shell pair, irrep) root mean square over the training set; scalars of "
+            "diagonal blocks centred",
+            "ao_order": "pyscf",
+            "units": {"length": "angstrom", "energy": "hartree"},
+            "training": record,
+            "metrics": {} if report is None else {k: v["summary"] for k, v in report["splits"].items()},
+            "largest_tested": _largest(report),
+            "libraries": libraries() | {"pyscf (labels)": level.pyscf},
+            "weights_sha256": digest,
+        }
+        card = Card.model_validate(values)
+        io.save_json(temporary / io.CARD, card.model_dump())
+        io.save_json(temporary / io.GOLDEN, {"energy_unit": "hartree", "molecules": []})
+        io.save_json(
+            temporary / io.GOLDEN, golden_record(Predictor.load(temporary, verify_golden=False), GOLDEN_MOLECULES)
+        )
+        (temporary / "README.md").write_text(render(card), encoding="utf-8")
+        Predictor.load(temporary)
+        _replace(folder, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return card
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("torch", "e3nn", "numpy", "scipy", "pyscf", "ase", "safetensors")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+
+
+def render(card: Card) -> str:
+    """A checkpoint's README from its card."""
+    rows = sorted({name for summary in card.metrics.values() for name in summary})
+    splits = list(card.metrics)
+    lines = [
+        f"# {card.name} {card.version}",
+        "",
+        "<!-- rendered from card.json by 'python -m training release'; do not edit -->",
+        "",
+        card.description,
+        "",
+        f"* elements: {' '.join(SYMBOLS[z] for z in card.elements)}; charge {card.charges}, "
+        f"multiplicity {card.multiplicities}",
+        f"* level: {card.xc} / {card.basis.name}. {card.xc_note}.",
+        f"* largest tested: {card.largest_tested.heavy_atoms} heavy atoms, {card.largest_tested.atoms} atoms, "
+        f"{card.largest_tested.orbitals} orbitals",
+        f"* weights: SHA-256 `{card.weights_sha256}`",
+        f"* licence: {card.licence}",
+        "",
+    ]
+    if splits:
+        lines += ["| metric | " + " | ".join(splits) + " |", "|---|" + "---|" * len(splits)]
+        for name in rows:
+            values = [card.metrics[split].get(name) for split in splits]
+            lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.4g}" for v in values) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _largest(report: Mapping[str, Any] | None) -> dict[str, int]:
+    frames = [] if report is None else [frame for split in report["splits"].values() for frame in split["frames"]]
+    if not frames:
+        return {"atoms": 0, "heavy_atoms": 0, "orbitals": 0}
+    return {name: int(max(frame[name] for frame in frames)) for name in ("atoms", "heavy_atoms", "orbitals")}
+
+
+def _replace(folder: Path, temporary: Path) -> None:
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,100 @@
+"""Training state on disk without pickle: one safetensors file (numbers in its header), replaced atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+STATE_FILE = "state.safetensors"
+
+
+class MovingAverage:
+    """Exponential moving average of a module's parameters.
+
+    Args:
+        module: whose parameters are followed.
+        decay: of the average; in the first steps (1 + n) / (10 + n) is used where it is smaller.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {name: value.detach().clone() for name, value in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take one step's weights in."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        names, values = zip(*module.named_parameters(), strict=True)
+        torch._foreach_lerp_([self.values[name] for name in names], [v.detach() for v in values], 1.0 - decay)
+
+    def copy_to(self, module: nn.Module) -> None:
+        """Overwrite a module's parameters with the average."""
+        with torch.no_grad():
+            for name, value in module.named_parameters():
+                value.copy_(self.values[name])
+
+
+def save_training_state(
+    folder: Path,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: MovingAverage,
+    progress: Mapping[str, Any],
+) -> None:
+    """Write everything that an exact resume needs."""
+    tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
+    names = [name for name, _ in module.named_parameters()]
+    for name, value in module.named_parameters():
+        tensors[f"model/{name}"] = value.detach()
+        tensors[f"average/{name}"] = average.values[name]
+    steps = 0
+    for index, entry in optimiser.state_dict()["state"].items():
+        tensors[f"exp_avg/{names[index]}"] = entry["exp_avg"]
+        tensors[f"exp_avg_sq/{names[index]}"] = entry["exp_avg_sq"]
+        steps = int(entry["step"])
+    write_atomically(folder / STATE_FILE, tensors, {"progress": json.dumps({**progress, "optimiser_steps": steps})})
+
+
+def load_training_state(
+    folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer, average: MovingAverage
+) -> dict[str, Any] | None:
+    """Restore a saved run; None if there is none."""
+    path = folder / STATE_FILE
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        progress: dict[str, Any] = json.loads(file.metadata()["progress"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    parameters = dict(module.named_parameters())
+    device = next(iter(parameters.values())).device
+    with torch.no_grad():
+        for name, value in parameters.items():
+            value.copy_(tensors[f"model/{name}"])
+            average.values[name].copy_(tensors[f"average/{name}"])
+    state = {
+        index: {
+            "step": torch.tensor(float(progress["optimiser_steps"])),
+            "exp_avg": tensors[f"exp_avg/{name}"].to(device),
+            "exp_avg_sq": tensors[f"exp_avg_sq/{name}"].to(device),
+        }
+        for index, name in enumerate(parameters)
+    }
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    torch.set_rng_state(tensors["rng"])
+    return progress
+
+
+def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """safetensors file, never half written."""
+    temporary = path.with_suffix(path.suffix + ".part")
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
+    os.replace(temporary, path)
