@@ -1,0 +1,171 @@
+"""A checkpoint that is not exactly what its card says is refused, and the error says what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from model.checkpoint import io
+from model.errors import CheckpointError, DomainError, UnsupportedElementError, UnsupportedPeriodicityError
+from model.predictor import Predictor
+from model.structure import Structure
+
+
+@pytest.fixture
+def copy(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, folder)
+    return folder
+
+
+def edit_card(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    card = json.loads((folder / io.CARD).read_text())
+    change(card)
+    (folder / io.CARD).write_text(json.dumps(card))
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Change the weights and put the right hash into the card: only the contents are wrong."""
+    tensors = load_file(folder / io.WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / io.WEIGHTS)
+    edit_card(folder, lambda card: card.update(weights_sha256=io.sha256_of(folder / io.WEIGHTS)))
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        Predictor.load(folder)
+    assert str(folder.parent) not in str(caught.value), "no server path in a message"
+    return str(caught.value)
+
+
+def test_a_good_one_loads(copy: Path) -> None:
+    assert Predictor.load(copy).card.name == "tiny"
+
+
+def test_missing_folder_and_files(copy: Path) -> None:
+    assert "no checkpoint folder" in refused(copy.parent / "nothing")
+    (copy / io.GOLDEN).unlink()
+    assert "golden.json" in refused(copy)
+    (copy / io.WEIGHTS).unlink()
+    assert "weights.safetensors" in refused(copy)
+    (copy / io.CARD).unlink()
+    assert "training release" in refused(copy)
+
+
+def test_one_flipped_bit(copy: Path) -> None:
+    data = bytearray((copy / io.WEIGHTS).read_bytes())
+    data[-5] ^= 1
+    (copy / io.WEIGHTS).write_bytes(bytes(data))
+    message = refused(copy)
+    assert "SHA-256" in message
+    assert "copy the checkpoint folder again" in message
+
+
+def test_other_format_version(copy: Path) -> None:
+    edit_card(copy, lambda card: card.update(format_version=99))
+    assert "format version 99" in refused(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda card: card.pop("xc"), "xc"),
+        (lambda card: card.update(surprise=1), "surprise"),
+        (lambda card: card.update(ao_order="orca"), "ao_order"),
+        (lambda card: card["units"].update(length="bohr"), "units.length"),
+        (lambda card: card.update(name="../../etc"), "name"),
+        (lambda card: card["architecture"].update(backbone="resnet"), "resnet"),
+        (lambda card: card["architecture"]["qhnet"].update(colour=3), "colour"),
+        (lambda card: card["architecture"]["tracegrad"].update(mode="maybe"), "maybe"),
+    ],
+)
+def test_card_that_does_not_read(copy: Path, change: Callable[[dict[str, Any]], None], expected: str) -> None:
+    edit_card(copy, change)
+    assert expected in refused(copy)
+
+
+def test_card_that_is_not_json(copy: Path) -> None:
+    (copy / io.CARD).write_text("{")
+    assert "cannot be read" in refused(copy)
+    (copy / io.CARD).write_text("[1]")
+    assert "format version None" in refused(copy)
+
+
+def test_missing_extra_and_misshapen_tensors(copy: Path) -> None:
+    name = "network/pair_read_out.scale"
+    edit_weights(copy, lambda tensors: tensors.pop(name))
+    assert f"missing {name}" in refused(copy)
+    edit_weights(copy, lambda tensors: tensors.update({name: torch.zeros(2), "network/more": torch.zeros(1)}))
+    message = refused(copy)
+    assert "not expected network/more" in message
+    assert f"another shape {name}" in message
+
+
+def test_weights_that_are_not_finite_or_not_safetensors(copy: Path) -> None:
+    edit_weights(copy, lambda tensors: tensors["network/pair_read_out.scale"].fill_(float("nan")))
+    assert "not finite" in refused(copy)
+    (copy / io.WEIGHTS).write_bytes(b"\x80\x04\x95pickle?")
+    edit_card(copy, lambda card: card.update(weights_sha256=io.sha256_of(copy / io.WEIGHTS)))
+    assert "not a safetensors file" in refused(copy)
+
+
+def test_other_basis_data(copy: Path) -> None:
+    edit_card(copy, lambda card: card["basis"].update(fingerprint="0" * 64))
+    assert "not the one of checkpoint" in refused(copy)
+
+
+def test_golden_numbers_are_compared(copy: Path) -> None:
+    golden = json.loads((copy / io.GOLDEN).read_text())
+    golden["molecules"][0]["orbital_energies"][4] += 1e-3
+    (copy / io.GOLDEN).write_text(json.dumps(golden))
+    assert "does not reproduce its stored answer for water" in refused(copy)
+
+
+def test_no_pickle_in_a_checkpoint(tiny_checkpoint: Path) -> None:
+    assert sorted(path.name for path in tiny_checkpoint.iterdir()) == [io.CARD, io.GOLDEN, io.WEIGHTS]
+    for path in tiny_checkpoint.iterdir():
+        assert path.read_bytes()[:2] != b"\x80\x04"
+
+
+def test_domain(tiny_checkpoint: Path, molecule: Callable[[str], Structure]) -> None:
+    predictor = Predictor.load(tiny_checkpoint)
+    with pytest.raises(UnsupportedElementError, match="does not know S"):
+        predictor.predict([molecule("SH2")])
+    water = molecule("H2O")
+    with pytest.raises(DomainError, match="Charge 2"):
+        predictor.predict([Structure(water.numbers, water.positions_angstrom, charge=2)])
+    with pytest.raises(DomainError, match="Multiplicity 3"):
+        predictor.predict([Structure(water.numbers, water.positions_angstrom, multiplicity=3)])
+    periodic = Structure(water.numbers, water.positions_angstrom, cell_angstrom=10 * np.eye(3), pbc=(True, True, True))
+    with pytest.raises(UnsupportedPeriodicityError):
+        predictor.predict([periodic])
+
+
+def test_prediction_has_what_it_promises(tiny_checkpoint: Path, molecule: Callable[[str], Structure]) -> None:
+    predictor = Predictor.load(tiny_checkpoint)
+    small, large = predictor.predict([molecule("H2O"), molecule("C6H6")])
+    assert small.in_domain
+    assert not small.warnings
+    assert small.ao_labels[0] == "0 O 1s"
+    assert small.atom_offsets == (0, 14, 19, 24)
+    assert small.block(0, 1).shape == (14, 5)
+    assert np.array_equal(small.block(0, 1), small.hamiltonian[:14, 14:19])
+    assert small.checks is not None
+    assert small.checks.ok
+    assert not large.in_domain
+    assert "6 heavy atoms" in large.warnings[0]
+    bare = predictor.predict([molecule("H2O")], orbitals=False)[0]
+    assert bare.orbitals is None
+    assert bare.guess is None
+    assert (
+        np.array_equal(bare.hamiltonian, small.hamiltonian) or np.abs(bare.hamiltonian - small.hamiltonian).max() < 1e-5
+    )

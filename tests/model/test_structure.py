@@ -1,0 +1,73 @@
+"""A structure is checked once, at the border."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.errors import (
+    AtomsTooCloseError,
+    ElectronCountError,
+    EmptyStructureError,
+    InvalidElementError,
+    ModelError,
+    NonFiniteCoordinatesError,
+    StructureError,
+)
+from model.structure import SYMBOLS, Structure
+from model.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM, EV_PER_HARTREE
+
+WATER = [[0.0, 0.0, 0.119], [0.0, 0.763, -0.477], [0.0, -0.763, -0.477]]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "positions", "error"),
+    [
+        ([], np.zeros((0, 3)), EmptyStructureError),
+        ([8, 1], WATER, StructureError),
+        ([0, 1, 1], WATER, InvalidElementError),
+        ([8, 1, 119], WATER, InvalidElementError),
+        ([8, 1, 1], [[0, 0, np.nan], *WATER[1:]], NonFiniteCoordinatesError),
+        ([8, 1, 1], [[0, 0, np.inf], *WATER[1:]], NonFiniteCoordinatesError),
+        ([8, 1, 1], [[0, 0, 1e6], *WATER[1:]], StructureError),
+        ([8, 1, 1], [WATER[0], WATER[1], WATER[1]], AtomsTooCloseError),
+        ([8, 1, 1], [WATER[0], WATER[1], [0.0, 0.763, -0.2]], AtomsTooCloseError),
+        ([8, 1], WATER[:2], ElectronCountError),
+        ([8, "x", 1], WATER, StructureError),
+    ],
+)
+def test_refused(numbers: list[int], positions: object, error: type[ModelError]) -> None:
+    with pytest.raises(error) as caught:
+        Structure(numbers, positions)  # type: ignore[arg-type]
+    assert caught.value.field is not None
+    assert "nan" not in str(caught.value).split()
+
+
+def test_charge_and_multiplicity() -> None:
+    assert Structure(np.array([8, 1, 1]), np.array(WATER)).n_electrons == 10
+    assert Structure(np.array([8, 1]), np.array(WATER[:2]), charge=-1).n_electrons == 10
+    assert Structure(np.array([8, 1]), np.array(WATER[:2]), multiplicity=2).n_electrons == 9
+    for charge, multiplicity in ((0, 2), (1, 1), (10, 1), (0, 0), (0, 13)):
+        with pytest.raises(ElectronCountError):
+            Structure(np.array([8, 1, 1]), np.array(WATER), charge=charge, multiplicity=multiplicity)
+
+
+def test_a_structure_cannot_be_edited() -> None:
+    positions = np.array(WATER)
+    structure = Structure(np.array([8, 1, 1]), positions)
+    positions[0, 0] = 5.0
+    assert structure.positions_angstrom[0, 0] == 0.0
+    with pytest.raises(ValueError, match="read-only"):
+        structure.positions_angstrom[0, 0] = 1.0
+
+
+def test_symbols_and_units_are_those_of_ase_and_pyscf() -> None:
+    from ase.data import chemical_symbols
+    from ase.units import create_units
+    from pyscf.data import nist
+
+    assert list(SYMBOLS) == chemical_symbols[: len(SYMBOLS)]
+    assert pytest.approx(nist.BOHR, rel=1e-8) == ANGSTROM_PER_BOHR
+    assert pytest.approx(nist.HARTREE2EV, rel=1e-8) == EV_PER_HARTREE
+    assert BOHR_PER_ANGSTROM * ANGSTROM_PER_BOHR == 1.0
+    assert create_units("2018")["Bohr"] == pytest.approx(ANGSTROM_PER_BOHR, rel=1e-9)
