@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--max-molecules", type=int, default=None)
     evaluate.add_argument("--processes", type=int, default=2)
     evaluate.add_argument("--device", default="cpu")
+    evaluate.add_argument("--baselines", type=Path, default=None, help="file that keeps the runs from minao")
     evaluate.add_argument("-o", "--output", type=Path, default=None, help="write the whole report as JSON")
 
     release = commands.add_parser("release", help="make the checkpoint folder of a run")
@@ -80,6 +81,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         frames_per_molecule=options.frames_per_molecule,
         max_molecules=options.max_molecules,
         device=options.device,
+        baselines=options.baselines,
     )
     print(table(report))
     if options.output is not None:

@@ -170,7 +170,9 @@ def _table(kind: type[Any], values: dict[str, Any], where: str, base: Path, path
     missing = [
         name
         for name, field in fields.items()
-        if name not in converted and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if name not in converted
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise ConfigError(f"{path}: [{where}] lacks {', '.join(missing)}.")

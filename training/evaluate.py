@@ -13,6 +13,7 @@ SCF runs are PySCF's with default thresholds; Fock builds are counted, not assum
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyscf
 import scipy.linalg
 from numpy.typing import NDArray
 from pyscf import dft
@@ -144,13 +146,46 @@ def run_scf(frame_mole: Any, xc: str, density: Matrix | None) -> ScfRun:
     return ScfRun(int(mf.cycles), builds, time.process_time() - started, float(energy), bool(mf.converged))
 
 
-def compare_scf(item: tuple[Frame, Matrix, float], xc: str, basis: str) -> ScfComparison:
-    """Run both; an item is (frame, guess density, seconds that the guess cost)."""
-    frame, density, seconds = item
+def compare_scf(item: tuple[Frame, Matrix, float, ScfRun | None], xc: str, basis: str) -> ScfComparison:
+    """Run both; an item is (frame, guess density, seconds that the guess cost, minao's run if it is known)."""
+    frame, density, seconds, known = item
     mole = build_mole(frame.structure, basis)
-    return ScfComparison(
-        frame.molecule, frame.index, run_scf(mole, xc, None), run_scf(mole, xc, density), seconds
-    )
+    minao = run_scf(mole, xc, None) if known is None else known
+    return ScfComparison(frame.molecule, frame.index, minao, run_scf(mole, xc, density), seconds)
+
+
+class Baselines:
+    """Runs from minao on disk: they do not depend on the checkpoint, and take most of an evaluation's time.
+
+    Args:
+        path: JSON file; None keeps nothing.
+        level: what the runs depend on besides the structure: functional and basis.
+    """
+
+    def __init__(self, path: Path | None, level: str) -> None:
+        self.path = path
+        self.level = level
+        stored = json.loads(path.read_text()) if path is not None and path.is_file() else {}
+        self.runs = {key: ScfRun(**value) for key, value in stored.items()}
+
+    def key(self, frame: Frame) -> str:
+        """Hash of the structure, the level and PySCF's version."""
+        digest = hashlib.sha256(f"{self.level} pyscf {pyscf.__version__}".encode())
+        digest.update(frame.structure.numbers.tobytes() + frame.structure.positions_angstrom.tobytes())
+        return digest.hexdigest()[:24]
+
+    def get(self, frame: Frame) -> ScfRun | None:
+        """The stored run, if there is one."""
+        return self.runs.get(self.key(frame))
+
+    def put(self, frame: Frame, run: ScfRun) -> None:
+        """Store a run, on disk too."""
+        self.runs[self.key(frame)] = run
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_suffix(".part")
+            temporary.write_text(json.dumps({key: asdict(value) for key, value in self.runs.items()}))
+            temporary.replace(self.path)
 
 
 def evaluate(
@@ -163,6 +198,7 @@ def evaluate(
     frames_per_molecule: int | None = None,
     max_molecules: int | None = None,
     device: str = "cpu",
+    baselines: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint.
 
@@ -173,6 +209,8 @@ def evaluate(
         scf: run the SCFs too (minutes for a hundred molecules).
         processes: worker processes for them.
         frames_per_molecule, max_molecules: limits, None for all.
+        baselines: file that keeps the runs from minao between evaluations. Their seconds are then of another hour, and
+            the time ratios are left out.
 
     Returns:
         {"splits": {name: {"summary": ..., "frames": [...], "scf": [...]}}, ...}, JSON-able.
@@ -180,10 +218,9 @@ def evaluate(
     predictor = Predictor.load(folder, device=device)
     report: dict[str, Any] = {"checkpoint": predictor.card.name, "weights_sha256": predictor.card.weights_sha256}
     report["splits"] = {}
+    known = Baselines(baselines, f"{predictor.card.xc} {predictor.card.basis.name}")
     for split in splits:
-        frames = list(
-            read_frames(data, [split], frames_per_molecule=frames_per_molecule, max_molecules=max_molecules)
-        )
+        frames = list(read_frames(data, [split], frames_per_molecule=frames_per_molecule, max_molecules=max_molecules))
         found, items = [], []
         for frame in frames:
             started = time.process_time()
@@ -191,23 +228,24 @@ def evaluate(
             seconds = time.process_time() - started
             found.append(frame_errors(frame, prediction))
             assert prediction.guess is not None
-            items.append((frame, prediction.guess.density_matrix, seconds))
+            items.append((frame, prediction.guess.density_matrix, seconds, known.get(frame)))
         runs: list[ScfComparison] = []
         if scf:
             work = partial(compare_scf, xc=predictor.card.xc, basis=predictor.card.basis.name)
-            runs = list(
-                parallel_map(work, items, total=len(items), processes=processes, title=f"SCF, {split}", chunk=1)
-            )
+            done = parallel_map(work, items, total=len(items), processes=processes, title=f"SCF, {split}", chunk=1)
+            for frame, run in zip(frames, done, strict=True):
+                runs.append(run)
+                known.put(frame, run.minao)
         report["splits"][split] = {
-            "summary": summarise(found, runs),
+            "summary": summarise(found, runs, timed=all(item[3] is None for item in items)),
             "frames": [asdict(item) for item in found],
             "scf": [asdict(item) for item in runs],
         }
     return report
 
 
-def summarise(found: Sequence[FrameErrors], runs: Sequence[ScfComparison]) -> dict[str, float]:
-    """Means, medians and worst cases of a split."""
+def summarise(found: Sequence[FrameErrors], runs: Sequence[ScfComparison], *, timed: bool = True) -> dict[str, float]:
+    """Means, medians and worst cases of a split; time ratios only if both sides ran now."""
 
     def mean(name: str) -> float:
         return float(np.mean([getattr(item, name) for item in found]))
@@ -243,17 +281,14 @@ def summarise(found: Sequence[FrameErrors], runs: Sequence[ScfComparison]) -> di
             "fock_builds_ratio": float(
                 np.mean([run.guess.fock_builds for run in runs]) / np.mean([run.minao.fock_builds for run in runs])
             ),
-            "cpu_seconds_ratio": float(
-                sum(run.guess.seconds + run.guess_seconds for run in runs) / sum(run.minao.seconds for run in runs)
-            ),
-            "guess_cpu_seconds_share": float(
-                sum(run.guess_seconds for run in runs) / sum(run.minao.seconds for run in runs)
-            ),
-            "energy_worst_difference_hartree": float(
-                max(abs(run.guess.energy - run.minao.energy) for run in runs)
-            ),
+            "energy_worst_difference_hartree": float(max(abs(run.guess.energy - run.minao.energy) for run in runs)),
             "not_converged": float(sum(not run.guess.converged for run in runs)),
         }
+    if runs and timed:
+        minao_seconds = sum(run.minao.seconds for run in runs)
+        guess_seconds = sum(run.guess_seconds for run in runs)
+        summary["cpu_seconds_ratio"] = (sum(run.guess.seconds for run in runs) + guess_seconds) / minao_seconds
+        summary["guess_cpu_seconds_share"] = guess_seconds / minao_seconds
     return summary
 
 

@@ -122,7 +122,12 @@ class Trainer:
         )
         self.average = MovingAverage(network, optimiser.ema_decay)
         self.progress: dict[str, Any] = {
-            "step": 0, "epoch": 0, "batch": 0, "best": math.inf, "best_step": 0, "seconds": 0.0
+            "step": 0,
+            "epoch": 0,
+            "batch": 0,
+            "best": math.inf,
+            "best_step": 0,
+            "seconds": 0.0,
         }
 
     def run(self, until_step: int | None) -> None:

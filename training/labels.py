@@ -112,9 +112,7 @@ def make_samples(
     if path is not None and path.is_file():
         return _load(path)
     work = partial(make_sample, basis=basis, reference=reference)
-    samples = list(
-        parallel_map(work, frames, total=len(frames), processes=processes, title="samples", chunk=8)
-    )
+    samples = list(parallel_map(work, frames, total=len(frames), processes=processes, title="samples", chunk=8))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _save(path, samples)

@@ -43,7 +43,9 @@ class Errors:
     density_per_electron: Tensor
 
 
-def predict(network: HamiltonianNetwork, standardisation: Standardisation, batch: Batch, *, with_trace: bool) -> tuple[Output, Tensor]:
+def predict(
+    network: HamiltonianNetwork, standardisation: Standardisation, batch: Batch, *, with_trace: bool
+) -> tuple[Output, Tensor]:
     """Network output and the predicted F - H0, padded, (molecule, ao, ao)."""
     atom_type, pair_type = network.types(batch.graph)
     inputs = standardisation.inputs(batch.inputs.diagonal, batch.inputs.pair, atom_type, pair_type)
@@ -66,7 +68,9 @@ def errors(predicted: Tensor, batch: Batch) -> Errors:
     )
 
 
-def trace_error(network: HamiltonianNetwork, standardisation: Standardisation, batch: Batch, predicted: Tensor) -> Tensor:
+def trace_error(
+    network: HamiltonianNetwork, standardisation: Standardisation, batch: Batch, predicted: Tensor
+) -> Tensor:
     """Mean |T_hat - T| over all blocks and shell pairs that exist."""
     atom_type, pair_type = network.types(batch.graph)
     target = torch.cat(standardisation.target(batch.target_diagonal, batch.target_pair, atom_type, pair_type))

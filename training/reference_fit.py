@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 
 from model.basis import AOBasis
 from model.electronic.molecule import Integrals, gaussian_potentials, integrals
-from model.hamiltonian.reference import FittedReference, ShellIndex, Surroundings, TermLayout, response_density, term_matrices
+from model.hamiltonian.reference import (
+    FittedReference,
+    ShellIndex,
+    Surroundings,
+    TermLayout,
+    response_density,
+    term_matrices,
+)
 from training.datasets import Frame
 from training.pool import parallel_map
 
@@ -54,7 +61,9 @@ class NormalEquations:
         return np.asarray(scipy.linalg.solve(scaled, right / scale, assume_a="pos") / scale)
 
 
-def surroundings(structure_integrals: Integrals, numbers: NDArray[np.int64], exponents: NDArray[np.float64], n_electrons: int) -> Surroundings:
+def surroundings(
+    structure_integrals: Integrals, numbers: NDArray[np.int64], exponents: NDArray[np.float64], n_electrons: int
+) -> Surroundings:
     """What the reference needs, from PySCF integrals."""
     return Surroundings(
         numbers=numbers,
@@ -116,9 +125,7 @@ def _normal_equations(
         terms = first
     else:
         assert step1 is not None
-        terms = term_matrices(
-            layout, molecule, len(exponents), _response(layout, molecule, exponents, step1)
-        )
+        terms = term_matrices(layout, molecule, len(exponents), _response(layout, molecule, exponents, step1))
     target = frame.fock - data.core
     energies, orbitals = scipy.linalg.eigh(frame.fock, data.overlap)
     n_occupied = molecule.n_occupied
