@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
+# where torch comes from, if not from the configured index; https://download.pytorch.org/whl/cpu is smallest without a GPU
+TORCH_INDEX ?=
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
@@ -16,7 +18,8 @@ setup: $(READY) ## make .venv with the pinned dependencies
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[service,training,dev]' -c constraints.txt
 	touch $@
 

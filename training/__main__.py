@@ -1,4 +1,4 @@
-"""``python -m training generate | fit | evaluate | release``: one TOML file describes a run; every command can be read alone."""
+"""``python -m training generate | fit | evaluate | release``: one TOML file describes a run, each command stands alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     generate = commands.add_parser("generate", help="label structures with PySCF (resumable)")
-    generate.add_argument("run", type=Path, help="TOML file with a [generate] table")
+    generate.add_argument("recipe", type=Path, help="recipe, a TOML file (training/recipes/)")
 
     fit = commands.add_parser("fit", help="train, or resume, a run")
     fit.add_argument("run", type=Path)
@@ -59,8 +59,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _generate(options: argparse.Namespace) -> None:
     from training.generate import generate, read_recipe
+    from training.generation.shards import FAILURES_FILE
 
-    generate(read_recipe(options.run))
+    made = generate(read_recipe(options.recipe))
+    print(f"{made.file}: {made.frames} frames of {made.molecules} molecules, {made.labelled} labelled in this call")
+    if made.failures:
+        print(f"{len(made.failures)} molecules or frames were left out; {FAILURES_FILE} beside it says why")
 
 
 def _fit(options: argparse.Namespace) -> None:
@@ -91,7 +95,10 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _release(options: argparse.Namespace) -> None:
     from training.release import release
 
-    report = None if options.report is None else json.loads(options.report.read_text())
+    try:
+        report = None if options.report is None else json.loads(options.report.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{options.report}: {error}; give the JSON that 'evaluate --output' writes.") from error
     card = release(
         read_run(options.run),
         options.folder,

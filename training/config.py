@@ -6,17 +6,25 @@ relative to the TOML file.
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Final, cast
 
+from model.errors import ModelError
 from model.network import NetworkConfig
+from training.tables import ConfigError, read_table, read_toml, refuse_unknown_tables
 
+__all__ = [
+    "ConfigError",
+    "DataConfig",
+    "LossConfig",
+    "OptimiserConfig",
+    "ReferenceConfig",
+    "RunConfig",
+    "read_run",
+]
 
-class ConfigError(Exception):
-    """A run file that cannot be used; says what is allowed."""
+TABLES: Final = ("run", "data", "reference", "network", "loss", "optimiser")
 
 
 @dataclass(frozen=True)
@@ -133,61 +141,30 @@ def read_run(path: Path) -> RunConfig:
     Raises:
         ConfigError: unreadable file, unknown or missing key, wrong type.
     """
+    values = read_toml(path)
+    refuse_unknown_tables(values, TABLES, path)
     try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    base = path.resolve().parent
-    run = dict(values.pop("run", {}))
-    try:
-        network = NetworkConfig.from_mapping(values.pop("network", {}))
-    except Exception as error:
+        network = NetworkConfig.from_mapping(values.get("network", {}))
+    except (ModelError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: [network] {error}") from error
-    tables = {
-        "data": _table(DataConfig, values.pop("data", {}), "data", base, path),
-        "reference": _table(ReferenceConfig, values.pop("reference", {}), "reference", base, path),
-        "loss": _table(LossConfig, values.pop("loss", {}), "loss", base, path),
-        "optimiser": _table(OptimiserConfig, values.pop("optimiser", {}), "optimiser", base, path),
-    }
-    if values:
-        raise ConfigError(
-            f"{path}: unknown tables {', '.join(sorted(values))}; allowed are run, data, reference, network, loss, optimiser."
-        )
+    # from_mapping has checked the names; this checks the types, before anything is built with them
+    tables = values.get("network", {})
+    read_table(type(network.backbone_config), tables.get(network.backbone, {}), f"network.{network.backbone}", path)
+    read_table(type(network.tracegrad), tables.get("tracegrad", {}), "network.tracegrad", path)
+    run = dict(values.get("run", {}))
     run.setdefault("name", path.stem)
     run.setdefault("output", f"../runs/{run['name']}")
-    return _table(RunConfig, run, "run", base, path, network=network, **tables)
-
-
-def _table(kind: type[Any], values: dict[str, Any], where: str, base: Path, path: Path, **given: Any) -> Any:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    unknown = sorted(set(values) - (set(fields) - set(given)))
-    if unknown:
-        allowed = ", ".join(sorted(set(fields) - set(given)))
-        raise ConfigError(f"{path}: [{where}] does not know {', '.join(unknown)}; it knows {allowed}.")
-    converted: dict[str, Any] = dict(given)
-    for name, value in values.items():
-        converted[name] = _convert(value, str(fields[name].type), f"{path}: [{where}] {name}", base)
-    missing = [
-        name
-        for name, field in fields.items()
-        if name not in converted
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ConfigError(f"{path}: [{where}] lacks {', '.join(missing)}.")
-    return kind(**converted)
-
-
-def _convert(value: Any, annotation: str, where: str, base: Path) -> Any:
-    if annotation == "Path" and isinstance(value, str):
-        return (base / value).resolve()
-    if annotation == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        return tuple(value)
-    if annotation == "float" and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if annotation == "int" and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if annotation == "str" and isinstance(value, str):
-        return value
-    raise ConfigError(f"{where} must be {annotation}, not {type(value).__name__}.")
+    return cast(
+        RunConfig,
+        read_table(
+            RunConfig,
+            run,
+            "run",
+            path,
+            network=network,
+            data=read_table(DataConfig, values.get("data", {}), "data", path),
+            reference=read_table(ReferenceConfig, values.get("reference", {}), "reference", path),
+            loss=read_table(LossConfig, values.get("loss", {}), "loss", path),
+            optimiser=read_table(OptimiserConfig, values.get("optimiser", {}), "optimiser", path),
+        ),
+    )

@@ -78,7 +78,7 @@ def load_or_fit_reference(config: RunConfig, basis: AOBasis, frames: Sequence[Fr
     settings = config.reference
     if len(one_each) > settings.max_molecules:
         one_each = [one_each[i] for i in np.linspace(0, len(one_each) - 1, settings.max_molecules).astype(int)]
-    exponents = settings.smallest_exponent * settings.ratio ** np.arange(settings.n_exponents)
+    exponents = np.array([settings.smallest_exponent * settings.ratio**k for k in range(settings.n_exponents)])
     reference = fit_reference(
         one_each, basis, exponents=exponents, density_weight=settings.density_weight, processes=config.processes
     )
@@ -222,8 +222,8 @@ class Trainer:
             tensors |= {f"standardisation/{name}": value for name, value in self.standardisation.state_dict().items()}
             metadata = {"step": str(step), "validation": json.dumps(values)}
             write_atomically(self.config.output / "best.safetensors", tensors, metadata)
-        for name, value in self.network.named_parameters():
-            value.copy_(current[name])
+        for name, parameter in self.network.named_parameters():
+            parameter.copy_(current[name])
 
     def _save(self) -> None:
         save_training_state(self.config.output, self.network, self.optimiser, self.average, self.progress)

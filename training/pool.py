@@ -19,8 +19,12 @@ def parallel_map(
 ) -> Iterator[Result]:
     """Results in order, with a progress bar.
 
-    Workers are spawned, not forked: a fork inherits locked thread pools of BLAS and OpenMP.
+    Workers are spawned, not forked: a fork inherits locked thread pools of BLAS and OpenMP. With ``processes`` 0 there
+    are none and the work is done here, on as many threads as this process has: for small jobs and for debuggers.
     """
+    if processes == 0:
+        yield from tqdm(map(work, items), total=total, desc=title, mininterval=5.0)
+        return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
         yield from tqdm(pool.map(work, items, chunksize=chunk), total=total, desc=title, mininterval=5.0)
 

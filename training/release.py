@@ -15,12 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
 from safetensors import safe_open
 from torch import Tensor
 
 from model.checkpoint import io
 from model.checkpoint.card import FORMAT_VERSION, Card
 from model.electronic.molecule import load_basis
+from model.errors import CheckpointError
 from model.hamiltonian.encoding import Standardisation
 from model.hamiltonian.reference import INPUT_MATRICES, FittedReference
 from model.network import HamiltonianNetwork
@@ -66,8 +68,14 @@ def release(
         report: from ``training.evaluate`` of these very weights, or None for a first release that is then evaluated.
 
     Raises:
-        CheckpointError: the result cannot be loaded back; nothing was replaced.
+        CheckpointError: the run has no weights yet, the report is not about these weights, or the result cannot be loaded
+            back; nothing was replaced.
     """
+    for name in ("best.safetensors", "reference.safetensors"):
+        if not (config.output / name).is_file():
+            raise CheckpointError(
+                f"The run {config.name!r} has no {name}.", hint="Run 'python -m training fit' with this run file first."
+            )
     basis = load_basis(config.basis, [SYMBOLS.index(symbol) for symbol in config.elements])
     network = HamiltonianNetwork(config.network, basis)
     standardisation = Standardisation(basis, len(INPUT_MATRICES))
@@ -89,6 +97,11 @@ def release(
     temporary.mkdir(parents=True)
     try:
         digest = io.save_weights(temporary / io.WEIGHTS, network, standardisation, reference)
+        if report is not None and report.get("weights_sha256") != digest:
+            raise CheckpointError(
+                f"The report is about weights {str(report.get('weights_sha256'))[:16]}..., these are {digest[:16]}...",
+                hint="Release without a report, evaluate that checkpoint, and release again with its report.",
+            )
         values: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "name": folder.name,
@@ -123,7 +136,10 @@ def release(
             "libraries": libraries() | {"pyscf (labels)": level.pyscf},
             "weights_sha256": digest,
         }
-        card = Card.model_validate(values)
+        try:
+            card = Card.model_validate(values)
+        except ValidationError as error:
+            raise CheckpointError(f"The card would not be valid: {error}") from error
         io.save_json(temporary / io.CARD, card.model_dump())
         io.save_json(temporary / io.GOLDEN, {"energy_unit": "hartree", "molecules": []})
         io.save_json(

@@ -1,0 +1,102 @@
+"""Run files and recipes: what may stand in them, and what is said about anything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.config import ConfigError, read_run
+from training.generation.recipe import read_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = '[data]\nfile = "focks.h5"\n[network]\nbackbone = "qhnet"\n[optimiser]\nsteps = 10\n'
+RECIPE = '[smiles]\ninline = ["O"]\n'
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "named.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_run_needs_only_data_backbone_and_steps(tmp_path: Path) -> None:
+    config = read_run(write(tmp_path, RUN))
+    assert config.name == "named"
+    assert config.data.file == tmp_path / "focks.h5", "paths are relative to the file"
+    assert config.optimiser.steps == 10
+    assert config.elements == ("H", "C", "N", "O", "F")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (RUN + "[optimizer]\nsteps = 1\n", ["unknown tables optimizer", "allowed are run, data"]),
+        (RUN + "learning_speed = 1.0\n", ["[optimiser]", "learning_speed", "it knows", "learning_rate"]),
+        (RUN.replace("steps = 10", ""), ["[optimiser] lacks steps"]),
+        (RUN.replace('file = "focks.h5"', ""), ["[data] lacks file"]),
+        (RUN.replace("steps = 10", 'steps = "10"'), ["steps must be int, not str"]),
+        (RUN.replace("steps = 10", "steps = true"), ["steps must be int, not bool"]),
+        (RUN.replace("steps = 10", "steps = 1.5"), ["steps must be int, not float"]),
+        (RUN + "[run]\nelements = [1, 6]\n", ["elements[0] must be str, not int"]),
+        (RUN.replace("[data]", "[[data]]"), ["data must be a table"]),
+        (RUN.replace("qhnet", "resnet"), ["[network]", "resnet", "Allowed: qhnet"]),
+        (RUN + "[network.qhnet]\nchannels = 8\n", ["[network]", "channels", "node_channels"]),
+        (RUN + '[network.qhnet]\nnode_channels = "8"\n', ["[network.qhnet] node_channels must be int, not str"]),
+        (RUN + "[network.tracegrad]\nmode = true\n", ["mode"]),
+        ("[data\n", ["named.toml"]),
+    ],
+)
+def test_a_run_says_what_is_wrong_and_what_is_allowed(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_run(write(tmp_path, text))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere.toml"):
+        read_run(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "training" / "runs").glob("*.toml")), ids=lambda path: path.stem)
+def test_runs_of_the_repository_are_valid(path: Path) -> None:
+    assert read_run(path).optimiser.steps > 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "training" / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_recipes_of_the_repository_are_valid(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert len(recipe.smiles.inline) == len(set(recipe.smiles.inline))
+
+
+def test_a_recipe_needs_only_a_source(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, RECIPE))
+    assert (recipe.name, recipe.pool) == ("named", "named")
+    assert (recipe.label.method, recipe.label.xc, recipe.label.grid_level) == ("corrected", "b3lyp", 3)
+    assert recipe.smiles.temperatures == (300.0, 400.0, 500.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["names no structures", "[smiles]", "[structures]"]),
+        (RECIPE + "[labels]\n", ["unknown tables labels", "label"]),
+        (RECIPE + '[label]\nfunctional = "pbe"\n', ["functional", "it knows", "xc"]),
+        (RECIPE + '[label]\nmethod = "fast"\n', ["'fast'", "corrected, exact"]),
+        (RECIPE + "[label]\ngrid_level = 12\n", ["12", "0 to 9"]),
+        (RECIPE + "[split]\nval = 0.6\ntest = 0.6\n", ["0.6", "sum to 1"]),
+        (RECIPE + "[split]\nval = -0.1\n", ["-0.1"]),
+        (RECIPE + 'temperatures = ["hot"]\n', ["temperatures[0] must be float, not str"]),
+        (RECIPE + "temperatures = [0]\n", ["must be positive"]),
+        (RECIPE + "minimum = false\ntemperatures = []\n", ["no geometry"]),
+        (RECIPE + "minimum = 1\n", ["minimum must be bool, not int"]),
+        ('[structures]\nfiles = ["absent.xyz"]\n', ["not there", "absent.xyz"]),
+        (RECIPE + "[generate]\nprocesses = -1\n", ["processes is -1"]),
+    ],
+)
+def test_a_recipe_says_what_is_wrong_and_what_is_allowed(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(write(tmp_path, text))
+    for word in words:
+        assert word in str(caught.value)
