@@ -1,7 +1,7 @@
 """The client: a molecule in, what the server predicts for it out, as numpy arrays in PySCF's orbital order.
 
-    client = Client("http://127.0.0.1:8000")
-    mf.kernel(dm0=client.density_matrix(mol))      # or, with checks and a fallback:  client.attach(mf).kernel()
+client = Client("http://127.0.0.1:8000")
+mf.kernel(dm0=client.density_matrix(mol))      # or, with checks and a fallback:  client.attach(mf).kernel()
 """
 
 from __future__ import annotations
@@ -215,7 +215,5 @@ def tagged_density(guess: Guess) -> NDArray[np.float64]:
         return guess.density_matrix
     from pyscf import lib
 
-    tagged: NDArray[np.float64] = lib.tag_array(
-        guess.density_matrix, mo_coeff=guess.mo_coeff, mo_occ=guess.mo_occ
-    )
+    tagged: NDArray[np.float64] = lib.tag_array(guess.density_matrix, mo_coeff=guess.mo_coeff, mo_occ=guess.mo_occ)
     return tagged

@@ -150,9 +150,7 @@ class Transport:
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > limit:
-                    raise InvalidAnswerError(
-                        f"The answer is larger than {limit} bytes.", hint="Ask for fewer outputs."
-                    )
+                    raise InvalidAnswerError(f"The answer is larger than {limit} bytes.", hint="Ask for fewer outputs.")
                 if time.monotonic() > deadline:
                     raise self._timed_out(connected=True)
         finally:

@@ -1,4 +1,7 @@
-"""``python -m training generate | fit | evaluate | release``: one TOML file describes a run, each command stands alone."""
+"""``python -m training generate | fit | evaluate | release``: one TOML file describes a run, each command stands alone.
+
+Worker processes import this file again, so what is heavy is imported by the command that needs it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model.errors import ModelError
-from training.config import ConfigError, read_run
 from training.datasets import DatasetError
+from training.tables import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +71,7 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
+    from training.config import read_run
     from training.fit import fit
 
     fit(read_run(options.run), until_step=options.until_step)
@@ -93,6 +97,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _release(options: argparse.Namespace) -> None:
+    from training.config import read_run
     from training.release import release
 
     try:

@@ -136,7 +136,7 @@ class Trainer:
         stored = load_training_state(folder, self.network, self.optimiser, self.average)
         if stored is not None:
             self.progress.update(stored)
-        last = min(config.optimiser.steps, until_step or config.optimiser.steps)
+        last = config.optimiser.steps if until_step is None else min(config.optimiser.steps, until_step)
         size = sum(parameter.numel() for parameter in self.network.parameters())
         print(f"{config.name}: {size} parameters, {len(self.samples)} samples, step {self.progress['step']} of {last}")
         with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -30,6 +31,8 @@ def parallel_map(
 
 
 def _one_thread() -> None:
+    # for libraries that are loaded later and bring their own OpenMP, as tblite does
+    os.environ["OMP_NUM_THREADS"] = "1"
     from pyscf import lib
 
     lib.num_threads(1)

@@ -51,7 +51,7 @@ def save_training_state(
 ) -> None:
     """Write everything that an exact resume needs."""
     tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
-    names = [name for name, _ in module.named_parameters()]
+    names = _names_in_optimiser_order(module, optimiser)
     for name, value in module.named_parameters():
         tensors[f"model/{name}"] = value.detach()
         tensors[f"average/{name}"] = average.values[name]
@@ -85,11 +85,18 @@ def load_training_state(
             "exp_avg": tensors[f"exp_avg/{name}"].to(device),
             "exp_avg_sq": tensors[f"exp_avg_sq/{name}"].to(device),
         }
-        for index, name in enumerate(parameters)
+        for index, name in enumerate(_names_in_optimiser_order(module, optimiser))
+        if f"exp_avg/{name}" in tensors  # a parameter that never had a gradient has no moments
     }
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     torch.set_rng_state(tensors["rng"])
     return progress
+
+
+def _names_in_optimiser_order(module: nn.Module, optimiser: torch.optim.Optimizer) -> list[str]:
+    """Parameter names as an optimiser numbers them: group by group, which is not the module's order."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return [names[id(parameter)] for group in optimiser.param_groups for parameter in group["params"]]
 
 
 def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:

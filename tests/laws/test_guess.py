@@ -18,7 +18,7 @@ from model.structure import Structure
 from training.datasets import read_frames
 from training.evaluate import frame_errors
 
-MOLECULES = ("H2O", "CH3OH", "HCN", "CH3NH2", "HCOOH", "CH3CN", "CH2NHCH2", "H2CO")
+MOLECULES = ("H2O", "CH3OH", "HCN", "H3CNH2", "HCOOH", "CH3CN", "CH2NHCH2", "H2CO")
 SAME_ENERGY_HARTREE = 1e-8
 MEAN_CYCLES_RATIO = 0.75
 

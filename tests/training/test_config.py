@@ -55,7 +55,7 @@ def test_a_run_says_what_is_wrong_and_what_is_allowed(tmp_path: Path, text: str,
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.toml"):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
         read_run(tmp_path / "nowhere.toml")
 
 
@@ -68,6 +68,12 @@ def test_runs_of_the_repository_are_valid(path: Path) -> None:
 def test_recipes_of_the_repository_are_valid(path: Path) -> None:
     recipe = read_recipe(path)
     assert len(recipe.smiles.inline) == len(set(recipe.smiles.inline))
+
+
+def test_the_run_in_the_documents_is_valid(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    run = text[text.index("```toml") + 7 :]
+    assert read_run(write(tmp_path, run[: run.index("```")])).name == "mine"
 
 
 def test_a_recipe_needs_only_a_source(tmp_path: Path) -> None:

@@ -24,9 +24,7 @@ SINGLE = 2e-6
 def test_target_coefficients_of_a_batch_assemble_to_fock_less_reference(
     tiny_frames: list[Frame], tiny_samples: list[Sample], basis: AOBasis, tiny_reference: FittedReference
 ) -> None:
-    batch = collate(
-        tiny_samples, cutoff_angstrom=15.0, template=basis.template_size, device=torch.device("cpu")
-    )
+    batch = collate(tiny_samples, cutoff_angstrom=15.0, template=basis.template_size, device=torch.device("cpu"))
     transform = torch.from_numpy(Expansion(basis.template).matrix).float()
     coefficients = torch.cat([batch.target_diagonal, batch.target_pair])
     blocks = (coefficients @ transform.T).unflatten(1, (basis.template_size, basis.template_size))

@@ -98,7 +98,7 @@ def test_trace_term_is_balanced_and_ramped(parts: tuple[HamiltonianNetwork, Stan
     main, _ = loss(network, standardisation, batch, LossConfig(trace=0.0), step=0)
     for step, ramp in ((0, 0.0), (5, 0.5), (10, 1.0), (1000, 1.0)):
         total, found = loss(network, standardisation, batch, LossConfig(trace=0.3, trace_ramp_steps=10), step=step)
-        assert float(total) == pytest.approx((1 + 0.3 * ramp) * float(main), rel=1e-5)
+        assert float(total.detach()) == pytest.approx((1 + 0.3 * ramp) * float(main.detach()), rel=1e-5)
         assert found["trace"] > 0
 
 
@@ -107,9 +107,9 @@ def test_main_loss_is_the_weighted_sum_of_the_reported_errors(
 ) -> None:
     network, standardisation, batch = parts
     only_mae, found = loss(network, standardisation, batch, LossConfig(mae=2.0, rmse=0.0, guess=0.0, trace=0.0), 0)
-    assert float(only_mae) == pytest.approx(2.0 * found["mae_uEh"] / 1000, rel=1e-5)
+    assert float(only_mae.detach()) == pytest.approx(2.0 * found["mae_uEh"] / 1000, rel=1e-5)
     only_guess, found = loss(network, standardisation, batch, LossConfig(mae=0.0, rmse=0.0, guess=3.0, trace=0.0), 0)
-    assert float(only_guess) == pytest.approx(300.0 * found["density_per_electron"], rel=1e-5)
+    assert float(only_guess.detach()) == pytest.approx(300.0 * found["density_per_electron"], rel=1e-5)
 
 
 def test_gradients_are_finite_for_a_perfect_prediction(tiny_samples: list[Sample], basis: AOBasis) -> None:
@@ -120,4 +120,4 @@ def test_gradients_are_finite_for_a_perfect_prediction(tiny_samples: list[Sample
     (found.mae + found.rmse + found.density_per_electron).sum().backward()
     assert predicted.grad is not None
     assert bool(predicted.grad.isfinite().all())
-    assert float(found.density.max()) < 1e-6
+    assert float(found.density.detach().max()) < 1e-6

@@ -178,13 +178,13 @@ def _embed(parsed: ParsedSmiles, seed: int) -> NDArray[np.float64]:
 def _dynamics(atoms: Any, temperature: float, config: SmilesConfig, seed: Sequence[int]) -> Iterator[Geometry]:
     from ase import units
     from ase.md.langevin import Langevin
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+    from ase.md.velocitydistribution import thermalize_momenta
 
     if config.frames_per_temperature == 0:
         return
     rng = np.random.default_rng(seed)
     atoms.calc = import_extra("tblite.ase").TBLite(method="GFN2-xTB", verbosity=0)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    thermalize_momenta(atoms, temperature, rng=rng)
     dynamics = Langevin(
         atoms,
         config.timestep_fs * units.fs,

@@ -1,0 +1,139 @@
+"""A training run: it can be stopped and resumed to the bit, keeps its best weights and says how it goes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from model.basis import AOBasis
+from model.hamiltonian.encoding import Standardisation
+from model.hamiltonian.reference import INPUT_MATRICES
+from model.network import HamiltonianNetwork
+from training.config import OptimiserConfig, RunConfig, read_run
+from training.datasets import read_frames
+from training.fit import fit, learning_rate, load_or_fit_reference, pack, run_record
+from training.generate import Summary
+from training.labels import Sample, collate, make_samples
+from training.loss import errors, predict
+
+from .conftest import write_run
+
+
+def metrics(config: RunConfig) -> list[dict[str, Any]]:
+    lines = (config.output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+
+def assert_same_tensors(one: Path, other: Path) -> None:
+    first, second = load_file(one), load_file(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+@pytest.mark.parametrize("stops", [(5,), (1, 6, 7)])
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(
+    stops: tuple[int, ...], trained: RunConfig, tiny: Summary, tmp_path: Path
+) -> None:
+    config = read_run(write_run(tmp_path, tiny.file))
+    for stop in (*stops, None):
+        fit(config, until_step=stop)
+    for name in ("state.safetensors", "best.safetensors", "reference.safetensors"):
+        assert_same_tensors(config.output / name, trained.output / name)
+    assert metrics(config) == metrics(trained)
+
+
+def test_a_run_killed_between_saves_repeats_the_lost_steps(trained: RunConfig, tiny: Summary, tmp_path: Path) -> None:
+    config = read_run(write_run(tmp_path, tiny.file))
+    fit(config, until_step=4)
+    shutil.copy(config.output / "state.safetensors", tmp_path / "saved")
+    fit(config, until_step=6)
+    shutil.copy(tmp_path / "saved", config.output / "state.safetensors")  # as if step 6 had never been saved
+    fit(config)
+    assert_same_tensors(config.output / "state.safetensors", trained.output / "state.safetensors")
+
+
+def test_a_finished_run_is_left_alone(trained: RunConfig) -> None:
+    before = (trained.output / "state.safetensors").read_bytes()
+    fit(trained)
+    assert (trained.output / "state.safetensors").read_bytes() == before
+
+
+def test_metrics_are_written_from_the_start_to_the_end(trained: RunConfig) -> None:
+    found = metrics(trained)
+    assert [line["step"] for line in found] == [0, 4, 8, 12]
+    for line in found:
+        assert all(math.isfinite(value) for value in line.values())
+        assert line["density"] <= line["density_max"] + 1e-12
+        assert line["mae_uEh"] <= line["rmse_uEh"]
+    assert any((trained.output / "tensorboard").iterdir())
+
+
+def test_training_improves_on_the_reference(trained: RunConfig) -> None:
+    """Step 0 predicts no correction, so its errors are those of H0."""
+    first, *rest = metrics(trained)
+    assert min(line["density_per_electron"] for line in rest) < first["density_per_electron"]
+    assert min(line["mae_uEh"] for line in rest) < first["mae_uEh"]
+
+
+def test_best_weights_are_those_of_the_lowest_density_error(trained: RunConfig, basis: AOBasis, tmp_path: Path) -> None:
+    """The stored figures are recomputed from the stored tensors alone."""
+    with safe_open(trained.output / "best.safetensors", framework="pt") as file:
+        step, stored = int(file.metadata()["step"]), json.loads(file.metadata()["validation"])
+    lowest = min(metrics(trained), key=lambda line: float(line["density_per_electron"]))
+    assert (step, stored) == (lowest["step"], {key: lowest[key] for key in lowest if key != "step"})
+
+    frames = list(read_frames(trained.data.file, trained.data.validation))
+    reference = load_or_fit_reference(trained, basis, [])
+    samples = make_samples(frames, basis, reference, cache=None, processes=0)
+    tensors = load_file(trained.output / "best.safetensors")
+    network = HamiltonianNetwork(trained.network, basis)
+    standardisation = Standardisation(basis, len(INPUT_MATRICES))
+    load_group(network, tensors, "network/")
+    load_group(standardisation, tensors, "standardisation/")
+    batch = collate(samples, cutoff_angstrom=15.0, template=basis.template_size, device=torch.device("cpu"))
+    with torch.no_grad():
+        found = errors(predict(network.eval(), standardisation, batch, with_trace=False)[1], batch)
+    assert float(found.density_per_electron.mean()) == pytest.approx(stored["density_per_electron"], rel=1e-4)
+    assert 1e6 * float(found.mae.mean()) == pytest.approx(stored["mae_uEh"], rel=1e-4)
+
+
+def load_group(module: nn.Module, tensors: Mapping[str, torch.Tensor], prefix: str) -> None:
+    module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+
+def test_the_record_of_a_run_is_json_without_folders(trained: RunConfig) -> None:
+    text = json.dumps(run_record(trained))
+    assert str(trained.output.parent) not in text
+    assert json.loads(text)["data"]["file"] == "focks.h5"
+
+
+def test_packing_keeps_order_and_limit(tiny_samples: list[Sample]) -> None:
+    order = [3, 0, 7, 5, 1, 2, 6, 4]
+    groups = pack(order, tiny_samples, 20)
+    assert [index for group in groups for index in group] == order
+    costs = [sum(tiny_samples[index].n_blocks for index in group) for group in groups]
+    assert all(cost <= 20 or len(group) == 1 for cost, group in zip(costs, groups, strict=True))
+    assert all(cost + tiny_samples[after[0]].n_blocks > 20 for cost, after in zip(costs, groups[1:], strict=False))
+    assert pack(order, tiny_samples, 1) == [[index] for index in order], "a sample over the limit stands alone"
+
+
+def test_learning_rate_warms_up_and_ends_at_its_final_value() -> None:
+    config = OptimiserConfig(steps=100, learning_rate=1e-2, final_learning_rate=1e-4, warmup_steps=10)
+    rates = [learning_rate(step, config) for step in range(101)]
+    assert rates[:10] == pytest.approx([1e-3 * (step + 1) for step in range(10)])
+    assert max(rates) == pytest.approx(1e-2)
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[10:]))
+    assert rates[55] == pytest.approx((1e-2 + 1e-4) / 2), "half a cosine is half way down in its middle"
+    assert rates[100] == pytest.approx(1e-4)

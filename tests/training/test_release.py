@@ -1,0 +1,111 @@
+"""A release: the checkpoint predicts what the run's best weights predict; a bad one never replaces a good one."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.basis import AOBasis
+from model.checkpoint.card import Card
+from model.errors import CheckpointError
+from model.hamiltonian.encoding import Standardisation
+from model.hamiltonian.reference import INPUT_MATRICES
+from model.network import HamiltonianNetwork
+from model.predictor import Predictor
+from training.config import RunConfig
+from training.datasets import Frame
+from training.evaluate import evaluate
+from training.fit import load_or_fit_reference
+from training.labels import collate, make_samples
+from training.loss import predict
+from training.release import release
+
+from .test_fit import load_group
+
+
+def make(config: RunConfig, folder: Path, report: dict[str, object] | None = None, version: str = "1.2.3") -> Card:
+    return release(config, folder, version=version, description="for tests", licence="MIT", report=report)
+
+
+@pytest.fixture(scope="module")
+def folder(trained: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("release") / "tiny"
+    make(trained, path)
+    return path
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_the_checkpoint_predicts_what_training_saw(
+    folder: Path, trained: RunConfig, tiny_frames: list[Frame], basis: AOBasis
+) -> None:
+    """Two roads from the same weights: the service's predictor, and samples, batch and network as in training."""
+    frame = tiny_frames[4]
+    prediction = Predictor.load(folder).predict([frame.structure])[0]
+    tensors = load_file(trained.output / "best.safetensors")
+    network, standardisation = HamiltonianNetwork(trained.network, basis), Standardisation(basis, len(INPUT_MATRICES))
+    load_group(network, tensors, "network/")
+    load_group(standardisation, tensors, "standardisation/")
+    reference = load_or_fit_reference(trained, basis, [])
+    samples = make_samples([frame], basis, reference, cache=None, processes=0)
+    batch = collate(samples, cutoff_angstrom=15.0, template=basis.template_size, device=torch.device("cpu"))
+    with torch.no_grad():
+        correction = predict(network.eval(), standardisation, batch, with_trace=False)[1][0].numpy()
+    assert np.abs(correction).max() > 1e-4, "the tiny run has learnt something"
+    assert np.abs(prediction.hamiltonian - prediction.reference - correction).max() < 2e-6
+
+
+def test_the_card_tells_where_it_comes_from(folder: Path, trained: RunConfig) -> None:
+    card = Predictor.load(folder).card
+    assert (card.name, card.version, card.xc, card.basis.name) == ("tiny", "1.2.3", "b3lyp", "def2-svp")
+    assert "VWN" in card.xc_note
+    assert card.training["seed"] == trained.seed
+    assert card.training["data"]["file"] == "focks.h5"
+    assert card.weights_sha256 == hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert card.weights_sha256 in readme
+    assert "1.2.3" in readme
+    assert len(json.loads((folder / "golden.json").read_text())["molecules"]) == 2
+
+
+def test_a_release_with_its_report_carries_metrics_and_limits(folder: Path, trained: RunConfig, tmp_path: Path) -> None:
+    report = evaluate(folder, trained.data.file, ["train"], scf=False, processes=0, frames_per_molecule=1)
+    card = make(trained, tmp_path / "again", report)
+    assert card.weights_sha256 == Predictor.load(folder).card.weights_sha256, "same weights, same bytes"
+    assert card.metrics["train"]["frames"] == 4
+    assert (card.largest_tested.atoms, card.largest_tested.heavy_atoms, card.largest_tested.orbitals) == (5, 1, 34)
+    assert "| hamiltonian_mae_uEh |" in (tmp_path / "again" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("report", "version", "words"),
+    [
+        ({"weights_sha256": "0" * 64, "splits": {}}, "1.2.4", "The report is about weights 0000"),
+        ({"splits": {}}, "1.2.4", "The report is about weights None"),
+        (None, "new", "card would not be valid"),
+    ],
+)
+def test_a_refused_release_leaves_the_old_checkpoint(
+    report: dict[str, object] | None, version: str, words: str, folder: Path, trained: RunConfig
+) -> None:
+    before = contents(folder)
+    with pytest.raises(CheckpointError, match=words):
+        make(trained, folder, report, version)
+    assert contents(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"], "nothing is left beside it"
+
+
+def test_a_run_that_never_ran_cannot_be_released(trained: RunConfig, tmp_path: Path) -> None:
+    config = dataclasses.replace(trained, output=tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match=r"best\.safetensors.*fit"):
+        make(config, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
