@@ -16,16 +16,14 @@ from model.predictor import Prediction
 from training.datasets import Frame
 from training.evaluate import (
     FrameErrors,
-    ScfComparison,
-    ScfRun,
     evaluate,
     frame_errors,
-    run_scf,
     summarise,
     table,
     write_report,
 )
 from training.generate import Summary
+from training.scf_runs import ScfComparison, ScfRun, run_scf
 
 WATER = 4
 """Index of H2O's first frame in the tiny training set (CH4, H2, H2O, NH3, two frames each)."""
