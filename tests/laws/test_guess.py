@@ -21,6 +21,8 @@ from training.evaluate import frame_errors
 MOLECULES = ("H2O", "CH3OH", "HCN", "H3CNH2", "HCOOH", "CH3CN", "CH2NHCH2", "H2CO")
 SAME_ENERGY_HARTREE = 1e-8
 MEAN_CYCLES_RATIO = 0.75
+CARD_TOLERANCE = 1e-3
+"""Relative: float32 rounding differs between machines."""
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +57,13 @@ def test_fewer_cycles_on_the_mean(runs: dict[str, tuple[dft.rks.RKS, dft.rks.RKS
 
 def test_errors_on_labelled_molecules(data_file: Path, released: Predictor) -> None:
     """Held-out labels: the released card's figures are those that come out here."""
-    frames = list(read_frames(data_file, ["test"], frames_per_molecule=1, max_molecules=25))
+    frames = list(read_frames(data_file, ["test"]))
     found = [frame_errors(frame, released.predict([frame.structure])[0]) for frame in frames]
     card = released.card.metrics["test"]
-    assert np.mean([item.hamiltonian for item in found]) < 1.3 * card["hamiltonian_mae_uEh"]
-    assert np.mean([item.density for item in found]) < 1.3 * card["density"]
-    assert all(item.hamiltonian < item.hamiltonian_reference for item in found), "the network improves on H0"
+    assert np.mean([item.hamiltonian for item in found]) == pytest.approx(
+        card["hamiltonian_mae_uEh"], rel=CARD_TOLERANCE
+    )
+    assert np.mean([item.density for item in found]) == pytest.approx(card["density"], rel=CARD_TOLERANCE)
+    improved = np.mean([item.density < item.density_reference for item in found])
+    assert improved > 0.95, "the network improves on H0 for the guess"
+    assert all(item.hamiltonian < item.hamiltonian_reference for item in found), "and always for the blocks"
