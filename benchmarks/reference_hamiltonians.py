@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from pyscf import dft, lib, scf
 from pyscf.gto.basis import load as load_pyscf_basis
 
-from model.electronic.molecule import Integrals, gaussian_potentials, integrals
-from model.hamiltonian.reference import FittedReference, Surroundings, TermLayout
+from model.electronic.molecule import Integrals, integrals
+from model.hamiltonian.reference import FittedReference, TermLayout
 from model.hamiltonian.reference import term_matrices as all_terms
 from model.predictor import Predictor
+from model.surroundings import surroundings
 from training.datasets import Frame, read_frames
 from training.evaluate import first_order_density
 
@@ -52,27 +53,16 @@ def minao_fock(frame: Frame, data: Integrals, level: int) -> Matrix:
     return np.asarray(mf.get_fock(dm=mf.get_init_guess()))
 
 
-def around(frame: Frame, data: Integrals, reference: FittedReference) -> Surroundings:
-    """The reference's view of a molecule."""
-    return Surroundings(
-        numbers=frame.structure.numbers,
-        overlap=data.overlap,
-        core=data.core,
-        n_occupied=frame.structure.n_electrons // 2,
-        potentials=partial(gaussian_potentials, data.mole, reference.exponents),
-    )
-
-
 def fitted_step1(frame: Frame, data: Integrals, reference: FittedReference) -> Matrix:
     """The fitted reference without its response terms (time is that of the fit's slow form: not comparable)."""
     layout = TermLayout(reference.basis, len(reference.exponents))
-    terms = all_terms(layout, around(frame, data, reference), len(reference.exponents), None)
+    terms = all_terms(layout, surroundings(frame.structure, data, reference.exponents), len(reference.exponents), None)
     return np.asarray(data.core + np.tensordot(reference.step1, terms, axes=1))
 
 
 def fitted(frame: Frame, data: Integrals, reference: FittedReference) -> Matrix:
     """The reference as it is used."""
-    return reference.evaluate(around(frame, data, reference)).hamiltonian
+    return reference.evaluate(surroundings(frame.structure, data, reference.exponents)).hamiltonian
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,9 @@ from model.errors import CheckpointError, NumericalError
 from model.graph import build_graph
 from model.hamiltonian.blocks import BlockMap, gather
 from model.hamiltonian.encoding import Encoder
-from model.hamiltonian.reference import ReferenceResult, Surroundings, input_matrices
+from model.hamiltonian.reference import ReferenceResult, input_matrices
 from model.structure import Structure
+from model.surroundings import surroundings
 
 GOLDEN_TOLERANCE_HARTREE = 2e-5
 """Orbital energies of the golden molecules must agree to this: an order above float32 noise, far below a wrong weight."""
@@ -192,15 +192,7 @@ class Predictor:
         started = time.perf_counter()
         data = molecule.integrals(structure, self.basis.name)
         reference = self.checkpoint.reference
-        result = reference.evaluate(
-            Surroundings(
-                numbers=structure.numbers,
-                overlap=data.overlap,
-                core=data.core,
-                n_occupied=structure.n_electrons // 2,
-                potentials=partial(molecule.gaussian_potentials, data.mole, reference.exponents),
-            )
-        )
+        result = reference.evaluate(surroundings(structure, data, reference.exponents))
         block_map = BlockMap.of(structure.numbers, self.basis)
         diagonal, pair = self.encoder.encode(input_matrices(data.overlap, result), block_map)
         elapsed = 1e3 * (time.perf_counter() - started)

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from model.hamiltonian.reference import unpack
 from model.structure import Structure
 
 
@@ -114,16 +115,11 @@ def _frames_of(group: h5py.Group, name: str, split: str, limit: int | None) -> I
     numbers = group["atomic_numbers"][:].astype(np.int64)
     count = len(group["positions"]) if limit is None else min(limit, len(group["positions"]))
     for index in range(count):
-        packed = group["fock_tril"][index].astype(np.float64)
-        n_ao = int((np.sqrt(8 * len(packed) + 1) - 1) / 2)
-        fock = np.zeros((n_ao, n_ao))
-        fock[np.tril_indices(n_ao)] = packed
-        fock += np.tril(fock, -1).T
         yield Frame(
             molecule=name,
             index=index,
             structure=Structure(numbers, group["positions"][index]),
-            fock=fock,
+            fock=unpack(group["fock_tril"][index].astype(np.float64)),
             energy=float(group["energy"][index]),
             cycles_minao=int(group["cycles_minao"][index]),
             smiles=str(group.attrs["smiles"]),

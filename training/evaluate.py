@@ -150,7 +150,8 @@ def evaluate(
             done = parallel_map(work, items, total=len(items), processes=processes, title=f"SCF, {split}", chunk=1)
             for frame, run in zip(frames, done, strict=True):
                 runs.append(run)
-                known.put(frame, run.minao)
+                if known.get(frame) is None:
+                    known.put(frame, run.minao)
         report["splits"][split] = {
             "summary": summarise(found, runs, timed=all(item[3] is None for item in items)),
             "frames": [asdict(item) for item in found],

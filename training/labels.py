@@ -27,9 +27,9 @@ from model.hamiltonian.blocks import BlockMap
 from model.hamiltonian.encoding import Encoder
 from model.hamiltonian.reference import FittedReference, input_matrices
 from model.structure import Structure
+from model.surroundings import surroundings
 from training.datasets import Frame
 from training.pool import parallel_map
-from training.reference_fit import surroundings
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def make_sample(frame: Frame, basis: AOBasis, reference: FittedReference) -> Sam
     """Evaluate the reference and cut everything into coefficients."""
     structure = frame.structure
     data = integrals(structure, basis.name)
-    result = reference.evaluate(surroundings(data, structure.numbers, reference.exponents, structure.n_electrons))
+    result = reference.evaluate(surroundings(structure, data, reference.exponents))
     block_map = BlockMap.of(structure.numbers, basis)
     encoder = Encoder(basis)
     target = frame.fock - result.hamiltonian

@@ -19,7 +19,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from model.basis import AOBasis
-from model.electronic.molecule import Integrals, gaussian_potentials, integrals
+from model.electronic.molecule import integrals
 from model.hamiltonian.reference import (
     FittedReference,
     ShellIndex,
@@ -28,6 +28,7 @@ from model.hamiltonian.reference import (
     response_density,
     term_matrices,
 )
+from model.surroundings import surroundings
 from training.datasets import Frame
 from training.pool import parallel_map
 
@@ -59,19 +60,6 @@ class NormalEquations:
         scale = np.sqrt(np.maximum(np.diag(gram), 1e-12))
         scaled = gram / scale[:, None] / scale[None, :] + RIDGE * np.eye(len(gram))
         return np.asarray(scipy.linalg.solve(scaled, right / scale, assume_a="pos") / scale)
-
-
-def surroundings(
-    structure_integrals: Integrals, numbers: NDArray[np.int64], exponents: NDArray[np.float64], n_electrons: int
-) -> Surroundings:
-    """What the reference needs, from PySCF integrals."""
-    return Surroundings(
-        numbers=numbers,
-        overlap=structure_integrals.overlap,
-        core=structure_integrals.core,
-        n_occupied=n_electrons // 2,
-        potentials=partial(gaussian_potentials, structure_integrals.mole, exponents),
-    )
 
 
 def fit_reference(
@@ -118,14 +106,10 @@ def _normal_equations(
 ) -> NormalEquations:
     structure = frame.structure
     data = integrals(structure, basis.name)
-    molecule = surroundings(data, structure.numbers, exponents, structure.n_electrons)
+    molecule = surroundings(structure, data, exponents)
     layout = TermLayout(basis, len(exponents))
-    first = term_matrices(layout, molecule, len(exponents), None) if step1 is None else None
-    if first is not None:
-        terms = first
-    else:
-        assert step1 is not None
-        terms = term_matrices(layout, molecule, len(exponents), _response(layout, molecule, exponents, step1))
+    response = None if step1 is None else _response(layout, molecule, exponents, step1)
+    terms = term_matrices(layout, molecule, len(exponents), response)
     target = frame.fock - data.core
     energies, orbitals = scipy.linalg.eigh(frame.fock, data.overlap)
     n_occupied = molecule.n_occupied

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pytest
 import scipy.linalg
 
-from model.electronic.molecule import gaussian_potentials, integrals
+from model.electronic.molecule import integrals
 from model.hamiltonian.reference import (
     FittedReference,
     ShellIndex,
@@ -21,17 +20,11 @@ from model.hamiltonian.reference import (
 )
 from model.predictor import Predictor
 from model.structure import Structure
+from model.surroundings import surroundings
 
 
 def surroundings_of(structure: Structure, reference: FittedReference) -> Surroundings:
-    data = integrals(structure, "def2-svp")
-    return Surroundings(
-        numbers=structure.numbers,
-        overlap=data.overlap,
-        core=data.core,
-        n_occupied=structure.n_electrons // 2,
-        potentials=partial(gaussian_potentials, data.mole, reference.exponents),
-    )
+    return surroundings(structure, integrals(structure, "def2-svp"), reference.exponents)
 
 
 @pytest.mark.parametrize("name", ["H2O", "CH3CN", "HCOOH", "H2"])

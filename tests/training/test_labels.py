@@ -13,9 +13,9 @@ from model.electronic.molecule import integrals
 from model.hamiltonian.blocks import gather
 from model.hamiltonian.expansion import Expansion
 from model.hamiltonian.reference import FittedReference
+from model.surroundings import surroundings
 from training.datasets import Frame
 from training.labels import Sample, collate, make_samples
-from training.reference_fit import surroundings
 
 SINGLE = 2e-6
 """Rounding of float32 entries up to some 20 hartree, through two changes of basis."""
@@ -32,7 +32,7 @@ def test_target_coefficients_of_a_batch_assemble_to_fock_less_reference(
     width = assembled.shape[1]
     for row, frame in enumerate(tiny_frames):
         data = integrals(frame.structure, basis.name)
-        around = surroundings(data, frame.structure.numbers, tiny_reference.exponents, frame.structure.n_electrons)
+        around = surroundings(frame.structure, data, tiny_reference.exponents)
         expected = np.zeros((width, width))
         size = len(frame.fock)
         expected[:size, :size] = frame.fock - tiny_reference.evaluate(around).hamiltonian

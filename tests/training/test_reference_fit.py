@@ -11,8 +11,9 @@ import scipy.linalg
 from model.basis import AOBasis
 from model.electronic.molecule import integrals
 from model.hamiltonian.reference import FittedReference, Surroundings
+from model.surroundings import surroundings
 from training.datasets import Frame
-from training.reference_fit import fit_reference, surroundings
+from training.reference_fit import fit_reference
 
 WEIGHT = 0.03
 
@@ -32,7 +33,7 @@ def cases(tiny_frames: list[Frame], basis: AOBasis, tiny_reference: FittedRefere
     found = []
     for frame in tiny_frames:
         data = integrals(frame.structure, basis.name)
-        around = surroundings(data, frame.structure.numbers, tiny_reference.exponents, frame.structure.n_electrons)
+        around = surroundings(frame.structure, data, tiny_reference.exponents)
         found.append(Case(frame.fock, around, *scipy.linalg.eigh(frame.fock, data.overlap)))
     return found
 
