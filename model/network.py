@@ -19,18 +19,26 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from model.backbone.interface import Backbone, InputCoefficients
+from model.backbone.interface import InputCoefficients, OwnReadOut
 from model.backbone.qhnet import QHNet, QHNetConfig
+from model.backbone.qhnet_strict import QHNetStrict, QHNetStrictConfig
+from model.backbone.qhnetv2 import QHNetV2, QHNetV2Config
 from model.basis import AOBasis
 from model.errors import CheckpointError
 from model.graph import AtomGraph
 from model.hamiltonian.expansion import Expansion
-from model.nn.irreps import CoefficientLayout
-from model.nn.layers import NormGate, RaggedLinear
+from model.nn.irreps import Layout
+from model.nn.read_out import ReadOut
+from model.nn.so2 import SectorLayout
 from model.tracegrad.gradient import GradientFeature
+from model.tracegrad.invariants import SectorScalars, SelfProductScalars
 from model.tracegrad.trace import TraceDecoder
 
-BACKBONES: Final = {"qhnet": (QHNet, QHNetConfig)}
+BACKBONES: Final[Mapping[str, tuple[Any, Any]]] = {
+    "qhnet": (QHNet, QHNetConfig),
+    "qhnet_strict": (QHNetStrict, QHNetStrictConfig),
+    "qhnetv2": (QHNetV2, QHNetV2Config),
+}
 TRACEGRAD_MODES: Final = ("none", "trace", "grad", "both")
 RESIDUALS: Final = ("norm_scaled", "plain")
 
@@ -65,7 +73,7 @@ class NetworkConfig:
     """
 
     backbone: str
-    backbone_config: QHNetConfig
+    backbone_config: Any
     tracegrad: TraceGradConfig
 
     @classmethod
@@ -122,49 +130,47 @@ class Output:
 
 
 class TraceGradModule(nn.Module):
-    """TraceGrad after one backbone block: z, and v added to the features."""
+    """TraceGrad after one backbone block: z, and v added to the features.
 
-    def __init__(self, backbone: Backbone, config: TraceGradConfig) -> None:
+    Args:
+        layout: of the features: a ``Layout`` for (item, component, channel), a ``SectorLayout`` for features in bond frames.
+        channels: of a ``Layout``.
+        config: what of TraceGrad is used.
+    """
+
+    def __init__(self, layout: Layout | SectorLayout, channels: int, config: TraceGradConfig) -> None:
         super().__init__()
         self.config = config
-        self.gradient = GradientFeature(
-            backbone.pair_layout, backbone.pair_channels, config.rank, config.hidden, config.n_scalars
-        )
+        invariants: SelfProductScalars | SectorScalars
+        if isinstance(layout, SectorLayout):
+            invariants = SectorScalars(layout, config.rank)
+        else:
+            invariants = SelfProductScalars(layout, channels, config.rank)
+        self.gradient = GradientFeature(invariants, config.rank, config.hidden, config.n_scalars)
         self.strength = nn.Parameter(torch.tensor(0.2 if config.residual == "norm_scaled" else 1.0))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(item, component, channel) -> z and the new features."""
+    def forward(self, features: Any) -> tuple[Tensor, Any]:
+        """Features, one tensor or sectors -> z and the new features."""
         z, v = self.gradient(features)
         if self.config.mode == "trace":
             return z, features
-        if self.config.residual == "norm_scaled":
-            ratio = (features.square().mean(dim=(1, 2)) / (v.square().mean(dim=(1, 2)) + 1e-12)).sqrt().detach()
-            v = v * ratio[:, None, None]
-        return z, features + self.strength * v
+        if isinstance(features, Tensor):
+            return z, features + self._strength((features,), (v,)) * v
+        strength = self._strength(features, v)
+        return z, tuple(part + strength * change for part, change in zip(features, v, strict=True))
+
+    def _strength(self, features: tuple[Tensor, ...], v: tuple[Tensor, ...]) -> Tensor:
+        """Factor of v, (item, 1, 1) or a scalar."""
+        if self.config.residual == "plain":
+            return self.strength
+        own, change = (sum_of_squares(features), sum_of_squares(v))
+        count = sum(part.shape[1] * part.shape[2] for part in features)
+        return self.strength * (own / (change + 1e-12 * count)).sqrt().detach()[:, None, None]
 
 
-class ReadOut(nn.Module):
-    """NormGate, then per irrep a linear map to the coefficients of all shell pairs, scaled per element pair."""
-
-    irrep: Tensor
-
-    def __init__(self, backbone: Backbone, coefficients: CoefficientLayout, n_types: int, hidden: int) -> None:
-        super().__init__()
-        self.layout = backbone.pair_layout
-        channels = backbone.pair_channels
-        self.gate = NormGate(self.layout, channels, hidden)
-        # the element pair decides what a shell pair means, so channels are weighted by it before they are mixed
-        self.scale = nn.Parameter(torch.ones(n_types, len(self.layout.irreps), channels))
-        self.linear = RaggedLinear(
-            self.layout, [channels] * len(self.layout.irreps), coefficients.multiplicity, gain=0.0
-        )
-        self.register_buffer("irrep", torch.from_numpy(self.layout.component_irrep), persistent=False)
-
-    def forward(self, features: Tensor, types: Tensor) -> Tensor:
-        """(item, component, channel), (item,) -> (item, coefficient)."""
-        gated = self.gate(features) * self.scale[types][:, self.irrep]
-        parts = self.linear(gated.split(self.layout.sizes, dim=1))
-        return torch.cat([part.flatten(1) for part in parts], dim=1)
+def sum_of_squares(parts: tuple[Tensor, ...]) -> Tensor:
+    """Over everything but the first axis."""
+    return torch.stack([part.square().sum(dim=(1, 2)) for part in parts]).sum(dim=0)
 
 
 class HamiltonianNetwork(nn.Module):
@@ -192,11 +198,22 @@ class HamiltonianNetwork(nn.Module):
         self.backbone: Any = BACKBONES[config.backbone][0](config.backbone_config, expansion.coefficients, n_elements)
         tracegrad = config.tracegrad
         modules = self.backbone.n_blocks if tracegrad.mode != "none" else 0
-        self.diagonal_tracegrad = nn.ModuleList([TraceGradModule(self.backbone, tracegrad) for _ in range(modules)])
-        self.pair_tracegrad = nn.ModuleList([TraceGradModule(self.backbone, tracegrad) for _ in range(modules)])
-        hidden = config.backbone_config.hidden
-        self.diagonal_read_out = ReadOut(self.backbone, expansion.coefficients, n_elements, hidden)
-        self.pair_read_out = ReadOut(self.backbone, expansion.coefficients, n_elements**2, hidden)
+        backbone = self.backbone
+        self.diagonal_tracegrad = nn.ModuleList(
+            [TraceGradModule(backbone.diagonal_layout, backbone.diagonal_channels, tracegrad) for _ in range(modules)]
+        )
+        self.pair_tracegrad = nn.ModuleList(
+            [TraceGradModule(backbone.pair_layout, backbone.pair_channels, tracegrad) for _ in range(modules)]
+        )
+        self.own_read_out = isinstance(backbone, OwnReadOut)
+        if not self.own_read_out:
+            hidden, coefficients = config.backbone_config.hidden, expansion.coefficients
+            self.diagonal_read_out = ReadOut(
+                backbone.diagonal_layout, backbone.diagonal_channels, coefficients, n_elements, hidden
+            )
+            self.pair_read_out = ReadOut(
+                backbone.pair_layout, backbone.pair_channels, coefficients, n_elements**2, hidden
+            )
         self.has_trace_head = tracegrad.mode in ("trace", "both")
         if self.has_trace_head:
             width = modules * tracegrad.n_scalars
@@ -227,7 +244,7 @@ class HamiltonianNetwork(nn.Module):
                 z, diagonal = self.diagonal_tracegrad[index](features.diagonal)
                 diagonal_scalars.append(z)
                 z, pair = self.pair_tracegrad[index](features.pair)
-                pair_scalars.append(z)
+                pair_scalars.append(z[self.backbone.listed_pairs(context)] if self.own_read_out else z)
                 features = type(features)(features.node, diagonal, pair)
         trace = None
         if with_trace and self.has_trace_head:
@@ -237,8 +254,9 @@ class HamiltonianNetwork(nn.Module):
                     self.pair_decoder(torch.cat(pair_scalars, dim=-1)),
                 ]
             )
-        return Output(
-            diagonal=self.diagonal_read_out(features.diagonal, atom_type),
-            pair=self.pair_read_out(features.pair, pair_type),
-            trace=trace,
-        )
+        if self.own_read_out:
+            diagonal, pair = self.backbone.read_out(graph, features, context)
+        else:
+            diagonal = self.diagonal_read_out(features.diagonal, atom_type)
+            pair = self.pair_read_out(features.pair, pair_type)
+        return Output(diagonal=diagonal, pair=pair, trace=trace)

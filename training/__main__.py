@@ -47,8 +47,17 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--max-molecules", type=int, default=None)
     evaluate.add_argument("--processes", type=int, default=2)
     evaluate.add_argument("--device", default="cpu")
-    evaluate.add_argument("--baselines", type=Path, default=None, help="file that keeps the runs from minao")
-    evaluate.add_argument("-o", "--output", type=Path, default=None, help="write the whole report as JSON")
+    evaluate.add_argument(
+        "--guesses",
+        nargs="+",
+        choices=["minao", "1e", "atom"],
+        default=["minao"],
+        help="PySCF's guesses to compare with; minao always, 1e and atom take an SCF each per structure",
+    )
+    evaluate.add_argument("--baselines", type=Path, default=None, help="file that keeps the runs from PySCF's guesses")
+    evaluate.add_argument(
+        "-o", "--output", type=Path, default=None, help="folder for report.json, table.txt and pictures, or FILE.json"
+    )
 
     release = commands.add_parser("release", help="make the checkpoint folder of a run")
     release.add_argument("run", type=Path)
@@ -90,10 +99,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         max_molecules=options.max_molecules,
         device=options.device,
         baselines=options.baselines,
+        guesses=options.guesses,
     )
     print(table(report))
     if options.output is not None:
-        write_report(report, options.output)
+        for path in write_report(report, options.output):
+            print(path)
 
 
 def _release(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from model.errors import ModelError
 from model.network import NetworkConfig
+from training.datasets import FORMATS
 from training.tables import ConfigError, read_table, read_toml, refuse_unknown_tables
 
 __all__ = [
@@ -30,22 +31,35 @@ TABLES: Final = ("run", "data", "reference", "network", "loss", "optimiser")
 @dataclass(frozen=True)
 class DataConfig:
     """Attributes:
-    file: HDF5 file in the project's format.
+    file: data file or folder.
+    extra: more files in the project's own format; their training splits are added.
+    format: a key of ``training.datasets.FORMATS``.
+    split: scheme that makes the splits; empty for the format's first one.
     train, validation: names of splits.
-    max_molecules: at most so many training molecules (0: all), for short trials.
+    max_molecules: at most so many training and validation molecules (0: all), for short trials.
+    frames_per_molecule: at most so many geometries of each molecule (0: all).
+    max_validation: at most so many validation frames (0: all), spread evenly; they are held in memory.
+    stream: make training samples while training instead of holding them all, for sets that do not fit in memory.
     """
 
     file: Path
     train: tuple[str, ...] = ("train",)
     validation: tuple[str, ...] = ("val",)
     max_molecules: int = 0
+    format: str = "tracegrad"
+    split: str = ""
+    frames_per_molecule: int = 0
+    max_validation: int = 0
+    stream: bool = False
+    extra: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class ReferenceConfig:
-    """The fitted reference Hamiltonian.
+    """The reference Hamiltonian H0; the network learns F - H0.
 
     Attributes:
+        kind: "fitted" (the other keys describe the fit) or "none" (H0 = 0: the network learns F itself, as in the papers).
         smallest_exponent: of the Gaussian charges, 1/bohr^2.
         ratio: between neighbouring exponents.
         n_exponents: number of exponents.
@@ -53,6 +67,7 @@ class ReferenceConfig:
         max_molecules: molecules in the fit, one geometry of each, spread evenly; there are some 300 coefficients.
     """
 
+    kind: str = "fitted"
     smallest_exponent: float = 0.08
     ratio: float = 2.0
     n_exponents: int = 13
@@ -66,6 +81,8 @@ class LossConfig:
 
     Attributes:
         mae, rmse: of the Hamiltonian error per molecule, in millihartree.
+        mse: of the mean square error per molecule in hartree^2, times 1000 like the others: mae = mse = 1 and the rest 0 is
+            1000 times the published loss (MAE in hartree + MSE in hartree^2).
         guess: of the first-order density error per square root of occupied orbitals, in percent.
         trace: lambda of TraceGrad's Eq. 7.
         trace_ramp_steps: steps over which lambda grows from 0.
@@ -73,6 +90,7 @@ class LossConfig:
 
     mae: float = 1.0
     rmse: float = 1.0
+    mse: float = 0.0
     guess: float = 2.0
     trace: float = 0.2
     trace_ramp_steps: int = 500
@@ -80,11 +98,14 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW with warm-up, cosine decay, clipping and an exponential moving average of the weights.
+    """AdamW with warm-up, decay, clipping and an exponential moving average of the weights.
 
     Attributes:
         steps: length of the run.
         batch_blocks: a batch holds molecules up to this many blocks (diagonal + pair); cost, not count.
+        batch_molecules: and at most so many molecules (0: no such limit).
+        schedule: of the decay, "cosine" or "linear" (polynomial of power 1, as published).
+        betas: of Adam's two moments.
         learning_rate, final_learning_rate: after warm-up and at the end.
         warmup_steps: linear warm-up.
         weight_decay: decoupled.
@@ -100,6 +121,17 @@ class OptimiserConfig:
     weight_decay: float = 1e-3
     clip_norm: float = 5.0
     ema_decay: float = 0.999
+    batch_molecules: int = 0
+    schedule: str = "cosine"
+    betas: tuple[float, ...] = (0.9, 0.99)
+
+
+CHOICES: Final = {
+    ("data", "format"): tuple(FORMATS),
+    ("reference", "kind"): ("fitted", "none"),
+    ("optimiser", "schedule"): ("cosine", "linear"),
+}
+"""Keys of some tables that take one of a few words."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +143,10 @@ class RunConfig:
         seed: of initial weights and data order.
         basis: PySCF name.
         elements: symbols.
+        start_from: checkpoint folder whose weights, reference and statistics the run starts with; the architecture must be
+            the same. A file of the run itself, if there is one, comes first: a resumed run goes on where it was.
+        compile: compile the training step with torch.compile: minutes once, a third to a half off every step on a CPU;
+            needs a C++ compiler.
         threads: CPU threads (0: torch's choice).
         device: "auto", "cpu" or "cuda".
         processes: worker processes for labels.
@@ -126,6 +162,8 @@ class RunConfig:
     loss: LossConfig
     optimiser: OptimiserConfig
     seed: int = 0
+    start_from: Path | None = None
+    compile: bool = False
     basis: str = "def2-svp"
     elements: tuple[str, ...] = ("H", "C", "N", "O", "F")
     threads: int = 0
@@ -154,7 +192,12 @@ def read_run(path: Path) -> RunConfig:
     run = dict(values.get("run", {}))
     run.setdefault("name", path.stem)
     run.setdefault("output", f"../runs/{run['name']}")
-    return cast(
+    for (table, key), allowed in CHOICES.items():
+        given = values.get(table)
+        value = given.get(key) if isinstance(given, dict) else None
+        if isinstance(value, str) and value not in allowed:
+            raise ConfigError(f"{path}: [{table}] {key} is {value!r}; allowed are {', '.join(allowed)}.")
+    config = cast(
         RunConfig,
         read_table(
             RunConfig,
@@ -168,3 +211,6 @@ def read_run(path: Path) -> RunConfig:
             optimiser=read_table(OptimiserConfig, values.get("optimiser", {}), "optimiser", path),
         ),
     )
+    if len(config.optimiser.betas) != 2:
+        raise ConfigError(f"{path}: [optimiser] betas must be two numbers, like [0.9, 0.99].")
+    return config

@@ -1,136 +1,203 @@
-"""Reader of the project's data format: one HDF5 group per molecule with all its geometries (docs/training.md).
+"""The door to data files: a table of formats, and frames of some splits one at a time (docs/datasets.md).
 
-Group attributes: ``smiles``, ``formula``, ``split``, ``pool``. Datasets for n atoms, k geometries, N AOs:
-``atomic_numbers`` (n,), ``positions`` (k, n, 3) Å, ``fock_tril`` (k, N (N + 1) / 2) float32 hartree in PySCF's AO order,
-``energy`` (k,), ``cycles_minao`` (k,) and more. File attributes state the level. No object arrays, no pickle.
+A split is named alone (``test``: of the format's first scheme, or of ``scheme``) or with its scheme (``size_ood/test``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from model.hamiltonian.reference import unpack
-from model.structure import Structure
+from training.readers.containers import LmdbRows, SqliteRows, is_lmdb
+from training.readers.frame import DatasetError, Frame, FrameSource, Level
+from training.readers.md17 import Md17
+from training.readers.project import ProjectFile
+from training.readers.qh9 import VARIANTS, Qh9
+
+__all__ = [
+    "AUTO",
+    "FORMATS",
+    "DatasetError",
+    "Frame",
+    "FrameSource",
+    "Level",
+    "open_source",
+    "read_frames",
+    "read_level",
+    "select",
+]
+
+FORMATS: Final[Mapping[str, Callable[[Path], FrameSource]]] = {
+    "tracegrad": ProjectFile,
+    "qh9_stable": lambda path: Qh9(path, "qh9_stable"),
+    "qh9_dynamic_100k": lambda path: Qh9(path, "qh9_dynamic_100k"),
+    "qh9_dynamic_300k": lambda path: Qh9(path, "qh9_dynamic_300k"),
+    "md17": Md17,
+}
+AUTO: Final = "auto"
+"""Look into the file; the two dynamic sets are told apart by their published size."""
+
+_DYNAMIC_ROWS: Final = {99_900: "qh9_dynamic_100k", 299_800: "qh9_dynamic_300k"}
 
 
-class DatasetError(Exception):
-    """A data file that is missing or not in the format."""
+def open_source(path: Path, format: str = AUTO) -> FrameSource:
+    """Open a data file.
 
+    Args:
+        path: file or folder.
+        format: a key of ``FORMATS``, or ``AUTO``.
 
-@dataclass(frozen=True)
-class Frame:
-    """One labelled geometry.
-
-    Attributes:
-        molecule: the group's name.
-        index: which geometry of the molecule.
-        structure: atoms in Å.
-        fock: converged Fock matrix, (ao, ao), hartree, PySCF order.
-        energy: total energy, hartree.
-        cycles_minao: SCF cycles from minao at PySCF's default thresholds.
-        smiles: of the molecule.
-        split: name of its split.
+    Raises:
+        DatasetError: missing, damaged, of another format, or a format that is not known.
     """
-
-    molecule: str
-    index: int
-    structure: Structure
-    fock: NDArray[np.float64]
-    energy: float
-    cycles_minao: int
-    smiles: str
-    split: str
-
-    @property
-    def heavy_atoms(self) -> int:
-        return int((self.structure.numbers > 1).sum())
+    if format != AUTO and format not in FORMATS:
+        raise DatasetError(f"Data format {format!r} is not known; allowed are {', '.join(FORMATS)}.")
+    return FORMATS[_guess(path) if format == AUTO else format](path)
 
 
-@dataclass(frozen=True)
-class Level:
-    """Level of theory of a file, from its attributes."""
-
-    xc: str
-    basis: str
-    pyscf: str
-    charge: int
-    multiplicity: int
-
-
-def read_level(path: Path) -> Level:
+def read_level(path: Path, format: str = AUTO) -> Level:
     """The level of theory of a data file.
 
     Raises:
         DatasetError: missing file or attribute.
     """
-    with _open(path) as file:
-        try:
-            # the attribute may carry a remark after the name, as in "b3lyp (PySCF >= 2.3 ...)"
-            return Level(
-                xc=str(file.attrs["xc"]).split()[0],
-                basis=str(file.attrs["basis"]),
-                pyscf=str(file.attrs["pyscf"]),
-                charge=int(file.attrs["charge"]),
-                multiplicity=int(file.attrs["multiplicity"]),
-            )
-        except KeyError as error:
-            raise DatasetError(f"{path} has no file attribute {error.args[0]}.") from error
+    with open_source(path, format) as source:
+        return source.level
+
+
+def select(
+    source: FrameSource,
+    split: str,
+    *,
+    scheme: str = "",
+    frames_per_molecule: int | None = None,
+    max_molecules: int | None = None,
+    max_frames: int | None = None,
+) -> NDArray[np.int64]:
+    """Frame indices of one split, in its order.
+
+    Args:
+        source: an open file.
+        split: ``name`` or ``scheme/name``.
+        scheme: if the split does not say; empty for the format's first one.
+        frames_per_molecule: at most so many frames of each molecule, the first ones in the split's order.
+        max_molecules: at most so many molecules, spread evenly over the split's order.
+        max_frames: at most so many of what is left, spread evenly.
+
+    Raises:
+        DatasetError: unknown scheme or split.
+    """
+    own_scheme, _, name = split.rpartition("/")
+    found = source.splits(own_scheme or scheme or source.schemes[0])
+    if name not in found:
+        raise DatasetError(f"{source.path} has no split {name!r}; it has {', '.join(sorted(found))}.")
+    indices = found[name]
+    owners = source.molecules()[indices]
+    keep = np.ones(len(indices), dtype=bool)
+    if max_molecules is not None:
+        _, first = np.unique(owners, return_index=True)
+        if max_molecules < len(first):
+            in_order = owners[np.sort(first)]
+            keep &= np.isin(owners, in_order[np.linspace(0, len(in_order) - 1, max_molecules).astype(int)])
+    if frames_per_molecule is not None:
+        by_owner = np.argsort(owners, kind="stable")
+        starts = np.flatnonzero(np.diff(owners[by_owner], prepend=-1))
+        run = np.repeat(starts, np.diff(np.append(starts, len(owners))))
+        keep[by_owner[np.arange(len(owners)) - run >= frames_per_molecule]] = False
+    indices = indices[keep]
+    if max_frames is not None and max_frames < len(indices):
+        indices = indices[np.linspace(0, len(indices) - 1, max_frames).astype(int)]
+    return np.asarray(indices)
 
 
 def read_frames(
-    path: Path, splits: Sequence[str], *, frames_per_molecule: int | None = None, max_molecules: int | None = None
+    path: Path,
+    splits: Sequence[str],
+    *,
+    frames_per_molecule: int | None = None,
+    max_molecules: int | None = None,
+    max_frames: int | None = None,
+    format: str = AUTO,
+    scheme: str = "",
 ) -> Iterator[Frame]:
-    """Frames of some splits, molecules in name order.
+    """Frames of some splits, one at a time.
 
     Args:
-        path: the HDF5 file.
+        path: file or folder.
         splits: names of splits; every one must occur.
         frames_per_molecule: at most so many geometries of each molecule, the first ones.
-        max_molecules: at most so many molecules of each split, spread evenly over the names.
+        max_molecules: at most so many molecules of each split, spread evenly.
+        max_frames: at most so many frames of each split after that, spread evenly.
+        format: a key of ``FORMATS``, or ``AUTO``.
+        scheme: how to split; empty for the format's first scheme.
 
     Raises:
-        DatasetError: missing file, unknown split.
+        DatasetError: missing or damaged file, unknown format, scheme or split.
     """
-    with _open(path) as file:
-        members: dict[str, list[str]] = {}
-        for name in sorted(file):
-            members.setdefault(str(file[name].attrs["split"]), []).append(name)
+    with open_source(path, format) as source:
         for split in splits:
-            if split not in members:
-                raise DatasetError(f"{path} has no split {split!r}; it has {', '.join(sorted(members))}.")
-            names = members[split]
-            if max_molecules is not None and max_molecules < len(names):
-                names = [names[i] for i in np.linspace(0, len(names) - 1, max_molecules).astype(int)]
-            for name in names:
-                yield from _frames_of(file[name], name, split, frames_per_molecule)
+            limits = {
+                "frames_per_molecule": frames_per_molecule,
+                "max_molecules": max_molecules,
+                "max_frames": max_frames,
+            }
+            for index in select(source, split, scheme=scheme, **limits):
+                yield source.frame(int(index), split)
 
 
-def _frames_of(group: h5py.Group, name: str, split: str, limit: int | None) -> Iterator[Frame]:
-    numbers = group["atomic_numbers"][:].astype(np.int64)
-    count = len(group["positions"]) if limit is None else min(limit, len(group["positions"]))
-    for index in range(count):
-        yield Frame(
-            molecule=name,
-            index=index,
-            structure=Structure(numbers, group["positions"][index]),
-            fock=unpack(group["fock_tril"][index].astype(np.float64)),
-            energy=float(group["energy"][index]),
-            cycles_minao=int(group["cycles_minao"][index]),
-            smiles=str(group.attrs["smiles"]),
-            split=split,
-        )
+def composition(numbers: NDArray[np.int64]) -> tuple[int, ...]:
+    """A chemical formula as a sorted tuple of atomic numbers."""
+    return tuple(sorted(int(z) for z in numbers))
 
 
-def _open(path: Path) -> h5py.File:
-    if not path.is_file():
-        raise DatasetError(f"{path} is not there; make it with 'python -m training generate' (docs/training.md).")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise DatasetError(f"{path} is not an HDF5 file: {error}.") from error
+def held_out_compositions(
+    path: Path, train: Sequence[str], format: str = AUTO, scheme: str = ""
+) -> set[tuple[int, ...]]:
+    """Chemical formulas of all molecules outside the training splits."""
+    with open_source(path, format) as source:
+        splits = source.splits(scheme or source.schemes[0])
+        molecules = source.molecules()
+        found = set()
+        for name, indices in splits.items():
+            if name not in train:
+                _, first = np.unique(molecules[indices], return_index=True)
+                found |= {composition(source.frame(int(indices[i]), name).structure.numbers) for i in first}
+        return found
+
+
+def _guess(path: Path) -> str:
+    """The format of a file by its contents."""
+    if is_lmdb(path) and path.exists():
+        rows = LmdbRows(path)
+        size = len(rows)
+        rows.close()
+        name = _DYNAMIC_ROWS.get(size, "qh9_stable" if "stable" in str(path).lower() else "")
+    elif path.is_file() and _head(path) == b"SQLite format 3":
+        name = _guess_sqlite(path)
+    else:
+        return "tracegrad"
+    if not name:
+        raise DatasetError(f"The format of {path} is not clear; say it: one of {', '.join(FORMATS)}.")
+    return name
+
+
+def _guess_sqlite(path: Path) -> str:
+    for name in ("qh9_stable", "qh9_dynamic_100k"):
+        try:
+            rows = SqliteRows(path, VARIANTS[name].columns)
+        except (DatasetError, sqlite3.DatabaseError):
+            continue
+        size = len(rows)
+        rows.close()
+        return name if name == "qh9_stable" else _DYNAMIC_ROWS.get(size, "")
+    return "md17"
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(15)

@@ -12,7 +12,8 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,20 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from model.basis import AOBasis
+from model.checkpoint.io import Checkpoint, load
 from model.electronic.molecule import load_basis
 from model.hamiltonian.encoding import Standardisation
-from model.hamiltonian.reference import INPUT_MATRICES, FittedReference
+from model.hamiltonian.reference import INPUT_MATRICES, FittedReference, NoReference, Reference
 from model.network import HamiltonianNetwork
 from model.structure import SYMBOLS
 from training import statistics
-from training.config import OptimiserConfig, RunConfig
-from training.datasets import Frame, read_frames
+from training.config import ConfigError, DataConfig, OptimiserConfig, RunConfig
+from training.datasets import Frame, composition, held_out_compositions, read_frames
 from training.labels import Sample, collate, make_samples
 from training.loss import errors, loss, predict
 from training.reference_fit import fit_reference
 from training.state import MovingAverage, load_training_state, save_training_state, write_atomically
+from training.stream import SampleSize, StreamedSamples
 
 GLIBC_M_TRIM_THRESHOLD, GLIBC_M_MMAP_THRESHOLD = -1, -3
 
@@ -54,26 +57,81 @@ def fit(config: RunConfig, *, until_step: int | None = None) -> None:
     )
     config.output.mkdir(parents=True, exist_ok=True)
     basis = load_basis(config.basis, [SYMBOLS.index(symbol) for symbol in config.elements])
-    limit = config.data.max_molecules or None
-    frames = list(read_frames(config.data.file, config.data.train, max_molecules=limit))
-    validation_frames = list(read_frames(config.data.file, config.data.validation, max_molecules=limit))
+    data, cache = config.data, config.output / "samples"
+    frames = [] if data.stream and config.reference.kind == "none" else list(_training_frames(config))
     reference = load_or_fit_reference(config, basis, frames)
-    cache = config.output / "samples"
-    samples = make_samples(frames, basis, reference, cache=cache, processes=config.processes)
+    validation_frames = list(_frames(data, data.validation, max_frames=data.max_validation or None))
     validation = make_samples(validation_frames, basis, reference, cache=cache, processes=config.processes)
+    samples: list[Sample] | StreamedSamples
+    if data.stream:
+        samples = StreamedSamples(data, basis, reference, processes=config.processes)
+    else:
+        samples = make_samples(frames, basis, reference, cache=cache, processes=config.processes)
     torch.manual_seed(config.seed)
     network = HamiltonianNetwork(config.network, basis).to(device)
     standardisation = Standardisation(basis, len(INPUT_MATRICES))
-    statistics.fill(standardisation, samples, basis)
-    Trainer(config, network, standardisation.to(device), samples, validation, device).run(until_step)
+    try:
+        if config.start_from is not None:
+            checkpoint = load_start(config.start_from, config)
+            network.load_state_dict(checkpoint.network.state_dict())
+            standardisation.load_state_dict(checkpoint.standardisation.state_dict())
+        else:
+            some = samples.spread() if isinstance(samples, StreamedSamples) else samples
+            statistics.fill(standardisation, some, basis)
+        Trainer(config, network, standardisation.to(device), samples, validation, device).run(until_step)
+    finally:
+        if isinstance(samples, StreamedSamples):
+            samples.close()
 
 
-def load_or_fit_reference(config: RunConfig, basis: AOBasis, frames: Sequence[Frame]) -> FittedReference:
+def _training_frames(config: RunConfig) -> Iterator[Frame]:
+    """All training frames; of a streamed set as many as the reference is fitted to."""
+    if not config.data.stream:
+        return chain(
+            _frames(config.data, config.data.train), *(_extra_frames(config, path) for path in config.data.extra)
+        )
+    few = replace(config.data, max_molecules=config.reference.max_molecules, frames_per_molecule=1)
+    return _frames(few, few.train)
+
+
+def _extra_frames(config: RunConfig, path: Path) -> Iterator[Frame]:
+    """Training frames of an additional file, which must not hold a formula that the main file holds out."""
+    data = config.data
+    held_out = held_out_compositions(data.file, data.train, data.format, data.split)
+    for frame in read_frames(path, data.train):
+        if composition(frame.structure.numbers) in held_out:
+            raise ConfigError(
+                f"{path}: {frame.smiles or frame.molecule} has a chemical formula that {data.file} holds out of training; "
+                "take it out of the file's recipe."
+            )
+        yield frame
+
+
+def _frames(data: DataConfig, splits: Sequence[str], *, max_frames: int | None = None) -> Iterator[Frame]:
+    return read_frames(
+        data.file,
+        splits,
+        frames_per_molecule=data.frames_per_molecule or None,
+        max_molecules=data.max_molecules or None,
+        max_frames=max_frames,
+        format=data.format,
+        scheme=data.split,
+    )
+
+
+def load_or_fit_reference(config: RunConfig, basis: AOBasis, frames: Sequence[Frame]) -> Reference:
     """The run's reference Hamiltonian; fitted once, to one geometry of each training molecule, then read back."""
+    if config.reference.kind == "none":
+        return NoReference()
     path = config.output / "reference.safetensors"
     if path.is_file():
         stored = {name: value.numpy() for name, value in load_file(path).items()}
         return FittedReference(basis, stored["exponents"], stored["step1"], stored["step2"])
+    if config.start_from is not None:
+        reference = load_start(config.start_from, config).reference
+        if not isinstance(reference, FittedReference):
+            raise ConfigError(f'{config.start_from} has no fitted reference; set [reference] kind = "none".')
+        return _keep_reference(path, reference)
     one_each = list({frame.molecule: frame for frame in frames}.values())
     settings = config.reference
     if len(one_each) > settings.max_molecules:
@@ -82,10 +140,30 @@ def load_or_fit_reference(config: RunConfig, basis: AOBasis, frames: Sequence[Fr
     reference = fit_reference(
         one_each, basis, exponents=exponents, density_weight=settings.density_weight, processes=config.processes
     )
+    return _keep_reference(path, reference)
+
+
+def _keep_reference(path: Path, reference: FittedReference) -> FittedReference:
     write_atomically(
         path, {name: torch.from_numpy(getattr(reference, name)) for name in ("exponents", "step1", "step2")}
     )
     return reference
+
+
+def load_start(folder: Path, config: RunConfig) -> Checkpoint:
+    """The checkpoint that a run starts from.
+
+    Raises:
+        ConfigError: its architecture is another one.
+        CheckpointError: it cannot be loaded.
+    """
+    checkpoint = load(folder)
+    if checkpoint.network.config != config.network:
+        raise ConfigError(
+            f"start_from {folder} has the architecture {checkpoint.network.config.to_mapping()}, "
+            f"the run asks for {config.network.to_mapping()}; make [network] the same, or start without it."
+        )
+    return checkpoint
 
 
 class Trainer:
@@ -96,7 +174,7 @@ class Trainer:
         config: RunConfig,
         network: HamiltonianNetwork,
         standardisation: Standardisation,
-        samples: Sequence[Sample],
+        samples: Sequence[Sample] | StreamedSamples,
         validation: Sequence[Sample],
         device: torch.device,
     ) -> None:
@@ -107,6 +185,8 @@ class Trainer:
         self.device = device
         self.template = standardisation.template
         self.cutoff = config.network.backbone_config.cutoff_angstrom
+        # validation and everything else use the plain network: compiling a second graph would not pay
+        self.step_network: Any = torch.compile(network, dynamic=True) if config.compile else network
         self.validation = [
             self._collate([validation[i] for i in group])
             for group in pack(range(len(validation)), validation, config.optimiser.batch_blocks)
@@ -117,7 +197,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": optimiser.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=optimiser.learning_rate,
-            betas=(0.9, 0.99),
+            betas=(optimiser.betas[0], optimiser.betas[1]),
             fused=True,
         )
         self.average = MovingAverage(network, optimiser.ema_decay)
@@ -170,9 +250,13 @@ class Trainer:
         """Endless batches; the order depends on (seed, epoch) only, so a resumed run sees the same ones."""
         while True:
             order = np.random.default_rng([self.config.seed, self.progress["epoch"]]).permutation(len(self.samples))
-            groups = pack(order.tolist(), self.samples, self.config.optimiser.batch_blocks)
+            sizes = self.samples.sizes if isinstance(self.samples, StreamedSamples) else self.samples
+            optimiser = self.config.optimiser
+            groups = pack(order.tolist(), sizes, optimiser.batch_blocks, optimiser.batch_molecules)
             while self.progress["batch"] < len(groups):
                 group = groups[self.progress["batch"]]
+                if isinstance(self.samples, StreamedSamples):
+                    self.samples.prefetch(groups[self.progress["batch"] :])
                 self.progress["batch"] += 1
                 yield [self.samples[index] for index in group]
             self.progress["epoch"] += 1
@@ -183,7 +267,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(step, self.config.optimiser)
         self.network.train()
-        total, parts = loss(self.network, self.standardisation, self._collate(samples), self.config.loss, step)
+        total, parts = loss(self.step_network, self.standardisation, self._collate(samples), self.config.loss, step)
         self.optimiser.zero_grad()
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip_norm)
@@ -232,13 +316,22 @@ class Trainer:
         return collate(samples, cutoff_angstrom=self.cutoff, template=self.template, device=self.device)
 
 
-def pack(order: Sequence[int], samples: Sequence[Sample], limit: int) -> list[list[int]]:
-    """Group samples, in this order, into batches of at most ``limit`` blocks (a larger sample stands alone)."""
+def pack(
+    order: Sequence[int], samples: Sequence[Sample | SampleSize], limit: int, molecules: int = 0
+) -> list[list[int]]:
+    """Group samples, in this order, into batches of at most ``limit`` blocks (a larger sample stands alone).
+
+    Args:
+        order: of the samples.
+        samples: their costs.
+        limit: blocks of a batch.
+        molecules: samples of a batch, 0 for no limit.
+    """
     groups: list[list[int]] = [[]]
     cost = 0
     for index in order:
         own = samples[index].n_blocks
-        if groups[-1] and cost + own > limit:
+        if groups[-1] and (cost + own > limit or len(groups[-1]) == molecules):
             groups.append([])
             cost = 0
         groups[-1].append(index)
@@ -247,11 +340,11 @@ def pack(order: Sequence[int], samples: Sequence[Sample], limit: int) -> list[li
 
 
 def learning_rate(step: int, config: OptimiserConfig) -> float:
-    """Linear warm-up, then half a cosine down to the final rate."""
+    """Linear warm-up, then half a cosine, or a straight line, down to the final rate."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     progress = min(1.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
-    swing = 0.5 * (1.0 + math.cos(math.pi * progress))
+    swing = 1.0 - progress if config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
     return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * swing
 
 

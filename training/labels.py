@@ -25,7 +25,7 @@ from model.electronic.molecule import integrals
 from model.graph import AtomGraph, build_graph
 from model.hamiltonian.blocks import BlockMap
 from model.hamiltonian.encoding import Encoder
-from model.hamiltonian.reference import FittedReference, input_matrices
+from model.hamiltonian.reference import FittedReference, Reference, input_matrices
 from model.structure import Structure
 from model.surroundings import surroundings
 from training.datasets import Frame
@@ -66,7 +66,7 @@ class Sample:
         return len(self.diagonal) + len(self.pair)
 
 
-def make_sample(frame: Frame, basis: AOBasis, reference: FittedReference) -> Sample:
+def make_sample(frame: Frame, basis: AOBasis, reference: Reference) -> Sample:
     """Evaluate the reference and cut everything into coefficients."""
     structure = frame.structure
     data = integrals(structure, basis.name)
@@ -95,7 +95,7 @@ def make_sample(frame: Frame, basis: AOBasis, reference: FittedReference) -> Sam
 
 
 def make_samples(
-    frames: Sequence[Frame], basis: AOBasis, reference: FittedReference, *, cache: Path | None, processes: int
+    frames: Sequence[Frame], basis: AOBasis, reference: Reference, *, cache: Path | None, processes: int
 ) -> list[Sample]:
     """Samples of many frames, in order; read from ``cache`` where they were made before.
 
@@ -104,7 +104,8 @@ def make_samples(
         processes: worker processes.
     """
     key = hashlib.sha256(basis.fingerprint.encode())
-    key.update(np.concatenate([reference.exponents, reference.step1, reference.step2]).tobytes())
+    if isinstance(reference, FittedReference):
+        key.update(np.concatenate([reference.exponents, reference.step1, reference.step2]).tobytes())
     for frame in frames:
         key.update(f"{frame.molecule}/{frame.index};".encode())
         key.update(frame.structure.positions_angstrom.tobytes())

@@ -1,6 +1,7 @@
 """The training loss: Hamiltonian error, first-order density error, trace labels.
 
-    L_Q = mae * mean|dH| + rmse * sqrt(mean dH^2)  (millihartree)  +  guess * 100 |D| / sqrt(n_occ)
+    L_Q = mae * mean|dH| + rmse * sqrt(mean dH^2)  (millihartree)  +  mse * 1000 mean dH^2 (hartree^2)
+        + guess * 100 |D| / sqrt(n_occ)
     D_ia = C_i^T dH C_a / (e_a - e_i)   with the reference orbitals: what an error dH does to the density, to first order
     L = L_Q + lambda * mu * L_T,  mu = stopgrad(L_Q / L_T)          (TraceGrad, Eq. 7 and 8; L_T is an L1 error)
 
@@ -86,7 +87,8 @@ def loss(
     output, predicted = predict(network, standardisation, batch, with_trace=use_trace)
     found = errors(predicted, batch)
     main = (
-        MILLIHARTREE_PER_HARTREE * (config.mae * found.mae + config.rmse * found.rmse)
+        MILLIHARTREE_PER_HARTREE
+        * (config.mae * found.mae + config.rmse * found.rmse + config.mse * found.rmse.square())
         + 100.0 * config.guess * found.density_per_electron
     ).mean()
     parts = {

@@ -26,11 +26,12 @@ def parallel_map(
     if processes == 0:
         yield from tqdm(map(work, items), total=total, desc=title, mininterval=5.0)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=one_thread) as pool:
         yield from tqdm(pool.map(work, items, chunksize=chunk), total=total, desc=title, mininterval=5.0)
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """Make this process single-threaded."""
     # for libraries that are loaded later and bring their own OpenMP, as tblite does
     os.environ["OMP_NUM_THREADS"] = "1"
     from pyscf import lib

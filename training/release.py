@@ -24,17 +24,25 @@ from model.checkpoint.card import FORMAT_VERSION, Card
 from model.electronic.molecule import load_basis
 from model.errors import CheckpointError
 from model.hamiltonian.encoding import Standardisation
-from model.hamiltonian.reference import INPUT_MATRICES, FittedReference
+from model.hamiltonian.reference import INPUT_MATRICES
 from model.network import HamiltonianNetwork
 from model.predictor import Predictor, golden_record
 from model.structure import SYMBOLS, Structure
 from training.config import RunConfig
 from training.datasets import read_level
-from training.fit import run_record
+from training.fit import load_or_fit_reference, run_record
 
 XC_NOTES: Final = {
     "b3lyp": "B3LYP with VWN-RPA correlation (libxc 402), as PySCF >= 2.3 and Gaussian define it; not b3lyp5 (VWN5), "
     "which QH9 used",
+    "b3lyp5": "B3LYP with VWN5 correlation (libxc 475), as ORCA, Turbomole and PySCF < 2.3 define it; QH9-Stable and "
+    "QH9-Dynamic-300k call it b3lyp",
+}
+
+REFERENCE_NOTES: Final = {
+    "fitted": "core Hamiltonian plus fitted atom-centred Coulomb potentials, projectors and their "
+    "first-order response; no grid, no four-centre integrals (model/hamiltonian/reference.py)",
+    "none": "none: the network predicts the whole Hamiltonian",
 }
 
 GOLDEN_MOLECULES: Final = {
@@ -71,7 +79,8 @@ def release(
         CheckpointError: the run has no weights yet, the report is not about these weights, or the result cannot be loaded
             back; nothing was replaced.
     """
-    for name in ("best.safetensors", "reference.safetensors"):
+    fitted = config.reference.kind == "fitted"
+    for name in ("best.safetensors", "reference.safetensors") if fitted else ("best.safetensors",):
         if not (config.output / name).is_file():
             raise CheckpointError(
                 f"The run {config.name!r} has no {name}.", hint="Run 'python -m training fit' with this run file first."
@@ -84,11 +93,8 @@ def release(
         tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     network.load_state_dict(_group(tensors, "network/"))
     standardisation.load_state_dict(_group(tensors, "standardisation/"))
-    with safe_open(config.output / "reference.safetensors", framework="np") as file:
-        reference = FittedReference(
-            basis, file.get_tensor("exponents"), file.get_tensor("step1"), file.get_tensor("step2")
-        )
-    level = read_level(config.data.file)
+    reference = load_or_fit_reference(config, basis, [])
+    level = read_level(config.data.file, config.data.format)
     record = run_record(config)
     record["best_step"] = int(metadata["step"])
     record["validation"] = json.loads(metadata["validation"])
@@ -117,15 +123,11 @@ def release(
                 "fingerprint": basis.fingerprint,
             },
             "xc": level.xc,
-            "xc_note": XC_NOTES.get(level.xc, f"as PySCF {level.pyscf} defines it"),
+            "xc_note": XC_NOTES.get(level.xc, f"as {level.program} {level.pyscf} defines it"),
             "charges": [level.charge],
             "multiplicities": [level.multiplicity],
-            "target": "hamiltonian_minus_reference",
-            "reference": {
-                "kind": "fitted",
-                "description": "core Hamiltonian plus fitted atom-centred Coulomb potentials, projectors and their "
-                "first-order response; no grid, no four-centre integrals (model/hamiltonian/reference.py)",
-            },
+            "target": "hamiltonian_minus_reference" if fitted else "hamiltonian",
+            "reference": {"kind": config.reference.kind, "description": REFERENCE_NOTES[config.reference.kind]},
             "statistics": "per (element pair, shell pair, irrep) root mean square over the training set; scalars of "
             "diagonal blocks centred",
             "ao_order": "pyscf",
@@ -133,7 +135,7 @@ def release(
             "training": record,
             "metrics": {} if report is None else {k: v["summary"] for k, v in report["splits"].items()},
             "largest_tested": _largest(report),
-            "libraries": libraries() | {"pyscf (labels)": level.pyscf},
+            "libraries": libraries() | {f"{level.program.lower()} (labels)": level.pyscf},
             "weights_sha256": digest,
         }
         try:
@@ -142,9 +144,9 @@ def release(
             raise CheckpointError(f"The card would not be valid: {error}") from error
         io.save_json(temporary / io.CARD, card.model_dump())
         io.save_json(temporary / io.GOLDEN, {"energy_unit": "hartree", "molecules": []})
-        io.save_json(
-            temporary / io.GOLDEN, golden_record(Predictor.load(temporary, verify_golden=False), GOLDEN_MOLECULES)
-        )
+        known = set(basis.elements)
+        golden = {n: s for n, s in GOLDEN_MOLECULES.items() if set(s.numbers.tolist()) <= known}
+        io.save_json(temporary / io.GOLDEN, golden_record(Predictor.load(temporary, verify_golden=False), golden))
         (temporary / "README.md").write_text(render(card), encoding="utf-8")
         Predictor.load(temporary)
         _replace(folder, temporary)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -59,11 +59,13 @@ class _Moments:
             square = square - mean**2
         scale = np.sqrt(np.maximum(square, 0.0))
         present = scale > 1e-9
+        if not present.any():  # without H0, all diagonal inputs are constants of their element
+            return np.ones_like(scale)
         floor = FLOOR_RELATIVE * np.median(scale[present])
         return np.asarray(np.where(present, np.maximum(scale, floor), 1.0))
 
 
-def fill(standardisation: Standardisation, samples: Sequence[Sample], basis: AOBasis) -> None:
+def fill(standardisation: Standardisation, samples: Iterable[Sample], basis: AOBasis) -> None:
     """Write the training set's means and scales into the tables."""
     channel = standardisation.channel.numpy()
     elements = np.array(basis.elements)

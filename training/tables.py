@@ -75,7 +75,7 @@ def _convert(value: Any, annotation: str, where: str, base: Path) -> Any:
     if annotation.startswith("tuple[") and isinstance(value, list):
         inner = annotation.removeprefix("tuple[").removesuffix(", ...]")
         return tuple(_convert(item, inner, f"{where}[{index}]", base) for index, item in enumerate(value))
-    if annotation == "Path" and isinstance(value, str):
+    if annotation in ("Path", "Path | None") and isinstance(value, str):
         return (base / value).resolve()
     if annotation == "float" and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)

@@ -6,12 +6,13 @@ A backbone knows nothing of TraceGrad. After each of its blocks the network may 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from model.graph import AtomGraph
 from model.nn.irreps import Layout
+from model.nn.so2 import SectorLayout
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,22 @@ class Features:
 
     Attributes:
         node: (atom, node component, channel).
-        diagonal: features of the diagonal blocks, (atom, pair component, channel).
-        pair: features of the off-diagonal blocks, (pair, pair component, channel).
+        diagonal: features of the diagonal blocks, (atom, diagonal component, channel).
+        pair: features of the off-diagonal blocks: (pair, pair component, channel), or sectors in the bonds' frames if
+            the backbone's ``pair_layout`` is a ``SectorLayout``.
     """
 
     node: Tensor
     diagonal: Tensor
-    pair: Tensor
+    pair: Any
 
 
 class Backbone(Protocol):
-    """A backbone's surface."""
+    """A backbone's surface; one that needs more than the common read-out (``nn.read_out``) is an ``OwnReadOut`` too."""
 
-    pair_layout: Layout
+    diagonal_layout: Layout
+    diagonal_channels: int
+    pair_layout: Layout | SectorLayout
     pair_channels: int
     n_blocks: int
 
@@ -55,4 +59,17 @@ class Backbone(Protocol):
 
     def block(self, index: int, graph: AtomGraph, features: Features, context: Any) -> Features:
         """Features after block ``index``."""
+        ...
+
+
+@runtime_checkable
+class OwnReadOut(Protocol):
+    """What a backbone adds if it reads out coefficients itself; its ``Features.pair`` may list other pairs, too."""
+
+    def listed_pairs(self, context: Any) -> Tensor:
+        """Item of ``Features.pair`` of each pair in ``AtomGraph.pair_index``; shape (pair,)."""
+        ...
+
+    def read_out(self, graph: AtomGraph, features: Features, context: Any) -> tuple[Tensor, Tensor]:
+        """Coefficients of the diagonal blocks, (atom, coefficient), and of the listed pairs, (pair, coefficient)."""
         ...

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 from model.backbone.interface import Features, InputCoefficients
 from model.graph import AtomGraph
-from model.nn.frames import bond_rotations, harmonics_from_wigner, wigner_matrices
+from model.nn.embeddings import InputEmbedding, WeightNet
+from model.nn.frames import WignerMatrices, bond_rotations, harmonics_from_wigner
 from model.nn.irreps import CoefficientLayout, Layout
 from model.nn.layers import (
     ChannelwiseProduct,
     FrameConvolution,
     Linear,
     NormGate,
-    RaggedLinear,
     root_mean_square_norm,
     sum_per_target,
 )
@@ -78,37 +78,6 @@ class Context:
     pair_radial: Tensor
     atom_type: Tensor
     pair_type: Tensor
-
-
-class WeightNet(nn.Module):
-    """Weights of tensor-product paths: FC(radial, element pair) * FC(invariants of the two atoms).
-
-    Args:
-        n_types: number of element pairs.
-        n_radial: radial functions (0: none, for an atom with itself).
-        n_invariants: width of the invariants that are gathered per item.
-        n_out: path weights.
-    """
-
-    def __init__(self, n_types: int, n_radial: int, n_invariants: int, hidden: int, n_out: int) -> None:
-        super().__init__()
-        self.n_radial = n_radial
-        self.type_embedding = nn.Embedding(n_types, hidden)
-        self.radial = nn.Linear(n_radial, hidden, bias=False) if n_radial else None
-        self.radial_out = nn.Linear(hidden, n_out)
-        self.norm = nn.LayerNorm(n_invariants)
-        self.invariant = nn.Linear(n_invariants, hidden)
-        self.invariant_out = nn.Linear(hidden, n_out)
-        nn.init.ones_(self.invariant_out.bias)
-
-    def forward(self, types: Tensor, radial: Tensor | None, invariants: Tensor) -> Tensor:
-        """(item,), (item, radial), (item, invariant) -> (item, n_out)."""
-        hidden = self.type_embedding(types)
-        if self.radial is not None and radial is not None:
-            hidden = hidden + self.radial(radial)
-        left = self.radial_out(torch.nn.functional.silu(hidden))
-        right = self.invariant_out(torch.nn.functional.silu(self.invariant(self.norm(invariants))))
-        return left * right
 
 
 def inner_products(left: Tensor, right: Tensor, layout: Layout) -> Tensor:
@@ -178,30 +147,6 @@ class PairBlock(nn.Module):
         return block + self.linear(self.gate(self.product(left, right, weights)))
 
 
-class InputEmbedding(nn.Module):
-    """Blocks of known matrices -> initial features, mixed per irrep and scaled per element pair."""
-
-    irrep: Tensor
-
-    def __init__(
-        self, coefficients: CoefficientLayout, layout: Layout, n_types: int, n_inputs: int, channels: int
-    ) -> None:
-        super().__init__()
-        wanted = [coefficients.layout.irreps.index(irrep) for irrep in layout.irreps]
-        self.parts = [(coefficients.slices[i], coefficients.multiplicity[i]) for i in wanted]
-        self.linear = RaggedLinear(layout, [n_inputs * count for _, count in self.parts], [channels] * len(self.parts))
-        self.scale = nn.Parameter(torch.ones(n_types, len(layout.irreps), channels))
-        self.register_buffer("irrep", torch.from_numpy(layout.component_irrep), persistent=False)
-
-    def forward(self, coefficients: Tensor, types: Tensor) -> Tensor:
-        """(item, matrix, coefficient), (item,) -> (item, component, channel)."""
-        parts = [
-            coefficients[:, :, part].unflatten(2, (-1, count)).transpose(1, 2).flatten(2) for part, count in self.parts
-        ]
-        mixed = torch.cat(self.linear(parts), dim=1)
-        return mixed * self.scale[types][:, self.irrep]
-
-
 class QHNet(nn.Module):
     """The backbone.
 
@@ -216,11 +161,13 @@ class QHNet(nn.Module):
         self.config = config
         self.n_elements = n_elements
         self.node_layout = Layout.natural(config.node_lmax)
-        self.pair_layout = coefficients.layout
-        self.pair_channels = config.pair_channels
+        self.diagonal_layout = self.pair_layout = coefficients.layout
+        self.diagonal_channels = self.pair_channels = config.pair_channels
         self.n_blocks = config.pair_layers
         n_pairs = n_elements**2
         self.harmonics_lmax = max(ang for ang, parity in self.pair_layout.irreps if parity == (-1) ** ang)
+        self.pair_wigner = WignerMatrices(self.harmonics_lmax)
+        self.edge_wigner = WignerMatrices(config.node_lmax)
         self.atom_embedding = nn.Embedding(n_elements, config.node_channels)
         self.node_input = InputEmbedding(
             coefficients, self.node_layout, n_elements, config.n_inputs, config.node_channels
@@ -254,8 +201,8 @@ class QHNet(nn.Module):
         """Initial features: embeddings, input blocks, and the bond's harmonics with learned radial weights."""
         row, column = graph.pair_index
         pair_type = atom_type[row] * self.n_elements + atom_type[column]
-        pair_wigner = wigner_matrices(bond_rotations(graph.pair_vectors), self.harmonics_lmax)
-        edge_wigner = wigner_matrices(bond_rotations(graph.edge_vectors), self.config.node_lmax)
+        pair_wigner = self.pair_wigner(bond_rotations(graph.pair_vectors))
+        edge_wigner = self.edge_wigner(bond_rotations(graph.edge_vectors))
         context = Context(
             edge_wigner=edge_wigner,
             edge_radial=self.radial(graph.edge_vectors.norm(dim=-1)),

@@ -37,10 +37,11 @@ class BasisCard(BaseModel):
 
 
 class ReferenceCard(BaseModel):
-    """Reference Hamiltonian H0 that the network corrects; its coefficients are among the weights."""
+    """Reference Hamiltonian H0 that the network corrects: ``fitted``, its coefficients are among the weights; or ``none``,
+    H0 = 0 and the network predicts all of H."""
 
     model_config = _STRICT
-    kind: Literal["fitted"]
+    kind: Literal["fitted", "none"]
     description: str
 
 
@@ -101,7 +102,7 @@ class Card(BaseModel):
     xc_note: str
     charges: list[int]
     multiplicities: list[int]
-    target: Literal["hamiltonian_minus_reference"]
+    target: Literal["hamiltonian_minus_reference", "hamiltonian"]
     reference: ReferenceCard
     statistics: str
     ao_order: Literal["pyscf"]

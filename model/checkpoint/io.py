@@ -1,7 +1,7 @@
 """Checkpoint folders: ``card.json`` + ``weights.safetensors`` + ``golden.json``. Hash first, then load; never pickle.
 
-Weights are three groups of tensors: ``network/...``, ``standardisation/...`` and ``reference/...``. Every expected tensor
-must be there with its shape, and no other.
+Weights are three groups of tensors: ``network/...``, ``standardisation/...`` and, unless the card says that there is no
+reference, ``reference/...``. Every expected tensor must be there with its shape, and no other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor
 from model.checkpoint.card import Card, read_card
 from model.errors import CheckpointError
 from model.hamiltonian.encoding import Standardisation
-from model.hamiltonian.reference import INPUT_MATRICES, FittedReference, TermLayout
+from model.hamiltonian.reference import INPUT_MATRICES, FittedReference, NoReference, Reference, TermLayout
 from model.network import HamiltonianNetwork, NetworkConfig
 
 CARD: Final = "card.json"
@@ -48,7 +48,7 @@ class Checkpoint:
     card: Card
     network: HamiltonianNetwork
     standardisation: Standardisation
-    reference: FittedReference
+    reference: Reference
     golden: dict[str, Any]
 
 
@@ -59,12 +59,13 @@ def sha256_of(path: Path) -> str:
 
 
 def save_weights(
-    path: Path, network: HamiltonianNetwork, standardisation: Standardisation, reference: FittedReference
+    path: Path, network: HamiltonianNetwork, standardisation: Standardisation, reference: Reference
 ) -> str:
     """Write ``weights.safetensors``; returns its SHA-256."""
     tensors: dict[str, Tensor] = {f"network/{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"standardisation/{name}": value for name, value in standardisation.state_dict().items()}
-    tensors |= {f"reference/{name}": torch.from_numpy(getattr(reference, name)) for name in _REFERENCE_NAMES}
+    if isinstance(reference, FittedReference):
+        tensors |= {f"reference/{name}": torch.from_numpy(getattr(reference, name)) for name in _REFERENCE_NAMES}
     temporary = path.with_suffix(".part")
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
     temporary.chmod(0o644)  # safetensors makes private files; the service runs as another user
@@ -104,26 +105,31 @@ def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float3
     layout = TermLayout(basis, n_exponents)
     expected = {f"network/{name}": value.shape for name, value in network.state_dict().items()}
     expected |= {f"standardisation/{name}": value.shape for name, value in standardisation.state_dict().items()}
-    expected |= {
-        "reference/exponents": torch.Size([n_exponents]),
-        "reference/step1": torch.Size([layout.n_step1]),
-        "reference/step2": torch.Size([len(layout)]),
-    }
+    fitted = card.reference.kind == "fitted"
+    if fitted:
+        expected |= {
+            "reference/exponents": torch.Size([n_exponents]),
+            "reference/step1": torch.Size([layout.n_step1]),
+            "reference/step2": torch.Size([len(layout)]),
+        }
     _compare(folder.name, expected, {name: value.shape for name, value in tensors.items()})
     bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
     if bad:
         raise CheckpointError(f"{folder.name}/{WEIGHTS}: {bad[0]} holds values that are not finite.")
     network.load_state_dict(_group(tensors, "network/"))
     standardisation.load_state_dict(_group(tensors, "standardisation/"))
-    reference: dict[str, NDArray[np.float64]] = {
-        name: tensors[f"reference/{name}"].double().numpy() for name in _REFERENCE_NAMES
-    }
+    reference: Reference = NoReference()
+    if fitted:
+        stored: dict[str, NDArray[np.float64]] = {
+            name: tensors[f"reference/{name}"].double().numpy() for name in _REFERENCE_NAMES
+        }
+        reference = FittedReference(basis=basis, **stored)
     network.eval().requires_grad_(False)
     return Checkpoint(
         card=card,
         network=network.to(device=device, dtype=dtype),
         standardisation=standardisation.to(device=device, dtype=dtype),
-        reference=FittedReference(basis=basis, **reference),
+        reference=reference,
         golden=golden,
     )
 

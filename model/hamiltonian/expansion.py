@@ -54,6 +54,8 @@ class Expansion:
             layout=layout,
             multiplicity=tuple(len(by_irrep[irrep]) for irrep in layout.irreps),
             slices=tuple(slice(int(end) - part.shape[1], int(end)) for end, part in zip(ends, parts, strict=True)),
+            template=self.template,
+            shell_pairs=self.shell_pairs,
         )
 
     @property

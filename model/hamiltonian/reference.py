@@ -21,7 +21,7 @@ H1 = core + g + o + p;  H0 = core + g' + o' + p' + q + r + x + y, with step 1's 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.linalg
@@ -166,6 +166,21 @@ class FittedReference:
         step2 += _cheap_terms(layout, shells, molecule.overlap, None, self.step2, ("o", "p"))
         step2 += _cheap_terms(layout, shells, molecule.overlap, (density, charges), self.step2, ("r", "x", "y"))
         return ReferenceResult(0.5 * (step2 + step2.T), density)
+
+
+@dataclass(frozen=True)
+class NoReference:
+    """H0 = 0: the network learns F itself, as the papers' networks do. Its density is zero as well."""
+
+    exponents: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def evaluate(self, molecule: Surroundings) -> ReferenceResult:
+        """Two zero matrices, (ao, ao)."""
+        return ReferenceResult(np.zeros_like(molecule.overlap), np.zeros_like(molecule.overlap))
+
+
+Reference = FittedReference | NoReference
+"""What may stand for H0; a card names it ``fitted`` or ``none``."""
 
 
 class ShellIndex:

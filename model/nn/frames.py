@@ -8,7 +8,7 @@ commute with that gauge.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.nn.irreps import coupling
 
@@ -30,27 +30,46 @@ def bond_rotations(vectors: Tensor) -> Tensor:
     return torch.stack([first, second, axis], dim=-2)
 
 
-def wigner_matrices(rotations: Tensor, lmax: int) -> list[Tensor]:
-    """D^l of each rotation, l = 0..lmax, by coupling D^(l-1) with D^1.
+class WignerMatrices(nn.Module):
+    """D^l of rotations, l = 0..lmax, by coupling D^(l-1) with D^1; the coupling tables are its buffers.
 
     Args:
-        rotations: (edge, 3, 3), proper rotations in Cartesian (x, y, z).
-
-    Returns:
-        for each l a tensor (edge, 2l + 1, 2l + 1) that acts on components m = -l..l.
+        lmax: highest l.
     """
-    matrices = [torch.ones_like(rotations[:, :1, :1])]
-    if lmax == 0:
+
+    def __init__(self, lmax: int) -> None:
+        super().__init__()
+        self.lmax = lmax
+        for ang in range(2, lmax + 1):
+            self.register_buffer(f"table{ang}", torch.from_numpy(coupling(ang - 1, 1, ang)), persistent=False)
+
+    def forward(self, rotations: Tensor) -> list[Tensor]:
+        """Matrices that act on components m = -l..l.
+
+        Args:
+            rotations: (edge, 3, 3), proper rotations in Cartesian (x, y, z).
+
+        Returns:
+            for each l, (edge, 2l + 1, 2l + 1).
+        """
+        matrices = [torch.ones_like(rotations[:, :1, :1])]
+        if self.lmax == 0:
+            return matrices
+        order = [1, 2, 0]  # (y, z, x)
+        vector = rotations[:, order][:, :, order]
+        matrices.append(vector)
+        for ang in range(2, self.lmax + 1):
+            table = getattr(self, f"table{ang}").to(rotations.dtype)
+            left = torch.einsum("eac,cdn->eadn", matrices[-1], table)
+            left = torch.einsum("ebd,eadn->eabn", vector, left)
+            matrices.append(torch.einsum("abm,eabn->emn", table, left))
         return matrices
-    order = [1, 2, 0]  # (y, z, x)
-    vector = rotations[:, order][:, :, order]
-    matrices.append(vector)
-    for ang in range(2, lmax + 1):
-        table = torch.as_tensor(coupling(ang - 1, 1, ang), dtype=rotations.dtype, device=rotations.device)
-        left = torch.einsum("eac,cdn->eadn", matrices[-1], table)
-        left = torch.einsum("ebd,eadn->eabn", vector, left)
-        matrices.append(torch.einsum("abm,eabn->emn", table, left))
-    return matrices
+
+
+def wigner_matrices(rotations: Tensor, lmax: int) -> list[Tensor]:
+    """:class:`WignerMatrices` without keeping the tables."""
+    made: list[Tensor] = WignerMatrices(lmax).to(rotations.device)(rotations)
+    return made
 
 
 def harmonics_from_wigner(matrices: list[Tensor]) -> Tensor:

@@ -140,8 +140,12 @@ class CoefficientLayout:
         layout: the irreps.
         multiplicity: channels of each irrep, that is, in how many shell pairs it occurs.
         slices: flat coefficients of each irrep.
+        template: angular momentum of each shell of the template block.
+        shell_pairs: (row shell, column shell) of each channel of each irrep, in order.
     """
 
     layout: Layout
     multiplicity: tuple[int, ...]
     slices: tuple[slice, ...]
+    template: tuple[int, ...]
+    shell_pairs: tuple[tuple[int, int], ...]

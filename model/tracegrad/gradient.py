@@ -8,12 +8,13 @@ and exists to prove it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
 
-from model.nn.irreps import Layout
-from model.tracegrad.invariants import SelfProductScalars
+from model.tracegrad.invariants import SectorScalars, SelfProductScalars
 
 EPSILON = 1e-5
 
@@ -22,15 +23,15 @@ class GradientFeature(nn.Module):
     """z and v of one set of features.
 
     Args:
-        layout, channels: of the features.
+        invariants: u of the features, and its gradient.
         rank: number of invariants u.
         hidden: width of z's hidden layer.
         n_scalars: number of non-linear scalars z.
     """
 
-    def __init__(self, layout: Layout, channels: int, rank: int, hidden: int, n_scalars: int) -> None:
+    def __init__(self, invariants: SelfProductScalars | SectorScalars, rank: int, hidden: int, n_scalars: int) -> None:
         super().__init__()
-        self.invariants = SelfProductScalars(layout, channels, rank)
+        self.invariants = invariants
         self.first = nn.Linear(rank, hidden)
         self.second = nn.Linear(hidden, n_scalars)
 
@@ -41,8 +42,8 @@ class GradientFeature(nn.Module):
         out = self.second(hidden)
         return silu(layer_norm(out, out.shape[-1:], eps=EPSILON))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """features (item, component, channel) -> z (item, n_scalars) and v, shaped like features."""
+    def forward(self, features: Any) -> tuple[Tensor, Any]:
+        """Features, (item, component, channel) or sectors -> z (item, n_scalars) and v, shaped like features."""
         u, left, right = self.invariants(features)
         first = self.first(u)
         first_normed, first_scale = _normalise(first)
@@ -54,13 +55,14 @@ class GradientFeature(nn.Module):
         grad = _layer_norm_backward(grad, first_normed, first_scale)
         return z, self.invariants.gradient(left, right, grad @ self.first.weight)
 
-    def by_autograd(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def by_autograd(self, features: Any) -> tuple[Tensor, Any]:
         """The same z and v by differentiating z; needs grad mode, and a double backward to train."""
+        parts = (features,) if isinstance(features, Tensor) else features
         with torch.enable_grad():
-            leaf = features if features.requires_grad else features.detach().requires_grad_()
-            z = self.scalars(self.invariants(leaf)[0])
-            (v,) = torch.autograd.grad(z.sum(), leaf, create_graph=torch.is_grad_enabled())
-        return z, v
+            leaves = tuple(part if part.requires_grad else part.detach().requires_grad_() for part in parts)
+            z = self.scalars(self.invariants(leaves[0] if isinstance(features, Tensor) else leaves)[0])
+            v = torch.autograd.grad(z.sum(), leaves, create_graph=torch.is_grad_enabled())
+        return z, v[0] if isinstance(features, Tensor) else v
 
 
 def _normalise(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from model.nn.irreps import Layout
 from model.nn.layers import Linear
+from model.nn.so2 import SectorLayout, SectorLinear, Sectors
 
 
 class SelfProductScalars(nn.Module):
@@ -62,3 +63,37 @@ class SelfProductScalars(nn.Module):
             )
         ]
         return torch.cat(parts, dim=1)
+
+
+class SectorScalars(nn.Module):
+    """u of features in a bond's frame: one term per sector instead of one per irrep.
+
+    In the frame only rotations about the bond and mirrors through it are left, so inner products of equal sectors are
+    invariant whatever l they came from: u_c = sum over sectors of <A f, B f>_c / sqrt(components).
+
+    Args:
+        layout: sectors of the features.
+        rank: number C of invariants.
+    """
+
+    def __init__(self, layout: SectorLayout, rank: int) -> None:
+        super().__init__()
+        self.inverse_norm = tuple(dim**-0.5 for dim in layout.dims)
+        ranks = (rank,) * len(layout.dims)
+        self.left = SectorLinear(layout.widths, ranks)
+        self.right = SectorLinear(layout.widths, ranks)
+
+    def forward(self, features: Sectors) -> tuple[Tensor, Sectors, Sectors]:
+        """Sectors -> u (item, rank), and A f and B f, which the gradient reuses."""
+        left, right = self.left(features), self.right(features)
+        terms = [(a * b).sum(dim=1) * scale for a, b, scale in zip(left, right, self.inverse_norm, strict=True)]
+        return torch.stack(terms).sum(dim=0), left, right
+
+    def gradient(self, left: Sectors, right: Sectors, weights: Tensor) -> Sectors:
+        """d(sum_c weights_c u_c)/df at fixed weights, shaped like the features."""
+        return tuple(
+            (scale * weights.unsqueeze(1) * two) @ a.T + (scale * weights.unsqueeze(1) * one) @ b.T
+            for one, two, a, b, scale in zip(
+                left, right, self.left.weights, self.right.weights, self.inverse_norm, strict=True
+            )
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,12 @@ import scipy.linalg
 from model.electronic.eigensolve import Orbitals, density_matrix, solve
 from model.electronic.molecule import build_mole, integrals, load_basis
 from model.predictor import Prediction
+from training.__main__ import main
 from training.datasets import Frame
-from training.evaluate import (
-    FrameErrors,
-    evaluate,
-    frame_errors,
-    summarise,
-    table,
-    write_report,
-)
+from training.evaluate import FrameErrors, evaluate, frame_errors, summarise, table, write_report
+from training.evaluation.plots import draw
+from training.evaluation.scf import run_scf
 from training.generate import Summary
-from training.scf_runs import ScfComparison, ScfRun, run_scf
 
 WATER = 4
 """Index of H2O's first frame in the tiny training set (CH4, H2, H2O, NH3, two frames each)."""
@@ -58,10 +54,42 @@ def test_a_perfect_prediction_has_no_errors(tiny_frames: list[Frame]) -> None:
         found = dataclasses.asdict(frame_errors(frame, prediction_of(frame, frame.fock)))
         assert found.pop("prediction_ms") == 3.0
         assert (found.pop("atoms"), found.pop("orbitals")) == (len(frame.structure), len(frame.fock))
+        assert found.pop("occupied") == frame.structure.n_electrons // 2
         for name in ("molecule", "index", "smiles", "heavy_atoms"):
             assert found.pop(name) == getattr(frame, name)
-        assert found.pop("subspace") < 1e-6
+        assert found.pop("density_minao") is None, "nobody gave a minao density"
+        assert found.pop("intruder") is False
+        assert found.pop("psi") == pytest.approx(100.0)
+        assert found.pop("psi_overlap") == pytest.approx(100.0)
+        for name in ("subspace", "homo_distance", "lumo_distance"):
+            assert found.pop(name) < 1e-6
         assert max(abs(value) for value in found.values()) < 1e-6, found
+
+
+def test_without_a_reference_its_figures_are_left_out(water: Frame) -> None:
+    """A checkpoint that predicts all of H has H0 = 0, which is nobody's Hamiltonian."""
+    bare = dataclasses.replace(prediction_of(water, water.fock), reference=np.zeros_like(water.fock))
+    found = frame_errors(water, bare)
+    assert (found.hamiltonian_reference, found.density_reference, found.density_reference_exact) == (None, None, None)
+    assert not [name for name in summarise([found], []) if "reference" in name]
+
+
+def test_a_level_pulled_below_the_lumo_is_an_intruder(water: Frame) -> None:
+    """An empty orbital moved under the LUMO: the virtual-virtual block is wrong alone, the density is perfect."""
+    overlap = integrals(water.structure, "def2-svp").overlap
+    energies, orbitals = scipy.linalg.eigh(water.fock, overlap)
+    n = water.structure.n_electrons // 2
+    vector = overlap @ orbitals[:, n + 4]
+    shift = energies[n] - 0.05 - energies[n + 4]
+    found = frame_errors(water, prediction_of(water, water.fock + shift * np.outer(vector, vector)))
+    assert found.intruder
+    assert found.lumo_distance == pytest.approx(1.0)
+    assert found.homo_distance < 1e-6
+    assert found.lumo == pytest.approx(-5e4, rel=1e-6)
+    assert found.error_vv == pytest.approx(1.0)
+    assert max(found.density, found.density_exact) < 1e-6
+    values = summarise([found], [])
+    assert (values["intruder_rate"], values["intruder_rate_occupied"], values["gross_failure_rate"]) == (1.0, 0.0, 1.0)
 
 
 def test_a_shift_of_all_levels_moves_energies_but_no_density(water: Frame) -> None:
@@ -115,47 +143,119 @@ def test_fock_builds_are_cycles_and_two(water: Frame) -> None:
 
 
 def test_a_summary_of_known_errors() -> None:
-    template = FrameErrors("a", 0, "", 1, 3, 24, *[0.0] * 13)
+    names = [field.name for field in dataclasses.fields(FrameErrors)]
+    template = FrameErrors(**(dict.fromkeys(names, 0.0) | {"molecule": "a", "smiles": "", "intruder": False}))  # type: ignore[arg-type]
+    template = dataclasses.replace(template, occupied=4, density_minao=2.0)
     found = [
         dataclasses.replace(template, molecule=name, index=index, homo=homo, density=abs(homo), hamiltonian=abs(homo))
         for name, index, homo in (("a", 0, -1.0), ("a", 1, 2.0), ("b", 0, 6.0))
     ]
-
-    def compared(minao: int, guess: int) -> ScfComparison:
-        run = ScfRun(minao, minao + 2, 10.0, -1.0, True)
-        other = dataclasses.replace(run, cycles=guess, fock_builds=guess + 2, seconds=4.0, energy=-1.0 + 1e-9)
-        return ScfComparison("a", 0, run, other, 1.0)
-
-    runs = [compared(10, 5), compared(8, 8), compared(6, 8)]
-    values = summarise(found, runs)
+    values = summarise(found, [])
     assert (values["frames"], values["molecules"]) == (3, 2)
     assert values["homo_mae_uEh"] == pytest.approx(3.0)
     assert (values["homo_median_uEh"], values["homo_max_uEh"], values["density_max"]) == (2.0, 6.0, 6.0)
-    assert values["cycles_ratio"] == pytest.approx(21 / 24)
-    assert values["cycles_ratio_mean"] == pytest.approx((0.5 + 1 + 8 / 6) / 3)
-    assert values["fock_builds_ratio"] == pytest.approx(27 / 30)
-    assert (values["share_worse"], values["share_better"]) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
-    assert values["cycles_worst_difference"] == 2
-    assert values["cpu_seconds_ratio"] == pytest.approx(15 / 30), "the guess's own cost is counted"
-    assert values["energy_worst_difference_hartree"] == pytest.approx(1e-9, rel=1e-3)
-    assert not [name for name in summarise(found, []) if name.startswith(("cycles", "share", "cpu"))]
+    assert values["homo_p95_uEh"] == pytest.approx(np.percentile([1.0, 2.0, 6.0], 95))
+    assert values["challenging_sample_mae_uEh"] == 6.0
+    assert values["density_minao_per_electron"] == 1.0
+    assert values["gross_failure_rate"] == 0.0
+    bad = [*found, dataclasses.replace(template, gap=-2.5e4)]
+    assert summarise(bad, [])["gross_failure_rate"] == 0.25
+    assert summarise([*found, dataclasses.replace(template, density_minao=None)], []).get("density_minao") is None
+    assert not [name for name in values if name.startswith(("cycles", "share", "cpu", "achieved"))]
 
 
-def test_evaluation_of_a_checkpoint(tiny_checkpoint: Path, tiny: Summary, tmp_path: Path) -> None:
-    """Random weights: nothing is good, but every figure is there, and runs from minao are kept and used again."""
+@pytest.fixture(scope="module")
+def evaluated(tiny_checkpoint: Path, tiny: Summary, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
+    """The random checkpoint on one HF frame with SCFs, and the file that keeps minao's."""
+    kept = tmp_path_factory.mktemp("evaluated") / "b.json"
     report = evaluate(
-        tiny_checkpoint, tiny.file, ["val"], scf=True, processes=0, frames_per_molecule=1, baselines=tmp_path / "b.json"
+        tiny_checkpoint,
+        tiny.file,
+        ["val"],
+        scf=True,
+        processes=0,
+        frames_per_molecule=1,
+        baselines=kept,
+        guesses=["1e"],
     )
+    return report, kept
+
+
+def test_evaluation_of_a_checkpoint(
+    evaluated: tuple[dict, Path], tiny_checkpoint: Path, tiny: Summary, tmp_path: Path
+) -> None:
+    """Random weights: nothing is good, but every figure is there, and runs from minao are kept and used again."""
+    report, kept = evaluated
     part = report["splits"]["val"]
     assert [frame["smiles"] for frame in part["frames"]] == ["HF"]
-    assert part["scf"][0]["minao"]["fock_builds"] == part["scf"][0]["minao"]["cycles"] + 2
-    assert "cpu_seconds_ratio" in part["summary"]
-    write_report(report, tmp_path / "deep" / "report.json")
-    assert json.loads((tmp_path / "deep" / "report.json").read_text())["weights_sha256"] == report["weights_sha256"]
-    assert "hamiltonian_mae_uEh" in table(report)
+    run = part["scf"][0]
+    assert run["minao"]["fock_builds"] == run["minao"]["cycles"] + 2
+    assert len(run["minao"]["fock_errors"]) == run["minao"]["cycles"]
+    assert run["others"]["1e"]["energy"] == pytest.approx(run["minao"]["energy"], abs=1e-7)
+    summary = part["summary"]
+    assert {"cpu_seconds_ratio", "cycles_1e", "achieved_ratio_minao", "achieved_ratio_1e"} <= set(summary)
+    assert summary["challenging_sample_mae_uEh"] == part["challenging"]["sample"]["mae_uEh"] == run["error_level"]
+    assert summary["challenging_block_mae_uEh"] == part["challenging"]["block"]["mae"]
+    assert summary["hamiltonian_mae_entries_uEh"] == pytest.approx(summary["hamiltonian_mae_uEh"]), "one frame"
+    assert summary["density_minao"] > 0.0
+    assert {"density_reference", "density_reference_exact", "psi_percent", "intruder_rate"} <= set(summary)
 
-    again = evaluate(
-        tiny_checkpoint, tiny.file, ["val"], scf=True, processes=0, frames_per_molecule=1, baselines=tmp_path / "b.json"
-    )["splits"]["val"]
-    assert again["scf"][0]["minao"] == part["scf"][0]["minao"]
+    again = evaluate(tiny_checkpoint, tiny.file, ["val"], scf=True, processes=0, frames_per_molecule=1, baselines=kept)[
+        "splits"
+    ]["val"]
+    assert again["scf"][0]["minao"] == run["minao"]
+    assert again["scf"][0]["others"] == {}, "only what was asked for"
     assert "cpu_seconds_ratio" not in again["summary"], "seconds of two different hours are not compared"
+
+
+def test_a_report_as_one_file(evaluated: tuple[dict, Path], tmp_path: Path) -> None:
+    report, _ = evaluated
+    assert write_report(report, tmp_path / "deep" / "report.json") == [tmp_path / "deep" / "report.json"]
+    assert json.loads((tmp_path / "deep" / "report.json").read_text())["weights_sha256"] == report["weights_sha256"]
+    text = table(report)
+    for name in report["splits"]["val"]["summary"]:
+        assert f"  {name} " in text, "the table leaves nothing out"
+    assert f"(HF), worst block {report['splits']['val']['challenging']['block']['name']}" in text
+
+
+def test_a_report_as_a_folder_has_pictures(evaluated: tuple[dict, Path], tmp_path: Path) -> None:
+    report, _ = evaluated
+    written = write_report(report, tmp_path / "out")
+    assert sorted(path.name for path in written) == [
+        "blocks-val.png",
+        "cycles-val.png",
+        "levels-val.png",
+        "parity-val.png",
+        "report.json",
+        "table.txt",
+    ]
+    for path in written:
+        if path.suffix == ".png":
+            assert path.read_bytes().startswith(b"\x89PNG")
+    stored = json.loads((tmp_path / "out" / "report.json").read_text())
+    before = (tmp_path / "out" / "levels-val.png").read_bytes()
+    draw(stored, tmp_path / "out")
+    assert (tmp_path / "out" / "levels-val.png").read_bytes() == before, "drawn from the stored report alone"
+
+
+def test_without_matplotlib_there_is_everything_but_pictures(
+    evaluated: tuple[dict, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "training.evaluation.plots", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    written = write_report(evaluated[0], tmp_path)
+    assert [path.name for path in written] == ["report.json", "table.txt"]
+
+
+def test_the_command_writes_a_folder(
+    tiny: Summary, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "figures"
+    assert (
+        main(["evaluate", str(tiny_checkpoint), str(tiny.file), "--splits", "val", "--no-scf", "-o", str(output)]) == 0
+    )
+    said = capsys.readouterr().out
+    for name in ("report.json", "table.txt", "parity-val.png"):
+        assert (output / name).is_file()
+        assert str(output / name) in said
+    assert not (output / "cycles-val.png").exists(), "no SCF, no cycles"

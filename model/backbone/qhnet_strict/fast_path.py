@@ -1,0 +1,231 @@
+"""The strict QHNet evaluated fast: the same function of the same parameters as ``reference_path``, in plain torch.
+
+Where the time is saved:
+  * convolutions run in the bond's frame, where harmonics have m = 0 only (exact); one frame serves both directions of a
+    pair, because the reversed bond is the same bond seen by parity-flipped features;
+  * radial weights, inner products and the coupled products of a PairNet are computed once for both directions:
+    <i, j> = <j, i>, and (l1 of i, l2 of j) -> l3 is (-1)^(l1 + l2 + l3) times (l2 of j, l1 of i) -> l3;
+  * everything that depends on one atom only is computed per atom, before pairs gather it;
+  * the read-out weights depend on elements only, and its 19 paths are one GEMM per l.
+Pairs are worked on in chunks that fit a cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.backbone.qhnet_strict.fast_parts import (
+    PAIRS_PER_CHUNK,
+    Parts,
+    add_product,
+    coupled,
+    frame_weights,
+    hidden_of,
+    inner_products,
+    linear,
+    norm_gate,
+    per_path,
+    silu_hidden,
+    take,
+)
+from model.backbone.qhnet_strict.lists import BlockPairs, UnorderedPairs
+from model.backbone.qhnet_strict.parameters import ConvolutionParameters, PairParameters, SelfParameters
+from model.nn.frames import bond_rotations, wigner_matrices
+
+
+@dataclass(frozen=True)
+class Bonds:
+    """Geometry of the message edges.
+
+    Attributes:
+        pairs: every bonded pair once.
+        wigner: D^l of each pair's frame, l = 0..lmax, rows sorted m = 0, -1, 1, -2, 2, ...
+        radial: radial functions, (unordered pair, function).
+    """
+
+    pairs: UnorderedPairs
+    wigner: Sequence[Tensor]
+    radial: Tensor
+
+    @classmethod
+    def of(cls, pairs: UnorderedPairs, radial: Tensor, lmax: int) -> Bonds:
+        matrices = wigner_matrices(bond_rotations(pairs.vectors), lmax)
+        order = [0] + [sign * m for m in range(1, lmax + 1) for sign in (-1, 1)]
+        rows = [[ang + m for m in order[: 2 * ang + 1]] for ang in range(lmax + 1)]
+        return cls(pairs, [matrix[:, row] for matrix, row in zip(matrices, rows, strict=True)], radial)
+
+    def chunks(self) -> list[slice]:
+        return chunks(len(self.pairs.low))
+
+
+def chunks(count: int) -> list[slice]:
+    """Slices of at most ``PAIRS_PER_CHUNK`` pairs, as even as possible."""
+    number = max(1, -(-count // PAIRS_PER_CHUNK))
+    return [slice(count * index // number, count * (index + 1) // number) for index in range(number)]
+
+
+def flip_parity(parts: Parts) -> Parts:
+    """What inversion does to features of natural parity."""
+    return [-part if ang % 2 else part for ang, part in enumerate(parts)]
+
+
+def first_convolution(scalars: Tensor, parameters: ConvolutionParameters, bonds: Bonds) -> Parts:
+    """The first layer: scalars (atom, channel) times the bond's harmonics.
+
+    Its invariants are the destination's scalars twice, so its weights are made per atom.
+    """
+    pairs, channels, n_paths = bonds.pairs, scalars.shape[1], len(parameters.paths)
+    first = parameters.invariant.first
+    hidden = hidden_of(scalars @ (first[:channels] + first[channels:]), parameters.invariant)
+    invariant = per_path(hidden, parameters.invariant.second, n_paths)
+    radial_hidden = hidden_of(bonds.radial @ parameters.radial.first, parameters.radial)
+    totals = [scalars.new_zeros((2, len(scalars), 2 * ang + 1, channels)) for ang in range(n_paths)]
+    for part in bonds.chunks():
+        low, high = pairs.low[part], pairs.high[part]
+        radial = per_path(radial_hidden[part], parameters.radial.second, n_paths)
+        for direction, (source, target) in enumerate(((low, high), (high, low))):
+            weights = invariant.index_select(1, target) * radial * scalars.index_select(0, source)
+            for ang, path in enumerate(parameters.paths):
+                # sqrt(2l + 1) of the harmonics cancels that of the 3j symbol (0, l, l)
+                harmonics = bonds.wigner[ang][part, 0, :, None] * path.coefficient
+                totals[ang][direction].index_add_(0, target, harmonics * weights[ang].unsqueeze(1))
+    summed = [(t[0] - t[1] if ang % 2 else t[0] + t[1]).transpose(0, 1) for ang, t in enumerate(totals)]
+    return linear(summed, parameters.linear_out)
+
+
+def convolution(node: Parts, parameters: ConvolutionParameters, bonds: Bonds) -> Parts:
+    """A later layer, residual included."""
+    pairs, n_atoms, channels = bonds.pairs, node[0].shape[1], node[0].shape[2]
+    mlp = parameters.invariant
+    invariant_node = linear(node, parameters.linear_invariant)
+    per_target = invariant_node[0][0] @ (mlp.first[:channels] + mlp.first[channels : 2 * channels])
+    gated = linear(norm_gate(node, parameters.gate), parameters.linear)
+    table = [torch.cat(both, dim=1) for both in zip(gated, flip_parity(gated), strict=True)]
+    radial_hidden = hidden_of(bonds.radial @ parameters.radial.first, parameters.radial)
+    to_high, to_low = ([gated[0].new_zeros((n_atoms, 2 * len(part) * channels)) for part in gated] for _ in range(2))
+    for part in bonds.chunks():
+        low, high = pairs.low[part], pairs.high[part]
+        shared = inner_products(take(invariant_node, low), take(invariant_node, high)) @ mlp.first[2 * channels :]
+        # directions alternate (low -> high, high -> low), so that one frame's matrices meet both side by side
+        targets = torch.stack([high, low], dim=1)
+        hidden = per_target.index_select(0, targets.flatten()).view(len(low), 2, -1) + shared.unsqueeze(1)
+        hidden = hidden_of(hidden, mlp)
+        weights = _convolution_weights(hidden, radial_hidden[part], parameters)
+        sources = take(table, torch.stack([low, high + n_atoms], dim=1).flatten())
+        wigner = [matrix[part] for matrix in bonds.wigner]
+        for ang, message in enumerate(_convolve_in_frame(sources, wigner, weights)):
+            # whole rows, of which one half is used in the end: adding strided halves is ten times slower
+            to_high[ang].index_add_(0, high, message.flatten(1))
+            to_low[ang].index_add_(0, low, message.flatten(1))
+    forward = [total.view(n_atoms, -1, 2 * channels)[..., :channels].transpose(0, 1) for total in to_high]
+    backward = [total.view(n_atoms, -1, 2 * channels)[..., channels:].transpose(0, 1) for total in to_low]
+    summed = [own + a + b for own, a, b in zip(gated, forward, flip_parity(backward), strict=True)]
+    return [old + new for old, new in zip(node, linear(summed, parameters.linear_out), strict=True)]
+
+
+def _convolution_weights(hidden: Tensor, radial_hidden: Tensor, parameters: ConvolutionParameters) -> list[list[Tensor]]:
+    """Weights in the frame: for each l1 and m, (l3 = m..lmax, pair, direction * channel).
+
+    Args:
+        hidden: (pair, direction, n), of the MLP of invariants.
+        radial_hidden: (pair, n).
+    """
+    counts = [sum(path.left == left for path in parameters.paths) for left in range(len(parameters.linear.weight))]
+    lmax = len(counts) - 1
+    invariant = per_path(hidden.flatten(0, 1), parameters.invariant.second, len(parameters.paths))
+    radial = per_path(radial_hidden, parameters.radial.second, len(parameters.paths))
+    weights = invariant.unflatten(1, (-1, 2)).mul_(radial.unsqueeze(2)).flatten(1)
+    matrices = frame_weights(lmax, weights.dtype, weights.device)
+    return [
+        list(
+            (matrix @ part)
+            .view(len(matrix), len(radial_hidden), -1)
+            .split([lmax + 1 - m for m in range(left + 1)])
+        )
+        for left, (matrix, part) in enumerate(zip(matrices, weights.split(counts), strict=True))
+    ]
+
+
+def _convolve_in_frame(sources: Parts, wigner: Sequence[Tensor], weights: list[list[Tensor]]) -> list[Tensor]:
+    """Messages per l3, (pair, 2 l3 + 1, direction * channel); sources list (pair, direction) flattened."""
+    lmax, n_pairs = len(sources) - 1, len(wigner[0])
+    rotated = [
+        torch.bmm(matrix, part.view(len(part), n_pairs, -1).transpose(0, 1))
+        for matrix, part in zip(wigner, sources, strict=True)
+    ]
+    per_m = []
+    for m in range(lmax + 1):
+        rows = slice(2 * m - 1, 2 * m + 1) if m else slice(0, 1)
+        total = weights[m][m].unsqueeze(2) * rotated[m][:, rows]
+        for left in range(m + 1, lmax + 1):
+            add_product(total, weights[left][m].unsqueeze(2), rotated[left][:, rows], 1.0)
+        per_m.append(total.unbind())
+    return [
+        torch.bmm(wigner[ang].transpose(1, 2), torch.cat([per_m[m][ang - m] for m in range(ang + 1)], dim=1))
+        for ang in range(lmax + 1)
+    ]
+
+
+def self_block(node: Parts, old: Parts | None, parameters: SelfParameters) -> Parts:
+    """SelfNet."""
+    left = linear(norm_gate(node, parameters.gate_left), parameters.linear_left)
+    right = linear(norm_gate(node, parameters.gate_right), parameters.linear_right)
+    weights = dict(zip(parameters.paths, parameters.product.unbind(), strict=True))
+    totals = [part.clone() for part in node]
+    for path, product, factor in coupled(left, right, parameters.paths):
+        add_product(totals[path.out], product, weights[path], factor)
+    new = linear(norm_gate(totals, parameters.gate), parameters.linear)
+    return new if old is None else [a + b for a, b in zip(old, new, strict=True)]
+
+
+def pair_block(
+    node: Parts, old: Tensor | None, parameters: PairParameters, pairs: BlockPairs, radial: Tensor
+) -> Tensor:
+    """PairNet.
+
+    Args:
+        node: features of the atoms.
+        old: features of both directions, (component, direction, unordered pair, channel), or None in the first block.
+        radial: radial functions of the unordered pairs.
+
+    Returns:
+        new features, like ``old``.
+    """
+    low_atom, high_atom, channels = pairs.unordered.low, pairs.unordered.high, node[0].shape[2]
+    first, last = parameters.invariant[0], parameters.invariant[2]
+    invariant_node = linear(node, parameters.linear_invariant)
+    scalars = invariant_node[0][0]
+    as_row, as_column, of_inner = first.weight.split([channels, channels, first.in_features - 2 * channels], dim=1)
+    row_hidden, column_hidden = torch.addmm(first.bias, scalars, as_row.T), scalars @ as_column.T
+    features = linear(norm_gate(node, parameters.gate_node), parameters.linear_node)
+    radial_hidden = hidden_of(radial @ parameters.radial.first, parameters.radial)
+    number = {(path.left, path.right, path.out): index for index, path in enumerate(parameters.paths)}
+    n_paths, last_weight = len(parameters.paths), last.weight.T
+    done = []
+    for part in chunks(len(low_atom)):
+        low, high = low_atom[part], high_atom[part]
+        shared = inner_products(take(invariant_node, low), take(invariant_node, high)) @ of_inner.T
+        radial_weights = per_path(radial_hidden[part], parameters.radial.second, n_paths)
+        rows, columns = torch.cat([high, low]), torch.cat([low, high])
+        summed = (row_hidden.index_select(0, rows) + column_hidden.index_select(0, columns)).unflatten(0, (2, -1))
+        hidden = silu_hidden(summed + shared).flatten(0, 1)
+        weights = per_path(hidden, last_weight, n_paths, last.bias).unflatten(1, (2, -1))
+        weights = weights.mul_(radial_weights.unsqueeze(1))
+        forth_weights, back_weights = (one.unbind() for one in weights.unbind(1))
+        forth: Parts = [shared.new_zeros((2 * ang + 1, len(low), channels)) for ang in range(len(node))]
+        back: Parts = [torch.zeros_like(total) for total in forth]
+        # the published product takes (column, row); swapped, a path couples with the sign (-1)^(l1 + l2 + l3)
+        for path, product, factor in coupled(take(features, low), take(features, high), parameters.paths):
+            swapped = number[path.right, path.left, path.out]
+            sign = (-1) ** (path.left + path.right + path.out)
+            add_product(forth[path.out], product, forth_weights[number[path.left, path.right, path.out]], factor)
+            add_product(back[path.out], product, back_weights[swapped], sign * factor)
+        totals = [torch.cat(pair, dim=1) for pair in zip(forth, back, strict=True)]
+        new = linear(norm_gate(totals, parameters.gate), parameters.linear)
+        both = torch.cat(new).unflatten(1, (2, -1))
+        done.append(both if old is None else both + old[:, :, part])
+    return torch.cat(done, dim=2) if len(done) > 1 else done[0]

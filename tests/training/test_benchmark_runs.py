@@ -1,0 +1,218 @@
+"""A run as the papers do it: published file, published loss, no reference, samples made on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.basis import AOBasis
+from model.electronic.molecule import integrals
+from model.hamiltonian.encoding import Standardisation
+from model.hamiltonian.reference import INPUT_MATRICES, NoReference
+from model.network import HamiltonianNetwork, NetworkConfig
+from model.predictor import Predictor
+from training import statistics
+from training.__main__ import main
+from training.config import ConfigError, LossConfig, OptimiserConfig, RunConfig, read_run
+from training.datasets import Frame
+from training.fit import fit, learning_rate, pack
+from training.labels import Sample, collate, make_samples
+from training.loss import loss, predict
+from training.release import release
+from training.stream import SampleSize, StreamedSamples
+
+RUN = """
+[run]
+output = "run"
+threads = 1
+device = "cpu"
+processes = 0
+validate_every = 5
+save_every = 5
+
+[data]
+file = "QH9Stable.db"
+format = "qh9_stable"
+split = "random"
+validation = ["train"]
+max_validation = 2
+stream = {stream}
+
+[reference]
+kind = "none"
+
+[network]
+backbone = "qhnet"
+qhnet = {{ node_channels = 8, pair_channels = 8, node_layers = 1, pair_layers = 1, hidden = 16 }}
+tracegrad = {{ rank = 4, hidden = 8, n_scalars = 6 }}
+
+[loss]
+mae = 1.0
+mse = 1.0
+rmse = 0.0
+guess = 0.0
+trace = 0.3
+trace_ramp_steps = 0
+
+[optimiser]
+steps = 10
+batch_molecules = 3
+warmup_steps = 2
+schedule = "linear"
+betas = [0.99, 0.999]
+ema_decay = 0.0
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny data set in QH9's raw layout, with a run that streams it and one that does not."""
+    import sqlite3
+
+    folder = tmp_path_factory.mktemp("benchmark")
+    with sqlite3.connect(folder / "QH9Stable.db") as connection:
+        connection.execute(
+            "CREATE TABLE data (id INTEGER NOT NULL PRIMARY KEY,  N INTEGER, Z BLOB, pos BLOB, Ham BLOB)"
+        )
+        # H2, H2O, CH4, NH3 twice; carbon, nitrogen and oxygen are all QH9's own
+        for number, frame in enumerate(tiny_frames):
+            structure = frame.structure
+            blobs = (structure.numbers.astype("<i4"), structure.positions_angstrom, frame.fock)
+            row = (number, len(structure), *(blob.tobytes() for blob in blobs))
+            connection.execute("INSERT INTO data VALUES (?, ?, ?, ?, ?)", row)
+    connection.close()
+    for name, stream in (("streamed", "true"), ("held", "false")):
+        text = RUN.format(stream=stream).replace('"run"', f'"{name}_run"')
+        (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def streamed(folder: Path) -> RunConfig:
+    config = read_run(folder / "streamed.toml")
+    fit(config)
+    return config
+
+
+def test_streaming_changes_nothing(folder: Path, streamed: RunConfig) -> None:
+    held = read_run(folder / "held.toml")
+    fit(held)
+    one, other = (load_file(config.output / "state.safetensors") for config in (streamed, held))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert one.keys() == other.keys()
+
+
+def test_training_learns_the_matrix_itself(streamed: RunConfig) -> None:
+    lines = [json.loads(line) for line in (streamed.output / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["mae_uEh"] < lines[0]["mae_uEh"]
+    assert not (streamed.output / "reference.safetensors").exists()
+
+
+def test_the_checkpoint_predicts_without_a_reference(
+    streamed: RunConfig, tiny_frames: list[Frame], tmp_path: Path
+) -> None:
+    card = release(streamed, tmp_path / "none", version="1.0.0", description="test", licence="MIT", report=None)
+    assert (card.reference.kind, card.target, card.xc) == ("none", "hamiltonian", "b3lyp5")
+    assert "VWN5" in card.xc_note
+    assert not any(name.startswith("reference/") for name in load_file(tmp_path / "none" / "weights.safetensors"))
+    prediction = Predictor.load(tmp_path / "none").predict([tiny_frames[-1].structure])[0]
+    assert not prediction.reference.any()
+    assert np.abs(prediction.hamiltonian - prediction.hamiltonian.T).max() < 1e-12
+    # the mean of the 1s energy is in the tables: a carbon, nitrogen or oxygen core cannot be missed by a tenth of it
+    core = tiny_frames[-1].fock.min()
+    assert prediction.hamiltonian.min() == pytest.approx(core, rel=0.1)
+
+
+def test_evaluation_names_scheme_and_split(
+    streamed: RunConfig, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release(streamed, tmp_path / "none", version="1.0.0", description="test", licence="MIT", report=None)
+    arguments = ["evaluate", str(tmp_path / "none"), str(folder / "QH9Stable.db"), "--no-scf", "--splits"]
+    assert main([*arguments, "size_ood/train", "--max-molecules", "2", "-o", str(tmp_path / "report.json")]) == 0
+    part = json.loads((tmp_path / "report.json").read_text())["splits"]["size_ood/train"]
+    assert part["summary"]["frames"] == 2
+    assert main([*arguments, "sizes/train"]) == 1
+    assert "allowed are random, size_ood" in capsys.readouterr().err
+
+
+def test_h0_and_its_density_are_zero(basis: AOBasis, tiny_frames: list[Frame]) -> None:
+    sample = make_samples(tiny_frames[:1], basis, NoReference(), cache=None, processes=0)[0]
+    assert not sample.diagonal[:, 1:].any()
+    assert not sample.pair[:, 1:].any()
+    assert np.array_equal(sample.target, tiny_frames[0].fock.astype(np.float32))
+    assert integrals(tiny_frames[0].structure, basis.name).overlap.shape == sample.target.shape
+
+
+def assert_equal(one: Sample, other: Sample) -> None:
+    for field in dataclasses.fields(Sample):
+        assert np.array_equal(getattr(one, field.name), getattr(other, field.name)), field.name
+
+
+def test_workers_make_the_samples_of_this_process(folder: Path, basis: AOBasis) -> None:
+    data = read_run(folder / "streamed.toml").data
+    here = StreamedSamples(data, basis, NoReference(), processes=0)
+    there = StreamedSamples(data, basis, NoReference(), processes=1)
+    try:
+        there.prefetch([[2, 0], [1]])
+        for size, sample in zip(here.sizes, here, strict=True):
+            assert sample.n_blocks <= size.n_blocks < 2 * sample.n_blocks
+        for index in (2, 0, 1, 1):
+            assert_equal(there[index], here[index])
+        assert len(list(here.spread(3))) == 3
+    finally:
+        here.close()
+        there.close()
+
+
+def test_batches_can_be_counted_in_molecules() -> None:
+    sizes = [SampleSize(10)] * 7
+    assert pack(range(7), sizes, 1000, 3) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert pack(range(7), sizes, 20, 3) == [[0, 1], [2, 3], [4, 5], [6]]
+
+
+def test_the_linear_schedule_is_a_straight_line_to_the_final_rate() -> None:
+    config = OptimiserConfig(
+        steps=110, learning_rate=1e-2, final_learning_rate=1e-4, warmup_steps=10, schedule="linear"
+    )
+    rates = np.array([learning_rate(step, config) for step in range(10, 111)])
+    assert rates == pytest.approx(np.linspace(1e-2, 1e-4, 101))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"qh9_stable"', '"qh9"', "format is 'qh9'; allowed are tracegrad, qh9_stable"),
+        ('"none"', '"minao"', "kind is 'minao'; allowed are fitted, none"),
+        ('"linear"', '"step"', "schedule is 'step'; allowed are cosine, linear"),
+        ("[0.99, 0.999]", "[0.9]", "betas must be two numbers"),
+    ],
+)
+def test_words_that_are_not_known_are_refused(old: str, new: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(RUN.format(stream="true").replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigError, match=words):
+        read_run(path)
+
+
+def test_the_published_loss_is_mean_error_plus_mean_square(basis: AOBasis, tiny_frames: list[Frame]) -> None:
+    """In hartree, per molecule over all entries, then over molecules; here times 1000."""
+    samples = make_samples(tiny_frames[2:5], basis, NoReference(), cache=None, processes=0)
+    standardisation = Standardisation(basis, len(INPUT_MATRICES))
+    statistics.fill(standardisation, samples, basis)
+    architecture = {"node_channels": 4, "pair_channels": 4, "node_layers": 1, "pair_layers": 1, "hidden": 8}
+    config = NetworkConfig.from_mapping({"backbone": "qhnet", "qhnet": architecture, "tracegrad": {"mode": "none"}})
+    network = HamiltonianNetwork(config, basis)
+    batch = collate(samples, cutoff_angstrom=15.0, template=basis.template_size, device=torch.device("cpu"))
+    total, _ = loss(network, standardisation, batch, LossConfig(mae=1.0, mse=1.0, rmse=0.0, guess=0.0), step=0)
+    predicted = predict(network, standardisation, batch, with_trace=False)[1].detach().numpy()
+    differences = [
+        predicted[row, : len(sample.target), : len(sample.target)] - sample.target for row, sample in enumerate(samples)
+    ]
+    expected = np.mean([np.abs(d).mean() + np.square(d).mean() for d in differences])
+    assert float(total.detach()) == pytest.approx(1000.0 * expected, rel=1e-5)
