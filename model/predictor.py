@@ -47,7 +47,7 @@ class Prediction:
         overlap: S.
         ao_labels: "0 O 1s" ..., (ao,).
         atom_offsets: first AO of each atom and, last, the number of AOs.
-        orbitals: eigenpairs and occupations; None if not asked for.
+        orbitals: eigenpairs and occupations, protected from intruders as the guess is; None if not asked for.
         guess: density matrix and orbitals; None if not asked for.
         checks: sanity of the guess; None if not asked for.
         in_domain: False if the structure is larger than anything the checkpoint was tested on.
@@ -238,7 +238,13 @@ class Predictor:
         guess = checks = solved = None
         if orbitals:
             solved = solve(hamiltonian, item.integrals.overlap, item.structure.n_electrons)
-            guess = make_guess(solved)
+            guess = make_guess(solved, hamiltonian, item.reference.hamiltonian, item.integrals.overlap)
+            solved = guess.orbitals
+            if guess.has_intruder:
+                warnings.append(
+                    "The predicted Hamiltonian has an empty orbital among the occupied ones (an intruder): orbitals and "
+                    "guess were made with the reference's empty space; do not trust energies near the gap."
+                )
             checks = check_guess(guess, item.integrals.overlap)
             if not checks.ok:
                 warnings.append(

@@ -98,9 +98,11 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW with warm-up, decay, clipping and an exponential moving average of the weights.
+    """Optimiser with warm-up, decay, clipping and an exponential moving average of the weights.
 
     Attributes:
+        kind: "adamw", or "muon" for the weight matrices and AdamW for the rest.
+        muon_rate: learning rate of the matrices, relative to ``learning_rate``.
         steps: length of the run.
         batch_blocks: a batch holds molecules up to this many blocks (diagonal + pair); cost, not count.
         batch_molecules: and at most so many molecules (0: no such limit).
@@ -124,12 +126,15 @@ class OptimiserConfig:
     batch_molecules: int = 0
     schedule: str = "cosine"
     betas: tuple[float, ...] = (0.9, 0.99)
+    kind: str = "adamw"
+    muon_rate: float = 2.0
 
 
 CHOICES: Final = {
     ("data", "format"): tuple(FORMATS),
     ("reference", "kind"): ("fitted", "none"),
     ("optimiser", "schedule"): ("cosine", "linear"),
+    ("optimiser", "kind"): ("adamw", "muon"),
 }
 """Keys of some tables that take one of a few words."""
 

@@ -35,6 +35,7 @@ from training.config import ConfigError, DataConfig, OptimiserConfig, RunConfig
 from training.datasets import Frame, composition, held_out_compositions, read_frames
 from training.labels import Sample, collate, make_samples
 from training.loss import errors, loss, predict
+from training.optimiser import make_optimisers
 from training.reference_fit import fit_reference
 from training.state import MovingAverage, load_training_state, save_training_state, write_atomically
 from training.stream import SampleSize, StreamedSamples
@@ -191,16 +192,8 @@ class Trainer:
             self._collate([validation[i] for i in group])
             for group in pack(range(len(validation)), validation, config.optimiser.batch_blocks)
         ]
-        optimiser = config.optimiser
-        decayed = [p for p in network.parameters() if p.ndim >= 2]
-        plain = [p for p in network.parameters() if p.ndim < 2]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": optimiser.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=optimiser.learning_rate,
-            betas=(optimiser.betas[0], optimiser.betas[1]),
-            fused=True,
-        )
-        self.average = MovingAverage(network, optimiser.ema_decay)
+        self.optimisers = make_optimisers(network, config.optimiser)
+        self.average = MovingAverage(network, config.optimiser.ema_decay)
         self.progress: dict[str, Any] = {
             "step": 0,
             "epoch": 0,
@@ -213,7 +206,7 @@ class Trainer:
     def run(self, until_step: int | None) -> None:
         """Train to the end of the run, or to ``until_step``."""
         folder, config = self.config.output, self.config
-        stored = load_training_state(folder, self.network, self.optimiser, self.average)
+        stored = load_training_state(folder, self.network, self.optimisers, self.average)
         if stored is not None:
             self.progress.update(stored)
         last = config.optimiser.steps if until_step is None else min(config.optimiser.steps, until_step)
@@ -264,16 +257,20 @@ class Trainer:
 
     def _step(self, samples: Sequence[Sample]) -> dict[str, float]:
         step = self.progress["step"]
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(step, self.config.optimiser)
+        rate = learning_rate(step, self.config.optimiser)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * group["relative_rate"]
         self.network.train()
         total, parts = loss(self.step_network, self.standardisation, self._collate(samples), self.config.loss, step)
-        self.optimiser.zero_grad()
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip_norm)
         if not torch.isfinite(norm):
             raise RuntimeError(f"step {step}: the gradient is not finite; lower the learning rate or look at the data")
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         self.average.update(self.network, step)
         return {**parts, "loss": float(total.detach()), "gradient_norm": float(norm)}
 
@@ -310,7 +307,7 @@ class Trainer:
             parameter.copy_(current[name])
 
     def _save(self) -> None:
-        save_training_state(self.config.output, self.network, self.optimiser, self.average, self.progress)
+        save_training_state(self.config.output, self.network, self.optimisers, self.average, self.progress)
 
     def _collate(self, samples: Sequence[Sample]) -> Any:
         return collate(samples, cutoff_angstrom=self.cutoff, template=self.template, device=self.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 STATE_FILE = "state.safetensors"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What optimisers keep of a parameter: Adam both, Muon the first."""
 
 
 class MovingAverage:
@@ -45,26 +47,28 @@ class MovingAverage:
 def save_training_state(
     folder: Path,
     module: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[torch.optim.Optimizer],
     average: MovingAverage,
     progress: Mapping[str, Any],
 ) -> None:
     """Write everything that an exact resume needs."""
     tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
-    names = _names_in_optimiser_order(module, optimiser)
     for name, value in module.named_parameters():
         tensors[f"model/{name}"] = value.detach()
         tensors[f"average/{name}"] = average.values[name]
     steps = 0
-    for index, entry in optimiser.state_dict()["state"].items():
-        tensors[f"exp_avg/{names[index]}"] = entry["exp_avg"]
-        tensors[f"exp_avg_sq/{names[index]}"] = entry["exp_avg_sq"]
-        steps = int(entry["step"])
+    for optimiser in optimisers:
+        names = _names_in_optimiser_order(module, optimiser)
+        for index, entry in optimiser.state_dict()["state"].items():
+            for moment in MOMENTS:
+                if moment in entry:
+                    tensors[f"{moment}/{names[index]}"] = entry[moment]
+            steps = int(entry["step"])
     write_atomically(folder / STATE_FILE, tensors, {"progress": json.dumps({**progress, "optimiser_steps": steps})})
 
 
 def load_training_state(
-    folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer, average: MovingAverage
+    folder: Path, module: nn.Module, optimisers: Sequence[torch.optim.Optimizer], average: MovingAverage
 ) -> dict[str, Any] | None:
     """Restore a saved run; None if there is none."""
     path = folder / STATE_FILE
@@ -79,16 +83,14 @@ def load_training_state(
         for name, value in parameters.items():
             value.copy_(tensors[f"model/{name}"])
             average.values[name].copy_(tensors[f"average/{name}"])
-    state = {
-        index: {
-            "step": torch.tensor(float(progress["optimiser_steps"])),
-            "exp_avg": tensors[f"exp_avg/{name}"].to(device),
-            "exp_avg_sq": tensors[f"exp_avg_sq/{name}"].to(device),
+    for optimiser in optimisers:
+        state = {
+            index: {"step": torch.tensor(float(progress["optimiser_steps"]))}
+            | {m: tensors[f"{m}/{name}"].to(device) for m in MOMENTS if f"{m}/{name}" in tensors}
+            for index, name in enumerate(_names_in_optimiser_order(module, optimiser))
+            if f"{MOMENTS[0]}/{name}" in tensors  # a parameter that never had a gradient has no moments
         }
-        for index, name in enumerate(_names_in_optimiser_order(module, optimiser))
-        if f"exp_avg/{name}" in tensors  # a parameter that never had a gradient has no moments
-    }
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     torch.set_rng_state(tensors["rng"])
     return progress
 

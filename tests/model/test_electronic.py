@@ -111,6 +111,33 @@ def test_checks_catch_a_bad_density(molecule: Callable[[str], Structure]) -> Non
     assert check_guess(scaled, data.overlap).trace_error == pytest.approx(0.1, abs=1e-6)
 
 
+def test_guess_is_protected_from_an_intruder(molecule: Callable[[str], Structure]) -> None:
+    """A converged Fock matrix whose highest empty orbital is pushed below the occupied ones: the density must not care."""
+    mf = dft.RKS(build_mole(molecule("H2O"), "def2-svp"), xc="b3lyp").run(verbose=0)
+    fock, overlap, density = mf.get_fock(), mf.get_ovlp(), mf.make_rdm1()
+    empty = overlap @ mf.mo_coeff[:, -1]
+    spoilt = fock - (mf.mo_energy[-1] + 2.0) * np.outer(empty, empty)
+    reference = fock + 0.02 * overlap * np.cos(np.arange(len(fock)))[:, None] * np.cos(np.arange(len(fock)))
+    plain = make_guess(solve(spoilt, overlap, 10))
+    assert np.abs(plain.density_matrix - density).max() > 0.1
+    protected = make_guess(solve(spoilt, overlap, 10), spoilt, reference, overlap)
+    assert protected.has_intruder
+    assert protected.displaced == pytest.approx(1.0, abs=0.05)
+    of_reference = make_guess(solve(reference, overlap, 10)).density_matrix
+    assert np.abs(protected.density_matrix - density).max() < 0.5 * np.abs(of_reference - density).max()
+    assert check_guess(protected, overlap).ok
+
+
+def test_sound_prediction_is_left_alone(molecule: Callable[[str], Structure]) -> None:
+    mf = dft.RKS(build_mole(molecule("H2O"), "def2-svp"), xc="b3lyp").run(verbose=0)
+    fock, overlap = mf.get_fock(), mf.get_ovlp()
+    orbitals = solve(fock, overlap, 10)
+    guess = make_guess(orbitals, fock, fock + 1e-3 * overlap, overlap)
+    assert not guess.has_intruder
+    assert guess.orbitals is orbitals
+    assert make_guess(orbitals, fock, np.zeros_like(fock), overlap).displaced == 0.0, "no reference, nothing to compare"
+
+
 def test_energies_are_eigenvalues_of_the_pencil(rng: np.random.Generator) -> None:
     matrix = rng.normal(size=(8, 8))
     overlap = np.eye(8) + 0.1 * (matrix + matrix.T) / 2

@@ -22,7 +22,7 @@ CHANNELS = 5
 @pytest.fixture
 def module() -> GradientFeature:
     torch.manual_seed(1)
-    return GradientFeature(LAYOUT, CHANNELS, rank=7, hidden=9, n_scalars=6).double()
+    return GradientFeature(SelfProductScalars(LAYOUT, CHANNELS, 7), rank=7, hidden=9, n_scalars=6).double()
 
 
 @pytest.fixture

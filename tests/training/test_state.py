@@ -34,12 +34,12 @@ def test_state_holds_weights_moments_average_and_random_numbers(tmp_path: Path) 
     """Parameter groups in another order than the parameters: every moment must come back to its own parameter."""
     module, optimiser, average = make_state(0)
     advance(module, optimiser, average, range(3))
-    save_training_state(tmp_path, module, optimiser, average, {"step": 3, "best": 0.5})
+    save_training_state(tmp_path, module, [optimiser], average, {"step": 3, "best": 0.5})
     advance(module, optimiser, average, range(3, 6))
     expected = [parameter.detach().clone() for parameter in module.parameters()]
 
     other, other_optimiser, other_average = make_state(1)
-    progress = load_training_state(tmp_path, other, other_optimiser, other_average)
+    progress = load_training_state(tmp_path, other, [other_optimiser], other_average)
     assert progress is not None
     assert (progress["step"], progress["best"]) == (3, 0.5)
     advance(other, other_optimiser, other_average, range(3, 6))
@@ -65,8 +65,8 @@ def test_parameters_that_never_had_a_gradient_can_be_resumed(tmp_path: Path) -> 
     optimiser, other_optimiser = (torch.optim.AdamW(part.parameters(), lr=0.1) for part in (module, other))
     average, other_average = MovingAverage(module, 0.9), MovingAverage(other, 0.9)
     advance(module, optimiser, average, range(2))
-    save_training_state(tmp_path, module, optimiser, average, {"step": 2})
-    load_training_state(tmp_path, other, other_optimiser, other_average)
+    save_training_state(tmp_path, module, [optimiser], average, {"step": 2})
+    load_training_state(tmp_path, other, [other_optimiser], other_average)
     torch.manual_seed(5)
     advance(module, optimiser, average, range(2, 4))
     torch.manual_seed(5)

@@ -1,7 +1,7 @@
 """QHNet exactly as published (Yu et al., ICML 2023, arXiv:2306.04922; configuration of QH9, arXiv:2306.09549).
 
 Five message passing layers on nodes with l <= 4, SelfNet and PairNet after the last two, and the Expansion read-out:
-20.5 M parameters. Quirks of the published code are kept, because weights depend on them: the invariants of a convolution
+20,415,673 parameters. Quirks of the published code are kept, because weights depend on them: the invariants of a convolution
 hold the destination's scalars twice; pair layers and read-out call every irrep even, so mirror images are not exact;
 path weights are normalised twice; layers own parameters that they never use.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,16 +58,16 @@ class QHNetStrict(nn.Module):
         self.config = config
         self.coefficients = coefficients
         self._table_cache: dict[tuple[torch.dtype, torch.device], CoefficientTables] = {}
-        self.pair_layout = Layout(tuple((ang, 1) for ang in range(config.lmax + 1)))
-        self.pair_channels = config.channels
+        self.diagonal_layout = self.pair_layout = Layout(tuple((ang, 1) for ang in range(config.lmax + 1)))
+        self.diagonal_channels = self.pair_channels = config.channels
         self.n_blocks = config.pair_layers
         self.embedding = nn.Embedding(config.embedding_rows, config.channels)
         self.radial = ExponentialBernstein(config.radial_size, config.cutoff_angstrom, alpha=0.5)
-        self.convolutions = nn.ModuleList(
+        self.convolutions: Any = nn.ModuleList(
             [ConvolutionParameters(config, first=index == 0) for index in range(config.node_layers)]
         )
-        self.self_blocks = nn.ModuleList([SelfParameters(config) for _ in range(config.pair_layers)])
-        self.pair_blocks = nn.ModuleList([PairParameters(config) for _ in range(config.pair_layers)])
+        self.self_blocks: Any = nn.ModuleList([SelfParameters(config) for _ in range(config.pair_layers)])
+        self.pair_blocks: Any = nn.ModuleList([PairParameters(config) for _ in range(config.pair_layers)])
         self.diagonal_read_out = ReadOutParameters(config, coefficients.template, 1)
         self.pair_read_out = ReadOutParameters(config, coefficients.template, 2)
 
@@ -95,7 +96,7 @@ class QHNetStrict(nn.Module):
             parts = to_parts(node, lmax)
             old = to_parts(features.diagonal, lmax) if index else None
             diagonal = from_parts(fast_path.self_block(parts, old, self_net))
-            old_pair = features.pair.transpose(0, 1).unflatten(1, (2, -1)) if index else None
+            old_pair = features.pair.transpose(0, 1).unflatten(1, (2, pairs.low.shape[0])) if index else None
             pair = fast_path.pair_block(parts, old_pair, pair_net, context.pairs, context.pair_radial)
             return Features(node, diagonal, pair.flatten(1, 2).transpose(0, 1))
         modules = self._reference(node)
@@ -139,7 +140,7 @@ class QHNetStrict(nn.Module):
         """(pair, 3) -> (pair, function), in the published order: falling powers of exp(-alpha r)."""
         return self.radial(vectors.norm(dim=-1)).flip(-1)
 
-    def _convolve(self, layer: nn.Module, node: Tensor, graph: AtomGraph, context: Context) -> Tensor:
+    def _convolve(self, layer: ConvolutionParameters, node: Tensor, graph: AtomGraph, context: Context) -> Tensor:
         if context.bonds is not None:
             return from_parts(fast_path.convolution(to_parts(node, self.config.lmax), layer, context.bonds))
         modules = self._reference(node)
@@ -149,7 +150,7 @@ class QHNetStrict(nn.Module):
         return reference_path.reference_modules(self.config, like.dtype, like.device)
 
     def _reference_convolution(
-        self, layer: nn.Module, node: Tensor, graph: AtomGraph, context: Context, *, first: bool
+        self, layer: ConvolutionParameters, node: Tensor, graph: AtomGraph, context: Context, *, first: bool
     ) -> Tensor:
         assert context.harmonics is not None
         assert context.edge_radial is not None
@@ -157,7 +158,7 @@ class QHNetStrict(nn.Module):
             self._reference(node), node, layer, graph.edge_index, context.harmonics, context.edge_radial, first=first
         )
 
-    def _reference_blocks(self, features: Tensor, numbers: Tensor, read_out: nn.Module) -> Tensor:
+    def _reference_blocks(self, features: Tensor, numbers: Tensor, read_out: ReadOutParameters) -> Tensor:
         modules = self._reference(features)
         embedded = self.embedding(numbers).flatten(1)
         return reference_path.expand(modules, modules.flat(features), embedded, read_out, self.coefficients.template)

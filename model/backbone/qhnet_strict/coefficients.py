@@ -93,7 +93,7 @@ class CoefficientTables:
             return cls(
                 torch.as_tensor(place, device=like.device),
                 torch.as_tensor(partner, device=like.device),
-                constant(lambda: scale, like),
-                constant(lambda: scale * sign, like),
-                constant(lambda: projection(layout), like),
+                constant(scale, like),
+                constant(scale * sign, like),
+                constant(projection(layout), like),
             )

@@ -7,25 +7,24 @@ mixing, coupling and gating need no gather and no padding.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import cache
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import silu, softplus
+from torch import Tensor
+from torch.nn.functional import softplus
 
-from model.backbone.qhnet_strict.parameters import IrrepLinear, WeightMLP
+from model.backbone.qhnet_strict.parameters import IrrepLinear, SiluMLP, WeightMLP
 from model.backbone.qhnet_strict.paths import (
     SHIFTED_SOFTPLUS_SCALE,
-    TensorPath,
+    PathGroup,
     constant,
     coupling_matrices,
     frame_matrices,
 )
 
 Parts = list[Tensor]
-PAIRS_PER_CHUNK = 64
-"""Pairs that are worked on at once: their intermediates stay in a core's cache, and memory stays flat."""
+PAIRS_PER_CHUNK = 96
+"""Pairs that are worked on at once, which bounds memory; between 64 and 128 of them the speed hardly changes."""
 
 
 def to_parts(features: Tensor, lmax: int) -> Parts:
@@ -49,10 +48,10 @@ def linear(parts: Parts, parameters: IrrepLinear) -> Parts:
     out = [part.flatten(0, 1) @ weight for part, weight in zip(parts, weights, strict=True)]
     if parameters.bias is not None:
         out[0] = out[0] + parameters.bias
-    return [flat.view(*part.shape[:2], -1) for flat, part in zip(out, parts, strict=True)]
+    return [flat.view(*part.shape[:2], flat.shape[1]) for flat, part in zip(out, parts, strict=True)]
 
 
-def norm_gate(parts: Parts, mlp: nn.Sequential) -> Parts:
+def norm_gate(parts: Parts, mlp: SiluMLP) -> Parts:
     """NormGate: scalars are replaced by, other irreps multiplied with, an MLP of scalars and norms."""
     squares = torch.cat([part.square().sum(dim=0) for part in parts[1:]], dim=-1)
     # the gradient at zero is zero; torch's own vector_norm over the first axis is five times slower
@@ -89,47 +88,24 @@ def per_path(hidden: Tensor, weight: Tensor, n_paths: int, bias: Tensor | None =
 def frame_weights(lmax: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
     """``paths.frame_matrices`` as tensors."""
     like = torch.empty((), dtype=dtype, device=device)
-    return [constant(lambda matrix=matrix: matrix, like) for matrix in frame_matrices(lmax)]
+    return [constant(matrix, like) for matrix in frame_matrices(lmax)]
 
 
 @cache
 def coupling_tensors(lmax: int, dtype: torch.dtype, device: torch.device) -> dict[tuple[int, int], Tensor]:
     """``paths.coupling_matrices`` as tensors."""
     like = torch.empty((), dtype=dtype, device=device)
-    return {key: constant(lambda table=table: table, like) for key, table in coupling_matrices(lmax).items()}
+    return {key: constant(table, like) for key, table in coupling_matrices(lmax).items()}
 
 
-@cache
-def grouped(paths: tuple[TensorPath, ...]) -> tuple[tuple[tuple[int, int], tuple[TensorPath, ...], list[int]], ...]:
-    """Paths by (l1, l2), with 2 l3 + 1 of each."""
-    groups: dict[tuple[int, int], list[TensorPath]] = {}
-    for path in paths:
-        groups.setdefault((path.left, path.right), []).append(path)
-    return tuple((key, tuple(group), [2 * path.out + 1 for path in group]) for key, group in groups.items())
+def couple(left: Tensor, right: Tensor, group: PathGroup) -> tuple[Tensor, ...]:
+    """Channel-wise product of two irreps, (2 l1 + 1, item, channel) and (2 l2 + 1, item, channel), for each l3 of a group.
 
-
-def coupled(left: Parts, right: Parts, paths: tuple[TensorPath, ...]) -> Iterator[tuple[TensorPath, Tensor, float]]:
-    """Channel-wise products of all paths: (path, (2 l3 + 1, item, channel), factor still to be multiplied).
-
-    One GEMM per (l1, l2) couples their outer product to all l3; where l1 or l2 is 0 there is nothing to couple.
+    One GEMM couples the outer product to all l3; where l1 or l2 is 0 there is nothing to couple.
     """
-    tables = coupling_tensors(len(left) - 1, left[0].dtype, left[0].device)
-    items = left[0].shape[1:]
-    for (a, b), group, sizes in grouped(paths):
-        if a == 0 or b == 0:
-            yield group[0], left[a] * right[b], group[0].coefficient * (2 * max(a, b) + 1) ** -0.5
-            continue
-        outer = left[a].unsqueeze(1) * right[b]
-        product = (tables[a, b] @ outer.view((2 * a + 1) * (2 * b + 1), -1)).view(-1, *items)
-        for path, part in zip(group, torch.split_with_sizes(product, sizes), strict=True):
-            yield path, part, 1.0
-
-
-def add_product(total: Tensor, left: Tensor, right: Tensor, factor: float) -> None:
-    """total += factor * left * right, in place (``total`` is fresh, and its value is not needed for gradients)."""
-    total.addcmul_(left, right, value=factor)
-
-
-def silu_hidden(preactivation: Tensor) -> Tensor:
-    """Hidden layer of a SiLU MLP."""
-    return silu(preactivation)
+    path = group.paths[0]
+    if path.left == 0 or path.right == 0:
+        return (left * (right * (path.coefficient * (2 * path.out + 1) ** -0.5)),)
+    table = coupling_tensors(path.lmax, left.dtype, left.device)[path.left, path.right]
+    outer = (left.unsqueeze(1) * right).view(table.shape[1], -1)
+    return torch.split_with_sizes((table @ outer).view(-1, *left.shape[1:]), group.sizes)

@@ -7,7 +7,8 @@ Where the time is saved:
     <i, j> = <j, i>, and (l1 of i, l2 of j) -> l3 is (-1)^(l1 + l2 + l3) times (l2 of j, l1 of i) -> l3;
   * everything that depends on one atom only is computed per atom, before pairs gather it;
   * the read-out weights depend on elements only, and its 19 paths are one GEMM per l.
-Pairs are worked on in chunks that fit a cache.
+Pairs are worked on in chunks, so peak memory grows with the features alone. Index lists aside (``lists``), it exports with
+dynamic sizes, once the constant tables have been made by a first call.
 """
 
 from __future__ import annotations
@@ -17,19 +18,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import silu
 
 from model.backbone.qhnet_strict.fast_parts import (
     PAIRS_PER_CHUNK,
     Parts,
-    add_product,
-    coupled,
+    couple,
     frame_weights,
     hidden_of,
     inner_products,
     linear,
     norm_gate,
     per_path,
-    silu_hidden,
     take,
 )
 from model.backbone.qhnet_strict.lists import BlockPairs, UnorderedPairs
@@ -59,12 +59,14 @@ class Bonds:
         return cls(pairs, [matrix[:, row] for matrix, row in zip(matrices, rows, strict=True)], radial)
 
     def chunks(self) -> list[slice]:
-        return chunks(len(self.pairs.low))
+        return chunks(self.pairs.low.shape[0])
 
 
 def chunks(count: int) -> list[slice]:
-    """Slices of at most ``PAIRS_PER_CHUNK`` pairs, as even as possible."""
-    number = max(1, -(-count // PAIRS_PER_CHUNK))
+    """Slices of at most ``PAIRS_PER_CHUNK`` pairs, as even as possible; one slice in a graph that is being exported."""
+    if torch.compiler.is_compiling():
+        return [slice(None)]
+    number = -(-count // PAIRS_PER_CHUNK)  # none, if there are no pairs: a lone atom
     return [slice(count * index // number, count * (index + 1) // number) for index in range(number)]
 
 
@@ -83,7 +85,7 @@ def first_convolution(scalars: Tensor, parameters: ConvolutionParameters, bonds:
     hidden = hidden_of(scalars @ (first[:channels] + first[channels:]), parameters.invariant)
     invariant = per_path(hidden, parameters.invariant.second, n_paths)
     radial_hidden = hidden_of(bonds.radial @ parameters.radial.first, parameters.radial)
-    totals = [scalars.new_zeros((2, len(scalars), 2 * ang + 1, channels)) for ang in range(n_paths)]
+    totals = [scalars.new_zeros((2, scalars.shape[0], 2 * ang + 1, channels)) for ang in range(n_paths)]
     for part in bonds.chunks():
         low, high = pairs.low[part], pairs.high[part]
         radial = per_path(radial_hidden[part], parameters.radial.second, n_paths)
@@ -112,7 +114,7 @@ def convolution(node: Parts, parameters: ConvolutionParameters, bonds: Bonds) ->
         shared = inner_products(take(invariant_node, low), take(invariant_node, high)) @ mlp.first[2 * channels :]
         # directions alternate (low -> high, high -> low), so that one frame's matrices meet both side by side
         targets = torch.stack([high, low], dim=1)
-        hidden = per_target.index_select(0, targets.flatten()).view(len(low), 2, -1) + shared.unsqueeze(1)
+        hidden = per_target.index_select(0, targets.flatten()).view(low.shape[0], 2, -1) + shared.unsqueeze(1)
         hidden = hidden_of(hidden, mlp)
         weights = _convolution_weights(hidden, radial_hidden[part], parameters)
         sources = take(table, torch.stack([low, high + n_atoms], dim=1).flatten())
@@ -127,14 +129,16 @@ def convolution(node: Parts, parameters: ConvolutionParameters, bonds: Bonds) ->
     return [old + new for old, new in zip(node, linear(summed, parameters.linear_out), strict=True)]
 
 
-def _convolution_weights(hidden: Tensor, radial_hidden: Tensor, parameters: ConvolutionParameters) -> list[list[Tensor]]:
+def _convolution_weights(
+    hidden: Tensor, radial_hidden: Tensor, parameters: ConvolutionParameters
+) -> list[list[Tensor]]:
     """Weights in the frame: for each l1 and m, (l3 = m..lmax, pair, direction * channel).
 
     Args:
         hidden: (pair, direction, n), of the MLP of invariants.
         radial_hidden: (pair, n).
     """
-    counts = [sum(path.left == left for path in parameters.paths) for left in range(len(parameters.linear.weight))]
+    counts = parameters.paths_per_source
     lmax = len(counts) - 1
     invariant = per_path(hidden.flatten(0, 1), parameters.invariant.second, len(parameters.paths))
     radial = per_path(radial_hidden, parameters.radial.second, len(parameters.paths))
@@ -142,9 +146,7 @@ def _convolution_weights(hidden: Tensor, radial_hidden: Tensor, parameters: Conv
     matrices = frame_weights(lmax, weights.dtype, weights.device)
     return [
         list(
-            (matrix @ part)
-            .view(len(matrix), len(radial_hidden), -1)
-            .split([lmax + 1 - m for m in range(left + 1)])
+            (matrix @ part).view(len(matrix), radial_hidden.shape[0], -1).split([lmax + 1 - m for m in range(left + 1)])
         )
         for left, (matrix, part) in enumerate(zip(matrices, weights.split(counts), strict=True))
     ]
@@ -152,7 +154,7 @@ def _convolution_weights(hidden: Tensor, radial_hidden: Tensor, parameters: Conv
 
 def _convolve_in_frame(sources: Parts, wigner: Sequence[Tensor], weights: list[list[Tensor]]) -> list[Tensor]:
     """Messages per l3, (pair, 2 l3 + 1, direction * channel); sources list (pair, direction) flattened."""
-    lmax, n_pairs = len(sources) - 1, len(wigner[0])
+    lmax, n_pairs = len(sources) - 1, wigner[0].shape[0]
     rotated = [
         torch.bmm(matrix, part.view(len(part), n_pairs, -1).transpose(0, 1))
         for matrix, part in zip(wigner, sources, strict=True)
@@ -162,7 +164,7 @@ def _convolve_in_frame(sources: Parts, wigner: Sequence[Tensor], weights: list[l
         rows = slice(2 * m - 1, 2 * m + 1) if m else slice(0, 1)
         total = weights[m][m].unsqueeze(2) * rotated[m][:, rows]
         for left in range(m + 1, lmax + 1):
-            add_product(total, weights[left][m].unsqueeze(2), rotated[left][:, rows], 1.0)
+            total.addcmul_(weights[left][m].unsqueeze(2), rotated[left][:, rows])
         per_m.append(total.unbind())
     return [
         torch.bmm(wigner[ang].transpose(1, 2), torch.cat([per_m[m][ang - m] for m in range(ang + 1)], dim=1))
@@ -174,10 +176,12 @@ def self_block(node: Parts, old: Parts | None, parameters: SelfParameters) -> Pa
     """SelfNet."""
     left = linear(norm_gate(node, parameters.gate_left), parameters.linear_left)
     right = linear(norm_gate(node, parameters.gate_right), parameters.linear_right)
-    weights = dict(zip(parameters.paths, parameters.product.unbind(), strict=True))
+    weights = parameters.product.unbind()
     totals = [part.clone() for part in node]
-    for path, product, factor in coupled(left, right, parameters.paths):
-        add_product(totals[path.out], product, weights[path], factor)
+    for (a, b), group in parameters.groups.items():
+        products = couple(left[a], right[b], group)
+        for path, product, weight in zip(group.paths, products, weights[group.start :], strict=False):
+            totals[path.out].addcmul_(product, weight)
     new = linear(norm_gate(totals, parameters.gate), parameters.linear)
     return new if old is None else [a + b for a, b in zip(old, new, strict=True)]
 
@@ -196,36 +200,59 @@ def pair_block(
         new features, like ``old``.
     """
     low_atom, high_atom, channels = pairs.unordered.low, pairs.unordered.high, node[0].shape[2]
-    first, last = parameters.invariant[0], parameters.invariant[2]
+    first = parameters.invariant.first
     invariant_node = linear(node, parameters.linear_invariant)
     scalars = invariant_node[0][0]
     as_row, as_column, of_inner = first.weight.split([channels, channels, first.in_features - 2 * channels], dim=1)
     row_hidden, column_hidden = torch.addmm(first.bias, scalars, as_row.T), scalars @ as_column.T
     features = linear(norm_gate(node, parameters.gate_node), parameters.linear_node)
     radial_hidden = hidden_of(radial @ parameters.radial.first, parameters.radial)
-    number = {(path.left, path.right, path.out): index for index, path in enumerate(parameters.paths)}
-    n_paths, last_weight = len(parameters.paths), last.weight.T
     done = []
-    for part in chunks(len(low_atom)):
+    for part in chunks(low_atom.shape[0]):
         low, high = low_atom[part], high_atom[part]
-        shared = inner_products(take(invariant_node, low), take(invariant_node, high)) @ of_inner.T
-        radial_weights = per_path(radial_hidden[part], parameters.radial.second, n_paths)
         rows, columns = torch.cat([high, low]), torch.cat([low, high])
-        summed = (row_hidden.index_select(0, rows) + column_hidden.index_select(0, columns)).unflatten(0, (2, -1))
-        hidden = silu_hidden(summed + shared).flatten(0, 1)
-        weights = per_path(hidden, last_weight, n_paths, last.bias).unflatten(1, (2, -1))
-        weights = weights.mul_(radial_weights.unsqueeze(1))
-        forth_weights, back_weights = (one.unbind() for one in weights.unbind(1))
-        forth: Parts = [shared.new_zeros((2 * ang + 1, len(low), channels)) for ang in range(len(node))]
-        back: Parts = [torch.zeros_like(total) for total in forth]
-        # the published product takes (column, row); swapped, a path couples with the sign (-1)^(l1 + l2 + l3)
-        for path, product, factor in coupled(take(features, low), take(features, high), parameters.paths):
-            swapped = number[path.right, path.left, path.out]
-            sign = (-1) ** (path.left + path.right + path.out)
-            add_product(forth[path.out], product, forth_weights[number[path.left, path.right, path.out]], factor)
-            add_product(back[path.out], product, back_weights[swapped], sign * factor)
-        totals = [torch.cat(pair, dim=1) for pair in zip(forth, back, strict=True)]
-        new = linear(norm_gate(totals, parameters.gate), parameters.linear)
-        both = torch.cat(new).unflatten(1, (2, -1))
-        done.append(both if old is None else both + old[:, :, part])
+        shared = inner_products(take(invariant_node, low), take(invariant_node, high)) @ of_inner.T
+        summed = row_hidden.index_select(0, rows) + column_hidden.index_select(0, columns)
+        hidden = silu(summed.view(2, low.shape[0], -1) + shared).flatten(0, 1)
+        weights = _pair_weights(hidden, radial_hidden[part], parameters)
+        totals = _pair_products(take(features, low), take(features, high), weights, parameters)
+        new = torch.cat(linear(norm_gate(totals, parameters.gate), parameters.linear)).unflatten(1, (2, -1))
+        done.append(new if old is None else new + old[:, :, part])
+    if not done:
+        return scalars.new_zeros((sum(len(part) for part in node), 2, 0, channels))
     return torch.cat(done, dim=2) if len(done) > 1 else done[0]
+
+
+def _pair_weights(hidden: Tensor, radial_hidden: Tensor, parameters: PairParameters) -> Tensor:
+    """hidden (direction * pair, n), radial_hidden (pair, n) -> path weights (path, direction, pair, channel)."""
+    last, n_paths = parameters.invariant.last, len(parameters.paths)
+    weights = per_path(hidden, last.weight.T, n_paths, last.bias).unflatten(1, (2, -1))
+    return weights.mul_(per_path(radial_hidden, parameters.radial.second, n_paths).unsqueeze(1))
+
+
+def _pair_products(low: Parts, high: Parts, weights: Tensor, parameters: PairParameters) -> Parts:
+    """The weighted product of column atom and row atom, for both directions of each pair.
+
+    The first direction has the low atom as column, and couples c(l1 of low, l2 of high). The second one's path
+    (l2, l1) is the same c times (-1)^(l1 + l2 + l3), so nothing is coupled twice.
+
+    Args:
+        weights: (path, direction, pair, channel).
+
+    Returns:
+        parts, items (direction, pair) flattened.
+    """
+    groups = parameters.groups
+    first, second = (one.unbind() for one in weights.unbind(1))
+    forth: dict[int, Tensor] = {}
+    back: dict[int, Tensor] = {}
+    for (a, b), group in groups.items():
+        start, turned = group.start, groups[b, a].start
+        for index, (path, product) in enumerate(zip(group.paths, couple(low[a], high[b], group), strict=True)):
+            one, other = first[start + index], second[turned + index]
+            if a == 0:  # the first path into l3 is (0, l3), whose sign is plus
+                forth[path.out], back[path.out] = product * one, product * other
+            else:
+                forth[path.out].addcmul_(product, one)
+                back[path.out].addcmul_(product, other, value=(-1.0) ** (a + b + path.out))
+    return [torch.cat([forth[ang], back[ang]], dim=1) for ang in range(len(low))]

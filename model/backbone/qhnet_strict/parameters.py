@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from model.backbone.qhnet_strict.config import QHNetStrictConfig
-from model.backbone.qhnet_strict.paths import expansion_paths, tensor_paths
+from model.backbone.qhnet_strict.paths import expansion_paths, grouped, tensor_paths
 
 
 class IrrepLinear(nn.Module):
@@ -33,15 +33,24 @@ class WeightMLP(nn.Module):
         self.second = nn.Parameter(torch.randn(hidden, n_out))
 
 
-def silu_mlp(n_in: int, hidden: int, n_out: int) -> nn.Sequential:
+class SiluMLP(nn.Module):
     """Linear, SiLU, Linear."""
-    return nn.Sequential(nn.Linear(n_in, hidden), nn.SiLU(), nn.Linear(hidden, n_out))
+
+    def __init__(self, n_in: int, hidden: int, n_out: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(n_in, hidden)
+        self.last = nn.Linear(hidden, n_out)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(item, n_in) -> (item, n_out)."""
+        out: Tensor = self.last(torch.nn.functional.silu(self.first(inputs)))
+        return out
 
 
-def gate_mlp(n_irreps: int, channels: int) -> nn.Sequential:
+def gate_mlp(n_irreps: int, channels: int) -> SiluMLP:
     """MLP of a NormGate: scalars and norms -> new scalars and gates."""
     width = n_irreps * channels
-    return silu_mlp(width, width, width)
+    return SiluMLP(width, width, width)
 
 
 class ConvolutionParameters(nn.Module):
@@ -51,20 +60,16 @@ class ConvolutionParameters(nn.Module):
         super().__init__()
         channels, n_in = config.channels, 1 if first else config.lmax + 1
         self.paths = tensor_paths(config.lmax, left_lmax=0 if first else config.lmax, natural=True)
+        self.paths_per_source = [sum(path.left == left for path in self.paths) for left in range(n_in)]
         n_weights = len(self.paths) * channels
         self.radial = WeightMLP(config.radial_size, config.convolution_hidden, n_weights)
         self.invariant = WeightMLP((n_in + 1) * channels, config.convolution_hidden, n_weights)
-        used = nn.ModuleDict(
-            {
-                "gate": gate_mlp(n_in, channels),
-                "linear": IrrepLinear(n_in, channels, channels),
-                "linear_invariant": IrrepLinear(n_in, channels, channels),
-            }
-        )
-        if first:
-            self.idle = used  # the published first layer owns them and skips them
+        gate = gate_mlp(n_in, channels)
+        linear, linear_invariant = (IrrepLinear(n_in, channels, channels) for _ in range(2))
+        if first:  # the published first layer owns them and skips them
+            self.idle = nn.ModuleDict({"gate": gate, "linear": linear, "linear_invariant": linear_invariant})
         else:
-            self.gate, self.linear, self.linear_invariant = used.values()
+            self.gate, self.linear, self.linear_invariant = gate, linear, linear_invariant
         self.linear_out = IrrepLinear(config.lmax + 1, channels, channels)
 
 
@@ -75,6 +80,7 @@ class SelfParameters(nn.Module):
         super().__init__()
         n_irreps, channels = config.lmax + 1, config.channels
         self.paths = tensor_paths(config.lmax, left_lmax=config.lmax, natural=False)
+        self.groups = grouped(self.paths)
         self.gate_left = gate_mlp(n_irreps, channels)
         self.gate_right = gate_mlp(n_irreps, channels)
         self.linear_left = IrrepLinear(n_irreps, channels, channels)
@@ -91,12 +97,13 @@ class PairParameters(nn.Module):
         super().__init__()
         n_irreps, channels = config.lmax + 1, config.channels
         self.paths = tensor_paths(config.lmax, left_lmax=config.lmax, natural=False)
+        self.groups = grouped(self.paths)
         n_weights = len(self.paths) * channels
         self.linear_invariant = IrrepLinear(n_irreps, channels, channels)
         self.gate_node = gate_mlp(n_irreps, channels)
         self.linear_node = IrrepLinear(n_irreps, channels, channels)
         self.radial = WeightMLP(config.radial_size, config.hidden, n_weights)
-        self.invariant = silu_mlp((n_irreps + 1) * channels, channels, n_weights)
+        self.invariant = SiluMLP((n_irreps + 1) * channels, channels, n_weights)
         self.gate = gate_mlp(n_irreps, channels)
         self.linear = IrrepLinear(n_irreps, channels, channels)
         self.idle = nn.ModuleDict({"linear": IrrepLinear(n_irreps, channels, channels)})
@@ -116,6 +123,6 @@ class ReadOutParameters(nn.Module):
         n_weights = config.bottleneck * sum(path.n_rows * path.n_columns for path in self.paths)
         n_biases = sum(path.n_rows * path.n_columns for path in self.paths if path.ang == 0)
         self.linear = IrrepLinear(config.lmax + 1, config.channels, config.bottleneck, bias=False)
-        self.weight = silu_mlp(n_atoms * config.channels, config.channels, n_weights)
-        self.bias = silu_mlp(n_atoms * config.channels, config.channels, n_biases)
+        self.weight = SiluMLP(n_atoms * config.channels, config.channels, n_weights)
+        self.bias = SiluMLP(n_atoms * config.channels, config.channels, n_biases)
         self.idle = nn.Parameter(torch.rand(n_weights + n_biases))

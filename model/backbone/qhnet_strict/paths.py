@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -30,6 +30,7 @@ class TensorPath:
         left, right, out: l1, l2, l3.
         weight: the published path weight, an argument of e3nn's TensorProduct.
         coefficient: what the Wigner 3j symbol is multiplied by in the end.
+        lmax: highest l of the product.
     """
 
     left: int
@@ -37,6 +38,7 @@ class TensorPath:
     out: int
     weight: float
     coefficient: float
+    lmax: int
 
 
 @cache
@@ -58,8 +60,33 @@ def tensor_paths(lmax: int, *, left_lmax: int, natural: bool) -> tuple[TensorPat
     for left, right, out in triples:
         weight = math.sqrt((2 * out + 1) / len(triples))
         coefficient = math.sqrt((2 * out + 1) / per_out[out] * weight)
-        paths.append(TensorPath(left, right, out, weight, coefficient))
+        paths.append(TensorPath(left, right, out, weight, coefficient, lmax))
     return tuple(paths)
+
+
+@dataclass(frozen=True)
+class PathGroup:
+    """Paths of one (l1, l2), which follow each other in the list of all paths.
+
+    Attributes:
+        paths: the paths, by rising l3.
+        start: place of the first among all paths.
+        sizes: 2 l3 + 1 of each.
+    """
+
+    paths: tuple[TensorPath, ...]
+    start: int
+    sizes: tuple[int, ...]
+
+
+def grouped(paths: tuple[TensorPath, ...]) -> dict[tuple[int, int], PathGroup]:
+    """Paths by (l1, l2)."""
+    keys = [(path.left, path.right) for path in paths]
+    groups = {}
+    for key in dict.fromkeys(keys):
+        members = tuple(path for path in paths if (path.left, path.right) == key)
+        groups[key] = PathGroup(members, keys.index(key), tuple(2 * path.out + 1 for path in members))
+    return groups
 
 
 def wigner_3j(left: int, right: int, out: int) -> NDArray[np.float64]:
@@ -126,7 +153,7 @@ def expansion_paths(template: Sequence[int], lmax: int) -> tuple[ExpansionPath, 
     )
 
 
-def constant(make: Callable[[], NDArray[np.float64]], like: torch.Tensor) -> torch.Tensor:
+def constant(array: NDArray[np.float64], like: torch.Tensor) -> torch.Tensor:
     """A matrix as a tensor of the same dtype and device as ``like``, usable in and out of inference mode."""
     with torch.inference_mode(False):
-        return torch.as_tensor(make()).to(dtype=like.dtype, device=like.device)
+        return torch.as_tensor(array).to(dtype=like.dtype, device=like.device)

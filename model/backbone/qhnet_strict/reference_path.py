@@ -22,6 +22,7 @@ from model.backbone.qhnet_strict.parameters import (
     PairParameters,
     ReadOutParameters,
     SelfParameters,
+    SiluMLP,
     WeightMLP,
 )
 from model.backbone.qhnet_strict.paths import TensorPath, tensor_paths
@@ -115,7 +116,7 @@ class E3nnModules:
             out = self.linear(features, parameters.weight.flatten(), parameters.bias)
         return out
 
-    def norm_gate(self, features: Tensor, mlp: nn.Module) -> Tensor:
+    def norm_gate(self, features: Tensor, mlp: SiluMLP) -> Tensor:
         """NormGate."""
         scalars, rest = features[:, : self.channels], features[:, self.channels :]
         gates = mlp(torch.cat([scalars, self.norm(features)[:, self.channels :]], dim=-1))

@@ -1,0 +1,69 @@
+"""Short training runs of a small network that differ in one thing only; what comparisons of losses and modules share.
+
+A variant lives beside the base run and shares its fitted reference and samples (``python -m training fit`` makes them). One
+thread; resumable like any run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from training.config import LossConfig, RunConfig
+from training.fit import fit
+
+SMALL = {"node_channels": 32, "pair_channels": 24, "node_layers": 1, "pair_layers": 2, "hidden": 48}
+"""Small enough for a dozen runs in an hour; two pair layers, so that TraceGrad acts between them."""
+BATCH_BLOCKS = 350
+
+
+def small_run(
+    base: RunConfig,
+    folder: str,
+    name: str,
+    *,
+    steps: int,
+    loss: LossConfig,
+    backbone: dict[str, int],
+    tracegrad: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> RunConfig:
+    """A short run of a small ``qhnet``.
+
+    Args:
+        base: whose data, reference and optimiser it uses.
+        folder: of the comparison.
+        name: of the variant.
+        steps: length.
+        loss: weights.
+        backbone, tracegrad: changes to the architecture.
+        seed: of weights and data order.
+    """
+    output = base.output.parent / folder / name.replace(" ", "_")
+    output.mkdir(parents=True, exist_ok=True)
+    for shared in ("reference.safetensors", "samples"):
+        if not (output / shared).exists():
+            (output / shared).symlink_to(base.output / shared)
+    values = {"backbone": "qhnet", "qhnet": backbone, "tracegrad": tracegrad or {}}
+    return dataclasses.replace(
+        base,
+        name=name,
+        output=output,
+        network=type(base.network).from_mapping(values),
+        loss=loss,
+        seed=seed,
+        threads=1,
+        compile=False,
+        start_from=None,
+        validate_every=max(1, steps // 3),
+        save_every=steps,
+        optimiser=dataclasses.replace(base.optimiser, steps=steps, batch_blocks=BATCH_BLOCKS, warmup_steps=100),
+    )
+
+
+def last_validation(config: RunConfig) -> dict[str, float]:
+    """Run it (or resume, or do nothing if it is done) and give its last validation."""
+    fit(config)
+    last: dict[str, float] = json.loads((config.output / "metrics.jsonl").read_text().splitlines()[-1])
+    return last
