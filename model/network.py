@@ -32,15 +32,20 @@ from model.nn.read_out import ReadOut
 from model.nn.so2 import SectorLayout
 from model.tracegrad.gradient import GradientFeature
 from model.tracegrad.invariants import SectorScalars, SelfProductScalars
-from model.tracegrad.trace import TraceDecoder
+from model.tracegrad.full_contraction import FullScalars
+from model.tracegrad.trace import LABELS, TraceDecoder
 
 BACKBONES: Final[Mapping[str, tuple[Any, Any]]] = {
     "qhnet": (QHNet, QHNetConfig),
     "qhnet_strict": (QHNetStrict, QHNetStrictConfig),
     "qhnetv2": (QHNetV2, QHNetV2Config),
 }
-TRACEGRAD_MODES: Final = ("none", "trace", "grad", "both")
-RESIDUALS: Final = ("norm_scaled", "plain")
+TRACEGRAD_CHOICES: Final = {
+    "mode": ("none", "trace", "grad", "both"),
+    "contraction": ("low_rank", "full"),
+    "residual": ("norm_scaled", "plain"),
+    "labels": LABELS,
+}
 
 
 @dataclass(frozen=True)
@@ -49,17 +54,24 @@ class TraceGradConfig:
 
     Attributes:
         mode: "none"; "trace" (trace label only); "grad" (gradient feature only); "both".
+        contraction: "low_rank", or "full", the paper's weight for every pair of channels (not in bond frames).
         rank: number of invariants u.
         hidden: width of z's MLP and of the trace decoder.
         n_scalars: number of non-linear scalars z per module.
-        residual: "norm_scaled" or "plain".
+        residual: "norm_scaled", or "plain", the paper's f + v.
+        labels: of the trace: "log" (of the standardised target), "layer_norm" (as in the released code) or "raw" (the
+            paper's text).
+
+    The paper's literal form: contraction "full", rank 1024, residual "plain", labels "raw".
     """
 
     mode: str = "both"
+    contraction: str = "low_rank"
     rank: int = 32
     hidden: int = 64
     n_scalars: int = 36
     residual: str = "norm_scaled"
+    labels: str = "log"
 
 
 @dataclass(frozen=True)
@@ -91,10 +103,9 @@ class NetworkConfig:
         tracegrad = _read(TraceGradConfig, values.pop("tracegrad", {}), "tracegrad")
         if values:
             raise CheckpointError(f"Unknown architecture keys: {', '.join(sorted(values))}.")
-        if tracegrad.mode not in TRACEGRAD_MODES:
-            raise CheckpointError(f"TraceGrad mode {tracegrad.mode!r} is not known.", allowed=TRACEGRAD_MODES)
-        if tracegrad.residual not in RESIDUALS:
-            raise CheckpointError(f"TraceGrad residual {tracegrad.residual!r} is not known.", allowed=RESIDUALS)
+        for key, allowed in TRACEGRAD_CHOICES.items():
+            if getattr(tracegrad, key) not in allowed:
+                raise CheckpointError(f"TraceGrad {key} {getattr(tracegrad, key)!r} is not known.", allowed=allowed)
         return cls(name, backbone, tracegrad)
 
     def to_mapping(self) -> dict[str, Any]:
@@ -141,9 +152,17 @@ class TraceGradModule(nn.Module):
     def __init__(self, layout: Layout | SectorLayout, channels: int, config: TraceGradConfig) -> None:
         super().__init__()
         self.config = config
-        invariants: SelfProductScalars | SectorScalars
+        invariants: SelfProductScalars | SectorScalars | FullScalars
         if isinstance(layout, SectorLayout):
+            if config.contraction == "full":
+                raise CheckpointError(
+                    "TraceGrad contraction 'full' is not made for features in bond frames: a sector has hundreds of "
+                    "channels, and their pairs more weights than memory.",
+                    hint="Use contraction 'low_rank' with this backbone.",
+                )
             invariants = SectorScalars(layout, config.rank)
+        elif config.contraction == "full":
+            invariants = FullScalars(layout, channels, config.rank)
         else:
             invariants = SelfProductScalars(layout, channels, config.rank)
         self.gradient = GradientFeature(invariants, config.rank, config.hidden, config.n_scalars)

@@ -84,6 +84,7 @@ class LossConfig:
         mse: of the mean square error per molecule in hartree^2, times 1000 like the others: mae = mse = 1 and the rest 0 is
             1000 times the published loss (MAE in hartree + MSE in hartree^2).
         guess: of the first-order density error per square root of occupied orbitals, in percent.
+        spectral: of the first-order error of occupied orbital energies and LUMO, in millihartree; for a short last part.
         trace: lambda of TraceGrad's Eq. 7.
         trace_ramp_steps: steps over which lambda grows from 0.
     """
@@ -92,6 +93,7 @@ class LossConfig:
     rmse: float = 1.0
     mse: float = 0.0
     guess: float = 2.0
+    spectral: float = 0.0
     trace: float = 0.2
     trace_ramp_steps: int = 500
 

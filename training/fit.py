@@ -290,6 +290,7 @@ class Trainer:
             "density": float(torch.cat([e.density for e in found]).mean()),
             "density_max": float(torch.cat([e.density for e in found]).max()),
             "density_per_electron": float(torch.cat([e.density_per_electron for e in found]).mean()),
+            "levels_uEh": 1e6 * float(torch.cat([e.levels for e in found]).mean()),
         }
         step = self.progress["step"]
         for name, value in values.items():

@@ -1,18 +1,23 @@
 """The training loss: Hamiltonian error, first-order density error, trace labels.
 
     L_Q = mae * mean|dH| + rmse * sqrt(mean dH^2)  (millihartree)  +  mse * 1000 mean dH^2 (hartree^2)
-        + guess * 100 |D| / sqrt(n_occ)
+        + guess * 100 |D| / sqrt(n_occ) + spectral * S  (millihartree)
     D_ia = C_i^T dH C_a / (e_a - e_i)   with the reference orbitals: what an error dH does to the density, to first order
     L = L_Q + lambda * mu * L_T,  mu = stopgrad(L_Q / L_T)          (TraceGrad, Eq. 7 and 8; L_T is an L1 error)
 
 Norms are not squared: every molecule pulls with the same strength however good it already is. D needs no eigensolver in
 the gradient and degenerate levels are harmless, because whole blocks are summed. It is blind to the occupied-occupied and
 virtual-virtual blocks, which the first two terms look after.
+
+S is the first-order error of orbital energies, |C_p^T dH C_p|, averaged over all occupied orbitals and the lowest empty ones,
+in the reference eigenbasis: WALoss (arXiv:2502.19227) reduced to the levels that are read. It is meant for the end of a
+run; from scratch such a term damages H (method of QHFlow, arXiv:2505.18817, App. F).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -27,6 +32,10 @@ from training.config import LossConfig
 from training.labels import Batch
 
 
+N_EMPTY_LEVELS: Final = 2
+"""LUMO and the one above."""
+
+
 @dataclass(frozen=True)
 class Errors:
     """Per molecule of a batch.
@@ -36,12 +45,14 @@ class Errors:
         rmse: root mean dH^2, hartree.
         density: |D_ia| (Frobenius norm).
         density_per_electron: |D_ia| / sqrt(n_occupied).
+        levels: mean |C_p^T dH C_p| of occupied and ``N_EMPTY_LEVELS`` lowest empty orbitals, hartree.
     """
 
     mae: Tensor
     rmse: Tensor
     density: Tensor
     density_per_electron: Tensor
+    levels: Tensor
 
 
 def predict(
@@ -59,13 +70,18 @@ def errors(predicted: Tensor, batch: Batch) -> Errors:
     """Errors of predicted matrices (molecule, ao, ao)."""
     difference = (predicted - batch.target) * batch.mask
     count = batch.mask.sum(dim=(1, 2))
-    rotated = batch.occupied.transpose(1, 2) @ difference @ batch.virtual * batch.inverse_gaps
+    from_occupied = difference @ batch.occupied
+    rotated = from_occupied.transpose(1, 2) @ batch.virtual * batch.inverse_gaps
     density = (rotated.square().sum(dim=(1, 2)) + 1e-16).sqrt()
+    low = batch.virtual[:, :, :N_EMPTY_LEVELS]
+    levels = (batch.occupied * from_occupied).sum(dim=1).abs().sum(dim=1)
+    levels = levels + (low * (difference @ low)).sum(dim=1).abs().sum(dim=1)
     return Errors(
         mae=difference.abs().sum(dim=(1, 2)) / count,
         rmse=(difference.square().sum(dim=(1, 2)) / count + 1e-16).sqrt(),
         density=density,
         density_per_electron=density / batch.n_occupied.sqrt(),
+        levels=levels / (batch.n_occupied + low.shape[2]),
     )
 
 
@@ -74,8 +90,10 @@ def trace_error(
 ) -> Tensor:
     """Mean |T_hat - T| over all blocks and shell pairs that exist."""
     atom_type, pair_type = network.types(batch.graph)
-    target = torch.cat(standardisation.target(batch.target_diagonal, batch.target_pair, atom_type, pair_type))
-    labels = trace_labels(target, network.shell_pair, predicted.shape[1])
+    kind = network.config.tracegrad.labels
+    raw = (batch.target_diagonal, batch.target_pair)
+    target = torch.cat(standardisation.target(*raw, atom_type, pair_type) if kind == "log" else raw)
+    labels = trace_labels(target, network.shell_pair, predicted.shape[1], kind)
     return (predicted - labels).abs().mean()
 
 
@@ -88,12 +106,18 @@ def loss(
     found = errors(predicted, batch)
     main = (
         MILLIHARTREE_PER_HARTREE
-        * (config.mae * found.mae + config.rmse * found.rmse + config.mse * found.rmse.square())
+        * (
+            config.mae * found.mae
+            + config.rmse * found.rmse
+            + config.mse * found.rmse.square()
+            + config.spectral * found.levels
+        )
         + 100.0 * config.guess * found.density_per_electron
     ).mean()
     parts = {
         "mae_uEh": 1e6 * float(found.mae.detach().mean()),
         "density_per_electron": float(found.density_per_electron.detach().mean()),
+        "levels_uEh": 1e6 * float(found.levels.detach().mean()),
     }
     if not use_trace or output.trace is None:
         return main, parts

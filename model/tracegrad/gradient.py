@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
 
+from model.tracegrad.full_contraction import FullScalars
 from model.tracegrad.invariants import SectorScalars, SelfProductScalars
 
 EPSILON = 1e-5
@@ -29,7 +30,9 @@ class GradientFeature(nn.Module):
         n_scalars: number of non-linear scalars z.
     """
 
-    def __init__(self, invariants: SelfProductScalars | SectorScalars, rank: int, hidden: int, n_scalars: int) -> None:
+    def __init__(
+        self, invariants: SelfProductScalars | SectorScalars | FullScalars, rank: int, hidden: int, n_scalars: int
+    ) -> None:
         super().__init__()
         self.invariants = invariants
         self.first = nn.Linear(rank, hidden)

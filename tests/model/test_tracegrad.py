@@ -12,6 +12,7 @@ from model.hamiltonian.expansion import Expansion
 from model.nn.frames import wigner_matrices
 from model.nn.irreps import Layout
 from model.tracegrad.gradient import GradientFeature
+from model.tracegrad.full_contraction import FullScalars
 from model.tracegrad.invariants import SelfProductScalars
 from model.tracegrad.trace import FLOOR, trace_labels
 
@@ -19,10 +20,14 @@ LAYOUT = Layout.of_products(2)
 CHANNELS = 5
 
 
-@pytest.fixture
-def module() -> GradientFeature:
+INVARIANTS = {"low_rank": SelfProductScalars, "full": FullScalars}
+
+
+@pytest.fixture(params=list(INVARIANTS))
+def module(request: pytest.FixtureRequest) -> GradientFeature:
     torch.manual_seed(1)
-    return GradientFeature(SelfProductScalars(LAYOUT, CHANNELS, 7), rank=7, hidden=9, n_scalars=6).double()
+    invariants = INVARIANTS[request.param](LAYOUT, CHANNELS, 7)
+    return GradientFeature(invariants, rank=7, hidden=9, n_scalars=6).double()
 
 
 @pytest.fixture
@@ -118,3 +123,39 @@ def test_trace_label_is_the_trace_of_the_block(rng: np.random.Generator) -> None
             part = blocks[:, edges[a] : edges[a + 1], edges[b] : edges[b + 1]]
             trace = np.einsum("nij,nij->n", part, part) / part[0].size
             assert np.abs(labels[:, 6 * a + b].numpy() - np.log(trace + FLOOR)).max() < 1e-12
+
+
+def test_trace_labels_of_paper_and_released_code(rng: np.random.Generator) -> None:
+    """ "raw" is tr(Q Q^T) itself, "layer_norm" the same, centred and scaled within each block."""
+    expansion = Expansion((0, 0, 0, 1, 1, 2))
+    block = rng.normal(size=(5, 14, 14))
+    coefficients = torch.from_numpy(block.reshape(5, -1) @ expansion.matrix)
+    shell_pair = torch.from_numpy(expansion.shell_pair_index())
+    raw = trace_labels(coefficients, shell_pair, 36, "raw")
+    edges = [0, 1, 2, 3, 6, 9, 14]
+    for a in range(6):
+        for b in range(6):
+            sub = block[:, edges[a] : edges[a + 1], edges[b] : edges[b + 1]]
+            trace = np.trace(sub @ sub.transpose(0, 2, 1), axis1=1, axis2=2)
+            assert np.abs(raw[:, 6 * a + b].numpy() - trace).max() < 1e-11
+    normed = trace_labels(coefficients, shell_pair, 36, "layer_norm").numpy()
+    assert np.abs(normed.mean(axis=1)).max() < 1e-12
+    assert np.abs(normed.std(axis=1) - 1.0).max() < 1e-4
+
+
+def test_low_rank_is_the_full_contraction_with_a_weight_of_low_rank(features: Tensor) -> None:
+    low, full = SelfProductScalars(LAYOUT, CHANNELS, 7).double(), FullScalars(LAYOUT, CHANNELS, 7).double()
+    with torch.no_grad():
+        full.weight.copy_(torch.einsum("lic,ljc->lcij", low.left.weight, low.right.weight))
+    assert (low(features)[0] - full(features)[0]).abs().max() < 1e-12
+
+
+def test_frames_refuse_the_full_contraction() -> None:
+    from model.checkpoint import io
+    from model.errors import CheckpointError
+    from model.network import HamiltonianNetwork, NetworkConfig
+    from tests.conftest import RELEASED
+
+    config = NetworkConfig.from_mapping({"backbone": "qhnetv2", "tracegrad": {"contraction": "full"}})
+    with pytest.raises(CheckpointError, match="low_rank"):
+        HamiltonianNetwork(config, io.load(RELEASED).card.ao_basis())

@@ -17,7 +17,7 @@ from training import statistics
 from training.config import LossConfig
 from training.datasets import Frame
 from training.labels import Batch, Sample, collate
-from training.loss import errors, loss
+from training.loss import N_EMPTY_LEVELS, errors, loss
 
 STEP = 1e-4
 """Of the finite difference, hartree."""
@@ -90,6 +90,24 @@ def parts(tiny_samples: list[Sample], basis: AOBasis) -> tuple[HamiltonianNetwor
     standardisation = Standardisation(basis, len(INPUT_MATRICES))
     statistics.fill(standardisation, tiny_samples, basis)
     return network, standardisation, batch_of(tiny_samples, basis)
+
+
+@pytest.mark.parametrize("index", range(0, 8, 3))
+def test_level_error_is_the_change_of_orbital_energies(
+    index: int, tiny_frames: list[Frame], tiny_samples: list[Sample], basis: AOBasis, rng: np.random.Generator
+) -> None:
+    """Oracle: eigenvalues of F + e dF and F - e dF, for the occupied orbitals and the lowest empty ones."""
+    frame = tiny_frames[index]
+    overlap = integrals(frame.structure, "def2-svp").overlap
+    counted = int(frame.structure.numbers.sum()) // 2 + N_EMPTY_LEVELS
+    change = symmetric(len(overlap), rng)
+    plus, minus = (scipy.linalg.eigvalsh(frame.fock + sign * STEP * change, overlap) for sign in (1, -1))
+    expected = np.abs((plus - minus) / (2 * STEP))[:counted].mean()
+    batch = batch_of(tiny_samples, basis)
+    found = errors(padded(change, batch, index), batch)
+    if np.diff(scipy.linalg.eigvalsh(frame.fock, overlap)[: counted + 1]).min() < 100 * STEP:
+        pytest.skip("degenerate levels turn into each other; their sum, not each, is first order")
+    assert float(found.levels[index]) == pytest.approx(expected, rel=1e-2)
 
 
 def test_trace_term_is_balanced_and_ramped(parts: tuple[HamiltonianNetwork, Standardisation, Batch]) -> None:

@@ -1,0 +1,52 @@
+"""Invariants u as the paper writes them: one weight for every pair of channels (TraceGrad, Eq. 6).
+
+    u_c = sum over irreps, i, j of W^c_ij <f_i, f_j> / sqrt(2l + 1)
+
+Via the Gram matrix of each irrep, so that the contraction is a GEMM. It has channels^2 weights per irrep and invariant:
+``SelfProductScalars`` is the same with W of low rank, and what checkpoints use.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from model.nn.irreps import Layout
+
+
+class FullScalars(nn.Module):
+    """u of Eq. 6, literally.
+
+    Args:
+        layout: irreps of the features.
+        channels: channels of the features.
+        n_invariants: number C of invariants (the paper's 1,024 for DeepH-E3).
+    """
+
+    def __init__(self, layout: Layout, channels: int, n_invariants: int) -> None:
+        super().__init__()
+        self.layout = layout
+        self.norms = [(2 * ang + 1) ** -0.5 for ang, _ in layout.irreps]
+        # u starts of order one for features of order one: channels^2 terms per irrep
+        scale = 1.0 / (channels * len(layout.irreps) ** 0.5)
+        self.weight = nn.Parameter(scale * torch.randn(len(layout.irreps), n_invariants, channels, channels))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """features (item, component, channel) -> u (item, n_invariants), and what ``gradient`` needs: the features, twice."""
+        terms = [
+            (part.mT @ part).flatten(1) @ weight.flatten(1).T * norm
+            for part, weight, norm in zip(
+                features.split(self.layout.sizes, dim=1), self.weight.unbind(), self.norms, strict=True
+            )
+        ]
+        return torch.stack(terms).sum(dim=0), features, features
+
+    def gradient(self, features: Tensor, _: Tensor, weights: Tensor) -> Tensor:
+        """d(sum_c weights_c u_c)/df at fixed weights: v_l = f_l (G + G^T) / sqrt(2l + 1) with G = sum_c weights_c W^c."""
+        parts = []
+        for part, weight, norm in zip(
+            features.split(self.layout.sizes, dim=1), self.weight.unbind(), self.norms, strict=True
+        ):
+            mixing = (weights @ weight.flatten(1)).unflatten(1, weight.shape[1:])
+            parts.append(part @ (mixing + mixing.mT) * norm)
+        return torch.cat(parts, dim=1)
