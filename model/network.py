@@ -30,9 +30,9 @@ from model.hamiltonian.expansion import Expansion
 from model.nn.irreps import Layout
 from model.nn.read_out import ReadOut
 from model.nn.so2 import SectorLayout
+from model.tracegrad.full_contraction import FullScalars
 from model.tracegrad.gradient import GradientFeature
 from model.tracegrad.invariants import SectorScalars, SelfProductScalars
-from model.tracegrad.full_contraction import FullScalars
 from model.tracegrad.trace import LABELS, TraceDecoder
 
 BACKBONES: Final[Mapping[str, tuple[Any, Any]]] = {

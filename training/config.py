@@ -85,6 +85,7 @@ class LossConfig:
             1000 times the published loss (MAE in hartree + MSE in hartree^2).
         guess: of the first-order density error per square root of occupied orbitals, in percent.
         spectral: of the first-order error of occupied orbital energies and LUMO, in millihartree; for a short last part.
+        guess_from, spectral_from: share of the run's steps after which these two terms enter (0: from the start).
         trace: lambda of TraceGrad's Eq. 7.
         trace_ramp_steps: steps over which lambda grows from 0.
     """
@@ -94,6 +95,8 @@ class LossConfig:
     mse: float = 0.0
     guess: float = 2.0
     spectral: float = 0.0
+    guess_from: float = 0.0
+    spectral_from: float = 0.0
     trace: float = 0.2
     trace_ramp_steps: int = 500
 

@@ -262,7 +262,9 @@ class Trainer:
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["relative_rate"]
         self.network.train()
-        total, parts = loss(self.step_network, self.standardisation, self._collate(samples), self.config.loss, step)
+        progress = step / self.config.optimiser.steps
+        batch = self._collate(samples)
+        total, parts = loss(self.step_network, self.standardisation, batch, self.config.loss, step, progress)
         for optimiser in self.optimisers:
             optimiser.zero_grad()
         total.backward()

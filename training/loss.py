@@ -31,7 +31,6 @@ from model.units import MILLIHARTREE_PER_HARTREE
 from training.config import LossConfig
 from training.labels import Batch
 
-
 N_EMPTY_LEVELS: Final = 2
 """LUMO and the one above."""
 
@@ -98,9 +97,24 @@ def trace_error(
 
 
 def loss(
-    network: HamiltonianNetwork, standardisation: Standardisation, batch: Batch, config: LossConfig, step: int
+    network: HamiltonianNetwork,
+    standardisation: Standardisation,
+    batch: Batch,
+    config: LossConfig,
+    step: int,
+    progress: float = 1.0,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Total loss of a batch and its parts."""
+    """Total loss of a batch and its parts.
+
+    Args:
+        network, standardisation: the model.
+        batch: samples.
+        config: weights of the terms.
+        step: of the run, for the ramp of the trace term.
+        progress: share of the run that is done, for terms that enter late.
+    """
+    guess = config.guess if progress >= config.guess_from else 0.0
+    spectral = config.spectral if progress >= config.spectral_from else 0.0
     use_trace = network.has_trace_head and config.trace > 0
     output, predicted = predict(network, standardisation, batch, with_trace=use_trace)
     found = errors(predicted, batch)
@@ -110,9 +124,9 @@ def loss(
             config.mae * found.mae
             + config.rmse * found.rmse
             + config.mse * found.rmse.square()
-            + config.spectral * found.levels
+            + spectral * found.levels
         )
-        + 100.0 * config.guess * found.density_per_electron
+        + 100.0 * guess * found.density_per_electron
     ).mean()
     parts = {
         "mae_uEh": 1e6 * float(found.mae.detach().mean()),

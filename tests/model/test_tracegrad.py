@@ -11,8 +11,8 @@ from torch import Tensor
 from model.hamiltonian.expansion import Expansion
 from model.nn.frames import wigner_matrices
 from model.nn.irreps import Layout
-from model.tracegrad.gradient import GradientFeature
 from model.tracegrad.full_contraction import FullScalars
+from model.tracegrad.gradient import GradientFeature
 from model.tracegrad.invariants import SelfProductScalars
 from model.tracegrad.trace import FLOOR, trace_labels
 

@@ -130,6 +130,16 @@ def test_main_loss_is_the_weighted_sum_of_the_reported_errors(
     assert float(only_guess.detach()) == pytest.approx(300.0 * found["density_per_electron"], rel=1e-5)
 
 
+def test_terms_that_enter_late(parts: tuple[HamiltonianNetwork, Standardisation, Batch]) -> None:
+    network, standardisation, batch = parts
+    config = LossConfig(trace=0.0, guess=2.0, guess_from=0.5, spectral=1.0, spectral_from=0.8)
+    early, found = loss(network, standardisation, batch, config, 0, 0.4)
+    middle, _ = loss(network, standardisation, batch, config, 0, 0.5)
+    late, _ = loss(network, standardisation, batch, config, 0, 0.9)
+    assert float((middle - early).detach()) == pytest.approx(200.0 * found["density_per_electron"], rel=1e-4)
+    assert float((late - middle).detach()) == pytest.approx(found["levels_uEh"] / 1000, rel=1e-3)
+
+
 def test_gradients_are_finite_for_a_perfect_prediction(tiny_samples: list[Sample], basis: AOBasis) -> None:
     """Norms are not squared, so zero error is a kink; it must not give NaN."""
     batch = batch_of(tiny_samples, basis)
