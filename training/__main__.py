@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     fit = commands.add_parser("fit", help="train, or resume, a run")
     fit.add_argument("run", type=Path)
     fit.add_argument("--until-step", type=int, default=None, help="stop early; resume later")
+    fit.add_argument("--for-minutes", type=_minutes, default=None, help="stop after this time; resume later")
 
     evaluate = commands.add_parser("evaluate", help="errors, orbital energies, subspace and SCF cycles of a checkpoint")
     evaluate.add_argument("checkpoint", type=Path)
@@ -69,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not value > 0:  # nan too
+        raise argparse.ArgumentTypeError(f"{text} minutes; give a number above 0, like 9.5")
+    return value
+
+
 def _generate(options: argparse.Namespace) -> None:
     from training.generate import generate, read_recipe
     from training.generation.shards import FAILURES_FILE
@@ -83,7 +91,7 @@ def _fit(options: argparse.Namespace) -> None:
     from training.config import read_run
     from training.fit import fit
 
-    fit(read_run(options.run), until_step=options.until_step)
+    fit(read_run(options.run), until_step=options.until_step, for_minutes=options.for_minutes)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

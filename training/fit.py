@@ -7,12 +7,12 @@ resume), ``best.safetensors`` (averaged weights with the lowest validation densi
 
 from __future__ import annotations
 
-import ctypes
-import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from model.basis import AOBasis
 from model.checkpoint.io import Checkpoint, load
@@ -31,32 +29,45 @@ from model.hamiltonian.reference import INPUT_MATRICES, FittedReference, NoRefer
 from model.network import HamiltonianNetwork
 from model.structure import SYMBOLS
 from training import statistics
-from training.config import ConfigError, DataConfig, OptimiserConfig, RunConfig
+from training.batches import TrainingSet, pack
+from training.config import ConfigError, DataConfig, RunConfig
 from training.datasets import Frame, composition, held_out_compositions, read_frames
-from training.labels import Sample, collate, make_samples
-from training.loss import errors, loss, predict
-from training.optimiser import make_optimisers
+from training.device import choose_device, keep_freed_memory
+from training.labels import Sample, make_samples
 from training.reference_fit import fit_reference
-from training.state import MovingAverage, load_training_state, save_training_state, write_atomically
-from training.stream import SampleSize, StreamedSamples
+from training.resident import join, to_device
+from training.state import write_atomically
+from training.stream import StreamedSamples
+from training.trainer import Trainer
 
-GLIBC_M_TRIM_THRESHOLD, GLIBC_M_MMAP_THRESHOLD = -1, -3
 
-
-def fit(config: RunConfig, *, until_step: int | None = None) -> None:
+def fit(
+    config: RunConfig,
+    *,
+    until_step: int | None = None,
+    for_minutes: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
     """Run, or resume, a training run.
 
     Args:
         config: the run.
         until_step: stop early (the schedule is still that of the whole run).
+        for_minutes: stop after so much time, preparation included, but not before a step is done.
+        clock: what tells the time, in seconds.
     """
-    _keep_freed_memory()
+    deadline = math.inf if for_minutes is None else clock() + 60.0 * for_minutes
+    keep_freed_memory()
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    )
+    device = choose_device(config.device)
     config.output.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as closing:
+        _prepare(config, device, clock, closing).run(until_step, deadline)
+
+
+def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float], closing: ExitStack) -> Trainer:
+    """Reference, samples and network, on the device; frames and samples in NumPy's memory are gone when it returns."""
     basis = load_basis(config.basis, [SYMBOLS.index(symbol) for symbol in config.elements])
     data, cache = config.data, config.output / "samples"
     frames = [] if data.stream and config.reference.kind == "none" else list(_training_frames(config))
@@ -66,23 +77,28 @@ def fit(config: RunConfig, *, until_step: int | None = None) -> None:
     samples: list[Sample] | StreamedSamples
     if data.stream:
         samples = StreamedSamples(data, basis, reference, processes=config.processes)
+        closing.callback(samples.close)
     else:
         samples = make_samples(frames, basis, reference, cache=cache, processes=config.processes)
     torch.manual_seed(config.seed)
     network = HamiltonianNetwork(config.network, basis).to(device)
     standardisation = Standardisation(basis, len(INPUT_MATRICES))
-    try:
-        if config.start_from is not None:
-            checkpoint = load_start(config.start_from, config)
-            network.load_state_dict(checkpoint.network.state_dict())
-            standardisation.load_state_dict(checkpoint.standardisation.state_dict())
-        else:
-            some = samples.spread() if isinstance(samples, StreamedSamples) else samples
-            statistics.fill(standardisation, some, basis)
-        Trainer(config, network, standardisation.to(device), samples, validation, device).run(until_step)
-    finally:
-        if isinstance(samples, StreamedSamples):
-            samples.close()
+    if config.start_from is not None:
+        checkpoint = load_start(config.start_from, config)
+        network.load_state_dict(checkpoint.network.state_dict())
+        standardisation.load_state_dict(checkpoint.standardisation.state_dict())
+    else:
+        some = samples.spread() if isinstance(samples, StreamedSamples) else samples
+        statistics.fill(standardisation, some, basis)
+    put = partial(
+        to_device,
+        cutoff_angstrom=config.network.backbone_config.cutoff_angstrom,
+        template=standardisation.template,
+        device=device,
+    )
+    groups = pack(range(len(validation)), validation, config.optimiser.batch_blocks)
+    batches = [join([put(validation[index]) for index in group]) for group in groups]
+    return Trainer(config, network, standardisation.to(device), TrainingSet(samples, put), batches, clock)
 
 
 def _training_frames(config: RunConfig) -> Iterator[Frame]:
@@ -167,187 +183,6 @@ def load_start(folder: Path, config: RunConfig) -> Checkpoint:
     return checkpoint
 
 
-class Trainer:
-    """The loop over steps."""
-
-    def __init__(
-        self,
-        config: RunConfig,
-        network: HamiltonianNetwork,
-        standardisation: Standardisation,
-        samples: Sequence[Sample] | StreamedSamples,
-        validation: Sequence[Sample],
-        device: torch.device,
-    ) -> None:
-        self.config = config
-        self.network = network
-        self.standardisation = standardisation
-        self.samples = samples
-        self.device = device
-        self.template = standardisation.template
-        self.cutoff = config.network.backbone_config.cutoff_angstrom
-        # validation and everything else use the plain network: compiling a second graph would not pay
-        self.step_network: Any = torch.compile(network, dynamic=True) if config.compile else network
-        self.validation = [
-            self._collate([validation[i] for i in group])
-            for group in pack(range(len(validation)), validation, config.optimiser.batch_blocks)
-        ]
-        self.optimisers = make_optimisers(network, config.optimiser)
-        self.average = MovingAverage(network, config.optimiser.ema_decay)
-        self.progress: dict[str, Any] = {
-            "step": 0,
-            "epoch": 0,
-            "batch": 0,
-            "best": math.inf,
-            "best_step": 0,
-            "seconds": 0.0,
-        }
-
-    def run(self, until_step: int | None) -> None:
-        """Train to the end of the run, or to ``until_step``."""
-        folder, config = self.config.output, self.config
-        stored = load_training_state(folder, self.network, self.optimisers, self.average)
-        if stored is not None:
-            self.progress.update(stored)
-        last = config.optimiser.steps if until_step is None else min(config.optimiser.steps, until_step)
-        size = sum(parameter.numel() for parameter in self.network.parameters())
-        print(f"{config.name}: {size} parameters, {len(self.samples)} samples, step {self.progress['step']} of {last}")
-        with (
-            SummaryWriter(str(folder / "tensorboard")) as board,
-            (folder / "metrics.jsonl").open("a") as log,
-            tqdm(total=last, initial=self.progress["step"], desc="fit", mininterval=10.0) as bar,
-        ):
-            if self.progress["step"] == 0:
-                self._validate(board, log)
-            started = time.monotonic()
-            for batch_samples in self._batches():
-                if self.progress["step"] >= last:
-                    break
-                parts = self._step(batch_samples)
-                self.progress["step"] += 1
-                step = self.progress["step"]
-                bar.update()
-                if step % 20 == 0:
-                    bar.set_postfix({name: f"{value:.4g}" for name, value in parts.items()})
-                    for name, value in parts.items():
-                        board.add_scalar(f"train/{name}", value, step)
-                now = time.monotonic()
-                self.progress["seconds"] += now - started
-                started = now
-                if step % config.validate_every == 0 or step == config.optimiser.steps:
-                    self._validate(board, log)
-                if step % config.save_every == 0 or step == last:
-                    self._save()
-
-    def _batches(self) -> Iterator[list[Sample]]:
-        """Endless batches; the order depends on (seed, epoch) only, so a resumed run sees the same ones."""
-        while True:
-            order = np.random.default_rng([self.config.seed, self.progress["epoch"]]).permutation(len(self.samples))
-            sizes = self.samples.sizes if isinstance(self.samples, StreamedSamples) else self.samples
-            optimiser = self.config.optimiser
-            groups = pack(order.tolist(), sizes, optimiser.batch_blocks, optimiser.batch_molecules)
-            while self.progress["batch"] < len(groups):
-                group = groups[self.progress["batch"]]
-                if isinstance(self.samples, StreamedSamples):
-                    self.samples.prefetch(groups[self.progress["batch"] :])
-                self.progress["batch"] += 1
-                yield [self.samples[index] for index in group]
-            self.progress["epoch"] += 1
-            self.progress["batch"] = 0
-
-    def _step(self, samples: Sequence[Sample]) -> dict[str, float]:
-        step = self.progress["step"]
-        rate = learning_rate(step, self.config.optimiser)
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = rate * group["relative_rate"]
-        self.network.train()
-        progress = step / self.config.optimiser.steps
-        batch = self._collate(samples)
-        total, parts = loss(self.step_network, self.standardisation, batch, self.config.loss, step, progress)
-        for optimiser in self.optimisers:
-            optimiser.zero_grad()
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip_norm)
-        if not torch.isfinite(norm):
-            raise RuntimeError(f"step {step}: the gradient is not finite; lower the learning rate or look at the data")
-        for optimiser in self.optimisers:
-            optimiser.step()
-        self.average.update(self.network, step)
-        return {**parts, "loss": float(total.detach()), "gradient_norm": float(norm)}
-
-    @torch.no_grad()
-    def _validate(self, board: SummaryWriter, log: Any) -> None:
-        """Errors of the averaged weights; the best by density error are kept."""
-        current = {name: value.detach().clone() for name, value in self.network.named_parameters()}
-        self.average.copy_to(self.network)
-        self.network.eval()
-        found = [
-            errors(predict(self.network, self.standardisation, batch, with_trace=False)[1], batch)
-            for batch in self.validation
-        ]
-        values = {
-            "mae_uEh": 1e6 * float(torch.cat([e.mae for e in found]).mean()),
-            "rmse_uEh": 1e6 * float(torch.cat([e.rmse for e in found]).mean()),
-            "density": float(torch.cat([e.density for e in found]).mean()),
-            "density_max": float(torch.cat([e.density for e in found]).max()),
-            "density_per_electron": float(torch.cat([e.density_per_electron for e in found]).mean()),
-            "levels_uEh": 1e6 * float(torch.cat([e.levels for e in found]).mean()),
-        }
-        step = self.progress["step"]
-        for name, value in values.items():
-            board.add_scalar(f"validation/{name}", value, step)
-        log.write(json.dumps({"step": step, "seconds": round(self.progress["seconds"], 1), **values}) + "\n")
-        log.flush()
-        tqdm.write(f"step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
-        if values["density_per_electron"] < self.progress["best"]:
-            self.progress["best"], self.progress["best_step"] = values["density_per_electron"], step
-            tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
-            tensors |= {f"standardisation/{name}": value for name, value in self.standardisation.state_dict().items()}
-            metadata = {"step": str(step), "validation": json.dumps(values)}
-            write_atomically(self.config.output / "best.safetensors", tensors, metadata)
-        for name, parameter in self.network.named_parameters():
-            parameter.copy_(current[name])
-
-    def _save(self) -> None:
-        save_training_state(self.config.output, self.network, self.optimisers, self.average, self.progress)
-
-    def _collate(self, samples: Sequence[Sample]) -> Any:
-        return collate(samples, cutoff_angstrom=self.cutoff, template=self.template, device=self.device)
-
-
-def pack(
-    order: Sequence[int], samples: Sequence[Sample | SampleSize], limit: int, molecules: int = 0
-) -> list[list[int]]:
-    """Group samples, in this order, into batches of at most ``limit`` blocks (a larger sample stands alone).
-
-    Args:
-        order: of the samples.
-        samples: their costs.
-        limit: blocks of a batch.
-        molecules: samples of a batch, 0 for no limit.
-    """
-    groups: list[list[int]] = [[]]
-    cost = 0
-    for index in order:
-        own = samples[index].n_blocks
-        if groups[-1] and (cost + own > limit or len(groups[-1]) == molecules):
-            groups.append([])
-            cost = 0
-        groups[-1].append(index)
-        cost += own
-    return [group for group in groups if group]
-
-
-def learning_rate(step: int, config: OptimiserConfig) -> float:
-    """Linear warm-up, then half a cosine, or a straight line, down to the final rate."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = min(1.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
-    swing = 1.0 - progress if config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
-    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * swing
-
-
 def run_record(config: RunConfig) -> dict[str, Any]:
     """The run as JSON-able values, for the card; paths become file names."""
 
@@ -363,13 +198,3 @@ def run_record(config: RunConfig) -> dict[str, Any]:
     record: dict[str, Any] = plain(asdict(config))
     record["network"] = config.network.to_mapping()
     return record
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to reuse freed blocks instead of giving them back: a step's page faults cost a fifth of its time."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(GLIBC_M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(GLIBC_M_TRIM_THRESHOLD, (1 << 31) - 1)
-    except (OSError, AttributeError):  # not glibc: nothing to tune
-        return

@@ -15,18 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import scipy.linalg
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from model.backbone.interface import InputCoefficients
 from model.basis import AOBasis
 from model.electronic.molecule import integrals
-from model.graph import AtomGraph, build_graph
 from model.hamiltonian.blocks import BlockMap
 from model.hamiltonian.encoding import Encoder
 from model.hamiltonian.reference import FittedReference, Reference, input_matrices
-from model.structure import Structure
 from model.surroundings import surroundings
 from training.datasets import Frame
 from training.pool import parallel_map
@@ -136,85 +131,3 @@ def _load(path: Path) -> list[Sample]:
     with np.load(path, allow_pickle=False) as data:
         count = len(data.files) // len(names)
         return [Sample(**{name: data[f"{index}/{name}"] for name in names}) for index in range(count)]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Samples as tensors on the device.
-
-    Attributes:
-        graph: atoms, edges and pairs.
-        inputs: raw input coefficients.
-        target_diagonal, target_pair: raw target coefficients.
-        target: padded, (molecule, ao, ao).
-        index: assembly index into the batch's blocks, padded with 0, (molecule, ao, ao).
-        mask: real entries, (molecule, ao, ao), as numbers.
-        occupied, virtual: orbitals, padded with 0, (molecule, ao, occupied or virtual).
-        inverse_gaps: 1 / (e_a - e_i), padded with 0, (molecule, occupied, virtual), 1/hartree.
-        n_occupied: (molecule,), as numbers.
-    """
-
-    graph: AtomGraph
-    inputs: InputCoefficients
-    target_diagonal: Tensor
-    target_pair: Tensor
-    target: Tensor
-    index: Tensor
-    mask: Tensor
-    occupied: Tensor
-    virtual: Tensor
-    inverse_gaps: Tensor
-    n_occupied: Tensor
-
-
-def collate(samples: Sequence[Sample], *, cutoff_angstrom: float, template: int, device: torch.device) -> Batch:
-    """Samples of one step as a batch."""
-    graph = build_graph(
-        [Structure(sample.numbers, sample.positions) for sample in samples],
-        cutoff_angstrom=cutoff_angstrom,
-        device=device,
-    )
-    count = len(samples)
-    width = max(len(sample.energies) for sample in samples)
-    n_occ = max(int(sample.n_occupied[0]) for sample in samples)
-    n_virt = max(len(sample.energies) - int(sample.n_occupied[0]) for sample in samples)
-    target = np.zeros((count, width, width), dtype=np.float32)
-    index = np.zeros((count, width, width), dtype=np.int64)
-    mask = np.zeros((count, width, width), dtype=np.float32)
-    occupied = np.zeros((count, width, n_occ), dtype=np.float32)
-    virtual = np.zeros((count, width, n_virt), dtype=np.float32)
-    inverse = np.zeros((count, n_occ, n_virt), dtype=np.float32)
-    atoms = pairs = 0
-    total_atoms = graph.n_atoms
-    for row, sample in enumerate(samples):
-        n, o = len(sample.energies), int(sample.n_occupied[0])
-        target[row, :n, :n] = sample.target
-        own_atoms = len(sample.numbers)
-        shift = np.where(sample.block < own_atoms, atoms, total_atoms + pairs - own_atoms)
-        index[row, :n, :n] = (sample.block + shift) * template**2 + sample.entry
-        mask[row, :n, :n] = 1.0
-        occupied[row, :n, :o] = sample.orbitals[:, :o]
-        virtual[row, :n, : n - o] = sample.orbitals[:, o:]
-        inverse[row, :o, : n - o] = 1.0 / (sample.energies[None, o:] - sample.energies[:o, None])
-        atoms += own_atoms
-        pairs += len(sample.pair)
-
-    def tensor(array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(array).to(device)
-
-    return Batch(
-        graph=graph,
-        inputs=InputCoefficients(
-            tensor(np.concatenate([sample.diagonal for sample in samples])),
-            tensor(np.concatenate([sample.pair for sample in samples])),
-        ),
-        target_diagonal=tensor(np.concatenate([sample.target_diagonal for sample in samples])),
-        target_pair=tensor(np.concatenate([sample.target_pair for sample in samples])),
-        target=tensor(target),
-        index=tensor(index),
-        mask=tensor(mask),
-        occupied=tensor(occupied),
-        virtual=tensor(virtual),
-        inverse_gaps=tensor(inverse),
-        n_occupied=torch.tensor([float(sample.n_occupied[0]) for sample in samples], device=device),
-    )

@@ -29,7 +29,7 @@ from model.network import HamiltonianNetwork, Output
 from model.tracegrad.trace import trace_labels
 from model.units import MILLIHARTREE_PER_HARTREE
 from training.config import LossConfig
-from training.labels import Batch
+from training.resident import Batch
 
 N_EMPTY_LEVELS: Final = 2
 """LUMO and the one above."""

@@ -1,4 +1,4 @@
-"""Optimisers of a run: AdamW for all weights, or Muon for the matrices and AdamW for the rest.
+"""Optimisers of a run and their learning rate: AdamW for all weights, or Muon for the matrices and AdamW for the rest.
 
 Muon (Jordan et al., 2024; scaled as in Liu et al., arXiv:2502.16982) replaces the momentum of a weight matrix by the nearest
 orthogonal matrix, so that every direction of it learns at the same pace. PyTorch's own handles plain matrices only; ours
@@ -44,6 +44,15 @@ def make_optimisers(network: nn.Module, config: OptimiserConfig) -> list[torch.o
     muon = Muon(matrices, config.learning_rate, config.weight_decay)
     muon.param_groups[0]["relative_rate"] = config.muon_rate
     return [adam, muon]
+
+
+def learning_rate(step: int, config: OptimiserConfig) -> float:
+    """Linear warm-up, then half a cosine, or a straight line, down to the final rate."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = min(1.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
+    swing = 1.0 - progress if config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * swing
 
 
 def _is_hidden_matrix(name: str, parameter: Tensor) -> bool:

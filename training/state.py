@@ -51,20 +51,25 @@ def save_training_state(
     average: MovingAverage,
     progress: Mapping[str, Any],
 ) -> None:
-    """Write everything that an exact resume needs."""
+    """Write everything that an exact resume needs.
+
+    The random numbers are the CPU's: nothing random happens on a GPU (weights are drawn before they move there, the order
+    of the data is NumPy's, and no layer draws anything).
+    """
     tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
     for name, value in module.named_parameters():
         tensors[f"model/{name}"] = value.detach()
         tensors[f"average/{name}"] = average.values[name]
-    steps = 0
+    steps: Tensor | int = 0
     for optimiser in optimisers:
         names = _names_in_optimiser_order(module, optimiser)
         for index, entry in optimiser.state_dict()["state"].items():
             for moment in MOMENTS:
                 if moment in entry:
                     tensors[f"{moment}/{names[index]}"] = entry[moment]
-            steps = int(entry["step"])
-    write_atomically(folder / STATE_FILE, tensors, {"progress": json.dumps({**progress, "optimiser_steps": steps})})
+            steps = entry["step"]  # the same for all; read from the device once
+    header = json.dumps({**progress, "optimiser_steps": int(steps)})
+    write_atomically(folder / STATE_FILE, tensors, {"progress": header})
 
 
 def load_training_state(

@@ -27,11 +27,16 @@ class Linear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(item, component, n_in) -> (item, component, n_out)."""
-        split = features.split(self.layout.sizes, dim=1)
-        parts = [part @ weight for part, weight in zip(split, self.weight.unbind(), strict=True)]
-        if self.layout.irreps[0] == (0, 1):
-            parts[0] = parts[0] + self.bias
-        return torch.cat(parts, dim=1)
+        return linear(features, self.layout, self.weight, self.bias)
+
+
+def linear(features: Tensor, layout: Layout, weight: Tensor, bias: Tensor) -> Tensor:
+    """:class:`Linear` with weights from elsewhere: weight (irrep, n_in, n_out), bias (n_out,)."""
+    split = features.split(layout.sizes, dim=1)
+    parts = [part @ matrix for part, matrix in zip(split, weight.unbind(), strict=True)]
+    if layout.irreps[0] == (0, 1):
+        parts[0] = parts[0] + bias
+    return torch.cat(parts, dim=1)
 
 
 class RaggedLinear(nn.Module):

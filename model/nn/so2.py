@@ -40,6 +40,8 @@ class SectorLayout:
         members: for each sector the indices of its irreps, natural parity first.
         widths: width of each sector.
         dims: components of each sector, 1 or 2.
+        sizes: rows of each sector: components times irreps.
+        sources: component of the layout and sign of each row, rows ordered by (sector, component, irrep).
     """
 
     def __init__(self, layout: Layout, channels: int | Sequence[int]) -> None:
@@ -57,6 +59,18 @@ class SectorLayout:
             self.n_natural.append(len(reaching))
             self.members.append(reaching + [i for i in unnatural if layout.irreps[i][0] >= m])
         self.dims = (1, 1, *[2] * self.lmax)
+        self.sizes = tuple(dim * len(members) for dim, members in zip(self.dims, self.members, strict=True))
+        self.sources = self._sources()
+
+    def _sources(self) -> list[tuple[int, float]]:
+        middle = [part.start + ang for part, (ang, _) in zip(self.layout.slices, self.layout.irreps, strict=True)]
+        rows = [(middle[i], 1.0) for members in self.members[:2] for i in members]
+        for m in range(1, self.lmax + 1):
+            members, count = self.members[m + 1], self.n_natural[m - 1]
+            natural, unnatural = members[:count], members[count:]
+            rows += [(middle[i] + m, 1.0) for i in natural] + [(middle[i] - m, -1.0) for i in unnatural]
+            rows += [(middle[i] - m, 1.0) for i in natural] + [(middle[i] + m, 1.0) for i in unnatural]
+        return rows
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -81,6 +95,17 @@ class SectorLayout:
             second += [rows[i][angular[i] + m] for i in members[count:]]
             sectors.append(torch.stack([torch.cat(first, dim=-1), torch.cat(second, dim=-1)], dim=1))
         return tuple(sectors)
+
+    def of_rows(self, rows: Tensor) -> Sectors:
+        """What ``FrameMatrices`` make of features, (item, row, channel), as sectors; all irreps have as many channels."""
+        return tuple(
+            part.unflatten(1, (dim, -1)).flatten(2)
+            for part, dim in zip(rows.split(self.sizes, dim=1), self.dims, strict=True)
+        )
+
+    def to_rows(self, sectors: Sectors) -> Tensor:
+        """Inverse of :meth:`of_rows`."""
+        return torch.cat([part.reshape(len(part), -1, self.channels[0]) for part in sectors], dim=1)
 
     def join(self, sectors: Sectors) -> list[Tensor]:
         """Inverse of :meth:`split`: sectors -> irreps in the frame, each (item, 2l + 1, its channels)."""
@@ -119,6 +144,41 @@ def rotate(parts: Sequence[Tensor], wigner: Sequence[Tensor], layout: Layout) ->
     return turned
 
 
+class FrameMatrices(nn.Module):
+    """Matrices that turn all components of an item into its frame and sort them by sector, in one go.
+
+    Mostly zeros; still one product with a whole matrix is faster than one per l and a sort of the results.
+
+    Args:
+        layout: of the sectors.
+    """
+
+    place: Tensor
+    sign: Tensor
+
+    def __init__(self, layout: SectorLayout) -> None:
+        super().__init__()
+        dim = layout.layout.dim
+        starts = [sum((2 * lower + 1) ** 2 for lower in range(ang)) for ang in range(layout.lmax + 1)]
+        place, sign = torch.zeros(dim, dim, dtype=torch.int64), torch.zeros(dim, dim)
+        for row, (component, factor) in enumerate(layout.sources):
+            part, (ang, _) = next(
+                found
+                for found in zip(layout.layout.slices, layout.layout.irreps, strict=True)
+                if found[0].start <= component < found[0].stop
+            )
+            first = starts[ang] + (component - part.start) * (2 * ang + 1)
+            place[row, part] = torch.arange(first, first + 2 * ang + 1)
+            sign[row, part] = factor
+        self.register_buffer("place", place.flatten(), persistent=False)
+        self.register_buffer("sign", sign, persistent=False)
+
+    def forward(self, wigner: Sequence[Tensor]) -> Tensor:
+        """For each l (item, 2l + 1, 2l + 1) -> (item, row, component)."""
+        flat = torch.cat([matrix.flatten(1) for matrix in wigner], dim=1)
+        return flat.index_select(1, self.place).unflatten(1, self.sign.shape) * self.sign.to(flat.dtype)
+
+
 class SectorLinear(nn.Module):
     """Linear map of each sector: mixes l and channels freely, real weights shared by both components of a pair.
 
@@ -135,19 +195,21 @@ class SectorLinear(nn.Module):
         )
         self.bias = nn.Parameter(torch.zeros(n_out[0])) if bias else None
 
-    def forward(self, sectors: Sectors) -> Sectors:
-        """Each (item, dim, n_in) -> (item, dim, n_out)."""
-        out = [sector @ weight for sector, weight in zip(sectors, self.weights, strict=True)]
-        if self.bias is not None:
+    def forward(self, sectors: Sectors, onto: Sectors | None = None) -> Sectors:
+        """Each (item, dim, n_in) -> (item, dim, n_out); ``onto`` is added."""
+        out = []
+        for index, (sector, weight) in enumerate(zip(sectors, self.weights, strict=True)):
+            flat = sector.reshape(-1, weight.shape[0])
+            if onto is not None:
+                made = torch.addmm(onto[index].reshape(-1, weight.shape[1]), flat, weight)
+            elif index == 0 and self.bias is not None:
+                made = torch.addmm(self.bias, flat, weight)
+            else:
+                made = flat @ weight
+            out.append(made.view(len(sector), -1, weight.shape[1]))
+        if onto is not None and self.bias is not None:
             out[0] = out[0] + self.bias
         return tuple(out)
-
-
-def add(*terms: Sectors) -> Sectors:
-    """Sum of features of equal widths."""
-    return tuple(
-        torch.stack(parts).sum(0) if len(parts) > 2 else parts[0] + parts[1] for parts in zip(*terms, strict=True)
-    )
 
 
 def modulate(sectors: Sectors, weights: Tensor) -> Sectors:
@@ -156,15 +218,22 @@ def modulate(sectors: Sectors, weights: Tensor) -> Sectors:
     return tuple(sector * part.unsqueeze(1) for sector, part in zip(sectors, parts, strict=True))
 
 
+def sum_of_squares(sectors: Sectors) -> Tensor:
+    """Over everything but the items, (item,)."""
+    norms = [torch.linalg.vector_norm(sector, dim=(1, 2)) for sector in sectors]
+    return torch.stack(norms).square().sum(dim=0)
+
+
+def inverse_root_mean_square(sectors: Sectors) -> Tensor:
+    """1 / root mean square over everything but the items, (item, 1, 1)."""
+    count = sum(sector.shape[1] * sector.shape[2] for sector in sectors)
+    return (sum_of_squares(sectors) / count + 1e-6).rsqrt()[:, None, None]
+
+
 def root_mean_square_norm(sectors: Sectors) -> Sectors:
     """Features of each item divided by their root mean square over everything."""
-    return tuple(sector * scale for sector in sectors for scale in [_inverse_root_mean_square(sectors)])
-
-
-def _inverse_root_mean_square(sectors: Sectors) -> Tensor:
-    total = sum((sector.square().sum(dim=(1, 2)) for sector in sectors), torch.zeros_like(sectors[0][:, 0, 0]))
-    count = sum(sector.shape[1] * sector.shape[2] for sector in sectors)
-    return (total / count + 1e-6).rsqrt()[:, None, None]
+    scale = inverse_root_mean_square(sectors)
+    return tuple(sector * scale for sector in sectors)
 
 
 class SectorProduct(nn.Module):
@@ -173,59 +242,60 @@ class SectorProduct(nn.Module):
     A channel holds one complex number per m (A1 + i A2 for m = 0), and products of those are all the equivariant bilinear
     maps there are. QHNetV2's SO(2) tensor product, here with mirrors.
 
+    With z1 = a + ib and z2 = c + id every path is a c, b d, a d and b c with signs; four gathers, one product and one
+    matrix that adds up, signs included.
+
     Args:
         lmax: highest m.
         channels: channels of both factors and of the result.
     """
 
-    first: Tensor
-    second: Tensor
-    first_sign: Tensor
-    second_sign: Tensor
+    left: Tensor
+    right: Tensor
     collect: Tensor
 
     def __init__(self, lmax: int, channels: int) -> None:
         super().__init__()
         self.lmax = lmax
         self.channels = channels
-        paths = [(a, b, 1.0, 1.0, a + b) for a in range(lmax + 1) for b in range(lmax + 1 - a)]
+        # m1, m2, m of the result, and whether a factor is conjugated
+        paths = [(a, b, a + b, 1, 1) for a in range(lmax + 1) for b in range(lmax + 1 - a)]
         for a in range(1, lmax + 1):
             for b in range(1, lmax + 1):
-                paths.append((a, b, 1.0, -1.0, a - b) if a >= b else (a, b, -1.0, 1.0, b - a))
-        self.weight = nn.Parameter(torch.randn(len(paths), channels))
-        collect = torch.zeros(lmax + 1, len(paths))
-        for index, path in enumerate(paths):
-            collect[path[4], index] = 1.0
-        collect /= collect.sum(dim=1, keepdim=True).sqrt()
-        self.register_buffer("collect", collect, persistent=False)
-        for name, column in (("first", 0), ("second", 1)):
-            self.register_buffer(name, torch.tensor([path[column] for path in paths]), persistent=False)
-        for name, column in (("first_sign", 2), ("second_sign", 3)):
-            sign = torch.tensor([path[column] for path in paths]).unsqueeze(1)
-            self.register_buffer(name, sign, persistent=False)
+                paths.append((a, b, a - b, 1, -1) if a >= b else (a, b, b - a, -1, 1))
+        count = len(paths)
+        self.weight = nn.Parameter(torch.randn(count, channels))
+        ends = [path[2] for path in paths]
+        collect = torch.zeros(2 * (lmax + 1), 4, count)
+        for index, (_, _, end, first, second) in enumerate(paths):
+            real, imaginary = 2 * end, 2 * end + 1
+            norm = ends.count(end) ** -0.5
+            collect[real, 0, index], collect[real, 1, index] = norm, -norm * first * second
+            collect[imaginary, 2, index], collect[imaginary, 3, index] = norm * second, norm * first
+        self.register_buffer("collect", collect.flatten(1), persistent=False)
+        # rows of the stacked factors: 4 m for the real part of the left one, then its right one, then the imaginary parts
+        a, b = (torch.tensor([4 * path[0] + part for path in paths]) for part in (0, 2))
+        c, d = (torch.tensor([4 * path[1] + part for path in paths]) for part in (1, 3))
+        self.register_buffer("left", torch.cat([a, b]), persistent=False)
+        self.register_buffer("right", torch.cat([c, d, d, c]), persistent=False)
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Sector widths of factors and result."""
         return (self.channels,) * (self.lmax + 2)
 
-    def forward(self, left: Sectors, right: Sectors) -> Sectors:
-        """Two features of these widths -> their product."""
-        left_real, left_imaginary = _complex(left)
-        right_real, right_imaginary = _complex(right)
-        a = left_real[:, self.first] * self.weight
-        b = left_imaginary[:, self.first] * (self.first_sign * self.weight)
-        c = right_real[:, self.second]
-        d = right_imaginary[:, self.second] * self.second_sign
-        collect = self.collect.to(a.dtype)
-        real = (collect @ (a * c - b * d)).unbind(1)
-        imaginary = (collect @ (a * d + b * c)).unbind(1)
-        pairs = [torch.stack([x, y], dim=1) for x, y in zip(real[1:], imaginary[1:], strict=True)]
-        return (real[0].unsqueeze(1), imaginary[0].unsqueeze(1), *pairs)
+    def forward(self, factors: Sectors, scale: Tensor | None = None) -> Sectors:
+        """Product of two features.
 
-
-def _complex(sectors: Sectors) -> tuple[Tensor, Tensor]:
-    """Real and imaginary parts, (item, m, channel)."""
-    real = torch.cat([sectors[0], *[sector[:, :1] for sector in sectors[2:]]], dim=1)
-    imaginary = torch.cat([sectors[1], *[sector[:, 1:] for sector in sectors[2:]]], dim=1)
-    return real, imaginary
+        Args:
+            factors: both, side by side in each sector: (item, 1 or 2, 2 * channels).
+            scale: both are multiplied by it, (item, 1, 1).
+        """
+        stacked = torch.cat(factors, dim=1)
+        if scale is not None:
+            stacked = stacked * scale
+        rows = stacked.unflatten(2, (2, -1)).flatten(1, 2)
+        left = rows.index_select(1, self.left).unflatten(1, (1, 2, -1)) * self.weight
+        right = rows.index_select(1, self.right).unflatten(1, (2, 2, -1))
+        out = self.collect.to(rows.dtype) @ (left * right).flatten(1, 3)
+        return out.split([1, 1, *[2] * self.lmax], dim=1)

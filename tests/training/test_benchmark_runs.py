@@ -19,12 +19,15 @@ from model.network import HamiltonianNetwork, NetworkConfig
 from model.predictor import Predictor
 from training import statistics
 from training.__main__ import main
+from training.batches import pack
 from training.config import ConfigError, LossConfig, OptimiserConfig, RunConfig, read_run
 from training.datasets import Frame
-from training.fit import fit, learning_rate, pack
-from training.labels import Sample, collate, make_samples
+from training.fit import fit
+from training.labels import Sample, make_samples
 from training.loss import loss, predict
+from training.optimiser import learning_rate
 from training.release import release
+from training.resident import collate
 from training.stream import SampleSize, StreamedSamples
 
 RUN = """

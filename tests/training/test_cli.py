@@ -21,6 +21,9 @@ def test_generate_then_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     run = write_run(tmp_path, tmp_path / "data" / "focks.h5")
     assert main(["fit", str(run), "--until-step", "1"]) == 0
     assert (tmp_path / "run" / "state.safetensors").is_file()
+    capsys.readouterr()
+    assert main(["fit", str(run), "--for-minutes", "1e-9"]) == 0
+    assert "time is up at step 2 of 12" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [["generate"], ["fit"]])
@@ -78,7 +81,16 @@ def test_evaluate_prints_and_writes(
     assert len(list(read_frames(tiny.file, ["val"]))) == 2
 
 
-@pytest.mark.parametrize("arguments", [[], ["train"], ["fit"], ["release", "a.toml", "folder"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["train"],
+        ["fit"],
+        *(["fit", "a.toml", "--for-minutes", minutes] for minutes in ("0", "-1", "nan", "ten")),
+        ["release", "a.toml", "folder"],
+    ],
+)
 def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,15 @@ from model.basis import AOBasis
 from model.hamiltonian.encoding import Standardisation
 from model.hamiltonian.reference import INPUT_MATRICES
 from model.network import HamiltonianNetwork
+from training.batches import pack
 from training.config import OptimiserConfig, RunConfig, read_run
 from training.datasets import read_frames
-from training.fit import fit, learning_rate, load_or_fit_reference, pack, run_record
+from training.fit import fit, load_or_fit_reference, run_record
 from training.generate import Summary
-from training.labels import Sample, collate, make_samples
+from training.labels import Sample, make_samples
 from training.loss import errors, predict
+from training.optimiser import learning_rate
+from training.resident import collate
 
 from .conftest import write_run
 
@@ -62,6 +65,44 @@ def test_a_run_killed_between_saves_repeats_the_lost_steps(trained: RunConfig, t
     shutil.copy(tmp_path / "saved", config.output / "state.safetensors")  # as if step 6 had never been saved
     fit(config)
     assert_same_tensors(config.output / "state.safetensors", trained.output / "state.safetensors")
+
+
+def seconds_that_pass_with_every_look() -> Callable[[], float]:
+    """A clock that is one second further whenever it is read."""
+    readings = itertools.count()
+    return lambda: float(next(readings))
+
+
+def saved_step(config: RunConfig) -> int:
+    with safe_open(config.output / "state.safetensors", framework="pt") as file:
+        return int(json.loads(file.metadata()["progress"])["step"])
+
+
+def test_a_run_cut_twice_by_the_clock_is_the_uninterrupted_one_to_the_bit(
+    trained: RunConfig, tiny: Summary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = read_run(write_run(tmp_path, tiny.file))
+    steps = [0]
+    for _ in range(2):
+        fit(config, for_minutes=9 / 60, clock=seconds_that_pass_with_every_look())
+        steps.append(saved_step(config))
+        said = capsys.readouterr().out
+        assert f"step {steps[-1]} of 12" in said, "where it stopped"
+        assert "the same command goes on" in said
+    assert steps == sorted(set(steps)), "every call went on"
+    assert steps[-1] < 12, "the clock cut it twice"
+    fit(config, for_minutes=60, clock=seconds_that_pass_with_every_look())
+    assert "time is up" not in capsys.readouterr().out
+    for name in ("state.safetensors", "best.safetensors", "reference.safetensors"):
+        assert_same_tensors(config.output / name, trained.output / name)
+    assert metrics(config) == metrics(trained)
+
+
+def test_however_short_the_time_every_call_takes_a_step(tiny: Summary, tmp_path: Path) -> None:
+    config = read_run(write_run(tmp_path, tiny.file))
+    for step in (1, 2):
+        fit(config, for_minutes=1e-9, clock=seconds_that_pass_with_every_look())
+        assert saved_step(config) == step
 
 
 def test_a_finished_run_is_left_alone(trained: RunConfig) -> None:

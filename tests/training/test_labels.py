@@ -15,7 +15,8 @@ from model.hamiltonian.expansion import Expansion
 from model.hamiltonian.reference import FittedReference
 from model.surroundings import surroundings
 from training.datasets import Frame
-from training.labels import Sample, collate, make_samples
+from training.labels import Sample, make_samples
+from training.resident import collate
 
 SINGLE = 2e-6
 """Rounding of float32 entries up to some 20 hartree, through two changes of basis."""

@@ -16,8 +16,9 @@ from model.network import HamiltonianNetwork, NetworkConfig
 from training import statistics
 from training.config import LossConfig
 from training.datasets import Frame
-from training.labels import Batch, Sample, collate
+from training.labels import Sample
 from training.loss import N_EMPTY_LEVELS, errors, loss
+from training.resident import Batch, collate
 
 STEP = 1e-4
 """Of the finite difference, hartree."""

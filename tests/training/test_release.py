@@ -23,9 +23,10 @@ from training.config import RunConfig
 from training.datasets import Frame
 from training.evaluate import evaluate
 from training.fit import load_or_fit_reference
-from training.labels import collate, make_samples
+from training.labels import make_samples
 from training.loss import predict
 from training.release import release
+from training.resident import collate
 
 from .test_fit import load_group
 

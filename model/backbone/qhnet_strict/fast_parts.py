@@ -23,7 +23,7 @@ from model.backbone.qhnet_strict.paths import (
 )
 
 Parts = list[Tensor]
-PAIRS_PER_CHUNK = 96
+PAIRS_PER_CHUNK = 64
 """Pairs that are worked on at once, which bounds memory; between 64 and 128 of them the speed hardly changes."""
 
 
@@ -43,12 +43,17 @@ def take(parts: Parts, items: Tensor) -> Parts:
 
 
 def linear(parts: Parts, parameters: IrrepLinear) -> Parts:
-    """e3nn's Linear."""
-    weights = (parameters.weight * parameters.weight.shape[1] ** -0.5).unbind()
-    out = [part.flatten(0, 1) @ weight for part, weight in zip(parts, weights, strict=True)]
-    if parameters.bias is not None:
-        out[0] = out[0] + parameters.bias
-    return [flat.view(*part.shape[:2], flat.shape[1]) for flat, part in zip(out, parts, strict=True)]
+    """e3nn's Linear; its factor 1 / sqrt(n_in) rides on the GEMM."""
+    weight, n_out = parameters.weight, parameters.weight.shape[2]
+    start = weight.detach()[0, 0] if parameters.bias is None else parameters.bias
+    out = []
+    for ang, (part, matrix) in enumerate(zip(parts, weight.unbind(), strict=True)):
+        beta = 1 if ang == 0 and parameters.bias is not None else 0
+        flat = torch.addmm(
+            start if beta else start.detach(), part.flatten(0, 1), matrix, beta=beta, alpha=weight.shape[1] ** -0.5
+        )
+        out.append(flat.view(*part.shape[:2], n_out))
+    return out
 
 
 def norm_gate(parts: Parts, mlp: SiluMLP) -> Parts:

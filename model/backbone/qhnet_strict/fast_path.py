@@ -155,10 +155,9 @@ def _convolution_weights(
 def _convolve_in_frame(sources: Parts, wigner: Sequence[Tensor], weights: list[list[Tensor]]) -> list[Tensor]:
     """Messages per l3, (pair, 2 l3 + 1, direction * channel); sources list (pair, direction) flattened."""
     lmax, n_pairs = len(sources) - 1, wigner[0].shape[0]
-    rotated = [
-        torch.bmm(matrix, part.view(len(part), n_pairs, -1).transpose(0, 1))
-        for matrix, part in zip(wigner, sources, strict=True)
-    ]
+    by_pair = [part.view(len(part), n_pairs, -1).transpose(0, 1) for part in sources]
+    # a scalar needs no turning
+    rotated = [by_pair[0], *[torch.bmm(matrix, part) for matrix, part in zip(wigner[1:], by_pair[1:], strict=True)]]
     per_m = []
     for m in range(lmax + 1):
         rows = slice(2 * m - 1, 2 * m + 1) if m else slice(0, 1)
@@ -166,10 +165,10 @@ def _convolve_in_frame(sources: Parts, wigner: Sequence[Tensor], weights: list[l
         for left in range(m + 1, lmax + 1):
             total.addcmul_(weights[left][m].unsqueeze(2), rotated[left][:, rows])
         per_m.append(total.unbind())
-    return [
+    return per_m[0][0:1] + tuple(
         torch.bmm(wigner[ang].transpose(1, 2), torch.cat([per_m[m][ang - m] for m in range(ang + 1)], dim=1))
-        for ang in range(lmax + 1)
-    ]
+        for ang in range(1, lmax + 1)
+    )
 
 
 def self_block(node: Parts, old: Parts | None, parameters: SelfParameters) -> Parts:
