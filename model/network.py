@@ -29,7 +29,7 @@ from model.graph import AtomGraph
 from model.hamiltonian.expansion import Expansion
 from model.nn.irreps import Layout
 from model.nn.read_out import ReadOut
-from model.nn.so2 import SectorLayout
+from model.nn.so2 import SectorLayout, sum_of_squares
 from model.tracegrad.full_contraction import FullScalars
 from model.tracegrad.gradient import GradientFeature
 from model.tracegrad.invariants import SectorScalars, SelfProductScalars
@@ -174,22 +174,17 @@ class TraceGradModule(nn.Module):
         if self.config.mode == "trace":
             return z, features
         if isinstance(features, Tensor):
-            return z, features + self._strength((features,), (v,)) * v
+            return z, torch.addcmul(features, v, self._strength((features,), (v,)))
         strength = self._strength(features, v)
-        return z, tuple(part + strength * change for part, change in zip(features, v, strict=True))
+        return z, tuple(torch.addcmul(part, change, strength) for part, change in zip(features, v, strict=True))
 
     def _strength(self, features: tuple[Tensor, ...], v: tuple[Tensor, ...]) -> Tensor:
         """Factor of v, (item, 1, 1) or a scalar."""
         if self.config.residual == "plain":
             return self.strength
-        own, change = (sum_of_squares(features), sum_of_squares(v))
+        own, change = (sum_of_squares(tuple(part.detach() for part in parts)) for parts in (features, v))
         count = sum(part.shape[1] * part.shape[2] for part in features)
-        return self.strength * (own / (change + 1e-12 * count)).sqrt().detach()[:, None, None]
-
-
-def sum_of_squares(parts: tuple[Tensor, ...]) -> Tensor:
-    """Over everything but the first axis."""
-    return torch.stack([part.square().sum(dim=(1, 2)) for part in parts]).sum(dim=0)
+        return self.strength * (own / (change + 1e-12 * count)).sqrt()[:, None, None]
 
 
 class HamiltonianNetwork(nn.Module):

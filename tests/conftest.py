@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,22 +56,37 @@ def released_float64() -> Predictor:
     return Predictor.load(RELEASED, dtype=torch.float64)
 
 
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete checkpoint folder with a small network of random weights; its corrections to H are not zero."""
-    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    folder.mkdir()
-    source = io.load(RELEASED)
-    architecture = {
+TINY_ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "qhnet": {
         "backbone": "qhnet",
         "qhnet": {"node_channels": 8, "pair_channels": 8, "node_layers": 1, "pair_layers": 2, "hidden": 16},
         "tracegrad": {"mode": "both", "rank": 6, "hidden": 12, "n_scalars": 10},
-    }
+    },
+    "qhnetv2": {
+        "backbone": "qhnetv2",
+        "qhnetv2": {
+            "node_channels": 8,
+            "pair_channels": 8,
+            "exchange_channels": 4,
+            "frame_channels": 8,
+            "product_channels": 4,
+            "layers": 2,
+            "hidden": 16,
+        },
+        "tracegrad": {"mode": "both", "rank": 6, "hidden": 12, "n_scalars": 10},
+    },
+}
+
+
+def make_tiny_checkpoint(folder: Path, architecture: dict[str, Any]) -> Path:
+    """A complete checkpoint folder with a small network of random weights; its corrections to H are not zero."""
+    folder.mkdir()
+    source = io.load(RELEASED)
     torch.manual_seed(7)
     network = HamiltonianNetwork(NetworkConfig.from_mapping(architecture), source.card.ao_basis())
     with torch.no_grad():
-        for read_out in (network.diagonal_read_out, network.pair_read_out):
-            for weight in read_out.linear.weights:
+        for name, weight in network.named_parameters():
+            if "read_out.linear.weights" in name:  # they start at zero
                 weight.copy_(0.1 * torch.randn(weight.shape))
     digest = io.save_weights(folder / io.WEIGHTS, network, source.standardisation, source.reference)
     card = source.card.model_dump() | {
@@ -89,9 +105,22 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of random weights."""
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny", TINY_ARCHITECTURES["qhnet"])
+
+
+@pytest.fixture(scope="session")
 def random_weights_float64(tiny_checkpoint: Path) -> Predictor:
     """The random checkpoint with float64 arithmetic."""
     return Predictor.load(tiny_checkpoint, dtype=torch.float64)
+
+
+@pytest.fixture(scope="session")
+def random_frames_float64(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """A random checkpoint of the backbone in bond frames, float64."""
+    folder = make_tiny_checkpoint(tmp_path_factory.mktemp("frames") / "tiny", TINY_ARCHITECTURES["qhnetv2"])
+    return Predictor.load(folder, dtype=torch.float64)
 
 
 @pytest.fixture

@@ -178,7 +178,7 @@ class FrameReadOut(nn.Module):
 
     def forward(self, pair: Sectors, context: Context) -> Tensor:
         """Sectors -> (pair, coefficient)."""
-        gates = (1.0 + self.gate(pair[0].squeeze(1))) * self.scale[context.pair_type]
+        gates = (1.0 + self.gate(pair[0].squeeze(1))) * self.scale.index_select(0, context.pair_type)
         parts = so2.rotate(self.out.join(self.linear(so2.modulate(pair, gates))), context.from_frame, self.layout)
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
@@ -202,7 +202,7 @@ class FrameInput(nn.Module):
             part.unflatten(2, (-1, count)).transpose(1, 2).flatten(2)
             for part, count in zip(coefficients.split(sizes, dim=2), self.coefficients.multiplicity, strict=True)
         ]
-        return so2.modulate(self.linear(self.known.split(so2.rotate(parts, to_frame, self.layout))), self.scale[types])
+        return so2.modulate(self.linear(self.known.split(so2.rotate(parts, to_frame, self.layout))), self.scale.index_select(0, types))
 
 
 class QHNetV2(nn.Module):

@@ -29,6 +29,10 @@ Sectors = tuple[Tensor, ...]
 """A1, A2, E_1, ..., E_lmax; each (item, 1 or 2, width)."""
 
 
+ITEMS_AT_ONCE = 64
+"""Items of a product that are worked on at once, so that what is in between stays in the cache."""
+
+
 class SectorLayout:
     """Which irreps meet in which sector.
 
@@ -295,7 +299,12 @@ class SectorProduct(nn.Module):
         if scale is not None:
             stacked = stacked * scale
         rows = stacked.unflatten(2, (2, -1)).flatten(1, 2)
+        # a graph that is being exported has one chunk: its sizes are not known yet
+        chunks = (rows,) if torch.compiler.is_compiling() else rows.split(ITEMS_AT_ONCE)
+        out = [self._product(chunk) for chunk in chunks]
+        return (torch.cat(out) if len(out) > 1 else out[0]).split([1, 1, *[2] * self.lmax], dim=1)
+
+    def _product(self, rows: Tensor) -> Tensor:
         left = rows.index_select(1, self.left).unflatten(1, (1, 2, -1)) * self.weight
         right = rows.index_select(1, self.right).unflatten(1, (2, 2, -1))
-        out = self.collect.to(rows.dtype) @ (left * right).flatten(1, 3)
-        return out.split([1, 1, *[2] * self.lmax], dim=1)
+        return torch.matmul(self.collect.to(rows.dtype), (left * right).flatten(1, 3))

@@ -18,6 +18,7 @@ from model.tracegrad.full_contraction import FullScalars
 from model.tracegrad.invariants import SectorScalars, SelfProductScalars
 
 EPSILON = 1e-5
+aten = torch.ops.aten
 
 
 class GradientFeature(nn.Module):
@@ -47,16 +48,17 @@ class GradientFeature(nn.Module):
 
     def forward(self, features: Any) -> tuple[Tensor, Any]:
         """Features, (item, component, channel) or sectors -> z (item, n_scalars) and v, shaped like features."""
-        u, left, right = self.invariants(features)
-        first = self.first(u)
-        first_normed, first_scale = _normalise(first)
-        second = self.second(silu(first_normed))
-        second_normed, second_scale = _normalise(second)
-        z = silu(second_normed)
-        grad = _layer_norm_backward(_silu_slope(second_normed), second_normed, second_scale)
-        grad = _silu_slope(first_normed) * (grad @ self.second.weight)
-        grad = _layer_norm_backward(grad, first_normed, first_scale)
-        return z, self.invariants.gradient(left, right, grad @ self.first.weight)
+        u, mixed = self.invariants(features)
+        first_out = self.first(u)
+        first, first_mean, first_scale = _layer_norm(first_out)
+        second_out = self.second(silu(first))
+        second, second_mean, second_scale = _layer_norm(second_out)
+        z = silu(second)
+        grad = aten.silu_backward(torch.ones_like(z), second)
+        grad = _layer_norm_backward(grad, second_out, second_mean, second_scale)
+        grad = aten.silu_backward(grad @ self.second.weight, first)
+        grad = _layer_norm_backward(grad, first_out, first_mean, first_scale)
+        return z, self.invariants.gradient(mixed, grad @ self.first.weight)
 
     def by_autograd(self, features: Any) -> tuple[Tensor, Any]:
         """The same z and v by differentiating z; needs grad mode, and a double backward to train."""
@@ -68,19 +70,15 @@ class GradientFeature(nn.Module):
         return z, v[0] if isinstance(features, Tensor) else v
 
 
-def _normalise(values: Tensor) -> tuple[Tensor, Tensor]:
-    """LayerNorm without affine part, and the inverse standard deviation it divided by."""
-    centred = values - values.mean(dim=-1, keepdim=True)
-    inverse = (centred.square().mean(dim=-1, keepdim=True) + EPSILON).rsqrt()
-    return centred * inverse, inverse
+def _layer_norm(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """LayerNorm without affine part, the mean it took off and the inverse standard deviation it multiplied by."""
+    normed, mean, scale = torch.native_layer_norm(values, values.shape[-1:], None, None, EPSILON)
+    return normed, mean, scale
 
 
-def _silu_slope(values: Tensor) -> Tensor:
-    sigmoid = torch.sigmoid(values)
-    return sigmoid * (1.0 + values * (1.0 - sigmoid))
-
-
-def _layer_norm_backward(grad: Tensor, normed: Tensor, inverse: Tensor) -> Tensor:
-    """Gradient before a LayerNorm, given the one after it."""
-    projected = (grad * normed).mean(dim=-1, keepdim=True)
-    return inverse * (grad - grad.mean(dim=-1, keepdim=True) - normed * projected)
+def _layer_norm_backward(grad: Tensor, values: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """Gradient before a LayerNorm, given the one after it; torch's own kernel, which has a derivative itself."""
+    before: Tensor = aten.native_layer_norm_backward(
+        grad, values, values.shape[-1:], mean, scale, None, None, [True, False, False]
+    )[0]
+    return before

@@ -26,7 +26,7 @@ class SelfProductScalars(nn.Module):
         rank: number C of invariants.
     """
 
-    inverse_norm: Tensor
+    root_norm: Tensor
 
     def __init__(self, layout: Layout, channels: int, rank: int) -> None:
         super().__init__()
@@ -36,33 +36,30 @@ class SelfProductScalars(nn.Module):
         for linear in (self.left, self.right):  # a bias would make u affine, not quadratic, in f
             del linear.bias
             linear.register_buffer("bias", torch.zeros(rank), persistent=False)
-        norms = [(2 * ang + 1) ** -0.5 for ang, _ in layout.irreps for _ in range(2 * ang + 1)]
-        self.register_buffer("inverse_norm", torch.tensor(norms, dtype=torch.float64), persistent=False)
+        norms = [(2 * ang + 1) ** -0.25 for ang, _ in layout.irreps]
+        self.register_buffer("root_norm", torch.tensor(norms, dtype=torch.float64)[:, None, None], persistent=False)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """features (item, component, channel) -> u (item, rank), and A f and B f, which the gradient reuses."""
-        left, right = self.left(features), self.right(features)
-        u = (left * right * self.inverse_norm[:, None].to(left.dtype)).sum(dim=1)
-        return u, left, right
+    def forward(self, features: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Features (item, component, channel) -> u (item, rank), and what the gradient reuses.
 
-    def gradient(self, left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
+        That is A f and B f side by side, each over the fourth root of 2l + 1, and the weights that made them.
+        """
+        weight = torch.cat([self.left.weight, self.right.weight], dim=2) * self.root_norm.to(features.dtype)
+        parts = features.split(self.layout.sizes, dim=1)
+        both = torch.cat([part @ matrix for part, matrix in zip(parts, weight.unbind(), strict=True)], dim=1)
+        left, right = both.chunk(2, dim=2)
+        return (left * right).sum(dim=1), (both, weight)
+
+    def gradient(self, mixed: tuple[Tensor, Tensor], weights: Tensor) -> Tensor:
         """d(sum_c weights_c u_c)/df at fixed weights: (item, component, channel).
 
         v_l = (A_l^T (g * B_l f_l) + B_l^T (g * A_l f_l)) / sqrt(2l + 1) with g = weights.
         """
-        scaled = weights.unsqueeze(1) * self.inverse_norm[:, None].to(weights.dtype)
-        from_left, from_right = scaled * right, scaled * left
-        parts = [
-            one @ a.T + two @ b.T
-            for one, two, a, b in zip(
-                from_left.split(self.layout.sizes, dim=1),
-                from_right.split(self.layout.sizes, dim=1),
-                self.left.weight.unbind(),
-                self.right.weight.unbind(),
-                strict=True,
-            )
-        ]
-        return torch.cat(parts, dim=1)
+        both, weight = mixed
+        scaled = both * torch.cat([weights, weights], dim=1).unsqueeze(1)
+        swapped = torch.cat(weight.chunk(2, dim=2)[::-1], dim=2).transpose(1, 2)
+        parts = zip(scaled.split(self.layout.sizes, dim=1), swapped.unbind(), strict=True)
+        return torch.cat([part @ matrix for part, matrix in parts], dim=1)
 
 
 class SectorScalars(nn.Module):
@@ -78,22 +75,23 @@ class SectorScalars(nn.Module):
 
     def __init__(self, layout: SectorLayout, rank: int) -> None:
         super().__init__()
-        self.inverse_norm = tuple(dim**-0.5 for dim in layout.dims)
+        self.dims = layout.dims
+        self.root_norm = tuple(dim**-0.25 for dim in layout.dims)
         ranks = (rank,) * len(layout.dims)
         self.left = SectorLinear(layout.widths, ranks)
         self.right = SectorLinear(layout.widths, ranks)
 
-    def forward(self, features: Sectors) -> tuple[Tensor, Sectors, Sectors]:
-        """Sectors -> u (item, rank), and A f and B f, which the gradient reuses."""
-        left, right = self.left(features), self.right(features)
-        terms = [(a * b).sum(dim=1) * scale for a, b, scale in zip(left, right, self.inverse_norm, strict=True)]
-        return torch.stack(terms).sum(dim=0), left, right
+    def forward(self, features: Sectors) -> tuple[Tensor, tuple[Tensor, list[Tensor]]]:
+        """Sectors -> u (item, rank), and what the gradient reuses, as in :class:`SelfProductScalars`."""
+        pairs = zip(self.left.weights, self.right.weights, self.root_norm, strict=True)
+        weights = [torch.cat([a, b], dim=1) * scale for a, b, scale in pairs]
+        both = torch.cat([part @ weight for part, weight in zip(features, weights, strict=True)], dim=1)
+        left, right = both.chunk(2, dim=2)
+        return (left * right).sum(dim=1), (both, weights)
 
-    def gradient(self, left: Sectors, right: Sectors, weights: Tensor) -> Sectors:
+    def gradient(self, mixed: tuple[Tensor, list[Tensor]], weights: Tensor) -> Sectors:
         """d(sum_c weights_c u_c)/df at fixed weights, shaped like the features."""
-        return tuple(
-            (scale * weights.unsqueeze(1) * two) @ a.T + (scale * weights.unsqueeze(1) * one) @ b.T
-            for one, two, a, b, scale in zip(
-                left, right, self.left.weights, self.right.weights, self.inverse_norm, strict=True
-            )
-        )
+        both, maps = mixed
+        scaled = both * torch.cat([weights, weights], dim=1).unsqueeze(1)
+        swapped = [torch.cat(weight.chunk(2, dim=1)[::-1], dim=1).T for weight in maps]
+        return tuple(part @ weight for part, weight in zip(scaled.split(self.dims, dim=1), swapped, strict=True))

@@ -75,16 +75,21 @@ def test_the_oracle_is_right(motion: str, molecule: Callable[[str], Structure]) 
 
 @pytest.mark.parametrize("motion", list(MOTIONS))
 @pytest.mark.parametrize("name", ["H2O", "CH3CH2OH", "CH3CN", "HCOOH"])
-@pytest.mark.parametrize("weights", ["random", "released"])
+@pytest.mark.parametrize("weights", ["random", "random frames", "released"])
 def test_hamiltonian_moves_with_the_atoms(
     motion: str,
     name: str,
     weights: str,
     molecule: Callable[[str], Structure],
     random_weights_float64: Predictor,
+    random_frames_float64: Predictor,
     released_float64: Predictor,
 ) -> None:
-    predictor = random_weights_float64 if weights == "random" else released_float64
+    predictor = {
+        "random": random_weights_float64,
+        "random frames": random_frames_float64,
+        "released": released_float64,
+    }[weights]
     before = twisted(name, molecule)
     after = Structure(before.numbers, before.positions_angstrom @ MOTIONS[motion].T + np.array([1.3, -0.7, 2.1]))
     transform = pyscf_transform(before, MOTIONS[motion])
@@ -102,15 +107,20 @@ def test_as_served_in_float32(motion: str, molecule: Callable[[str], Structure],
     assert np.abs(transform @ old.hamiltonian @ transform.T - new.hamiltonian).max() < FLOAT32_TOLERANCE
 
 
-@pytest.mark.parametrize("weights", ["random", "released"])
+@pytest.mark.parametrize("weights", ["random", "random frames", "released"])
 def test_atom_order_does_not_matter(
     weights: str,
     molecule: Callable[[str], Structure],
     random_weights_float64: Predictor,
+    random_frames_float64: Predictor,
     released_float64: Predictor,
     rng: np.random.Generator,
 ) -> None:
-    predictor = random_weights_float64 if weights == "random" else released_float64
+    predictor = {
+        "random": random_weights_float64,
+        "random frames": random_frames_float64,
+        "released": released_float64,
+    }[weights]
     before = twisted("CH3CH2OH", molecule)
     order = rng.permutation(len(before))
     after = Structure(before.numbers[order], before.positions_angstrom[order])

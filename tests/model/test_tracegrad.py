@@ -101,7 +101,7 @@ def test_v_is_not_linear(module: GradientFeature, features: Tensor) -> None:
 def test_invariants_are_the_full_contraction_of_a_rank_one_weight(features: Tensor) -> None:
     """u of Eq. 6 with W^c_ij = A_ci B_cj, written out."""
     scalars = SelfProductScalars(LAYOUT, CHANNELS, rank=3).double()
-    u, _, _ = scalars(features)
+    u, _ = scalars(features)
     expected = torch.zeros_like(u)
     for index, part in enumerate(LAYOUT.slices):
         inner = torch.einsum("nmi,nmj->nij", features[:, part], features[:, part])

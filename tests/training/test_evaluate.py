@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import scipy.linalg
@@ -15,7 +17,7 @@ from model.electronic.eigensolve import Orbitals, density_matrix, solve
 from model.electronic.molecule import build_mole, integrals, load_basis
 from model.predictor import Prediction
 from training.__main__ import main
-from training.datasets import Frame
+from training.datasets import DatasetError, Frame
 from training.evaluate import FrameErrors, evaluate, frame_errors, summarise, table, write_report
 from training.evaluation.plots import draw
 from training.evaluation.scf import run_scf
@@ -259,3 +261,13 @@ def test_the_command_writes_a_folder(
         assert (output / name).is_file()
         assert str(output / name) in said
     assert not (output / "cycles-val.png").exists(), "no SCF, no cycles"
+
+
+def test_labels_of_another_level_are_refused(tiny: Summary, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """A b3lyp5 or PBE set measures the difference of the functionals, not the checkpoint."""
+    other = tmp_path / "pbe.h5"
+    shutil.copy(tiny.file, other)
+    with h5py.File(other, "a") as file:
+        file.attrs["xc"] = "pbe"
+    with pytest.raises(DatasetError, match="pbe/def2-svp"):
+        evaluate(tiny_checkpoint, other, ["val"], scf=False, processes=0)

@@ -28,6 +28,7 @@ class FrameErrors:
         psi, psi_overlap: mean |cos| of occupied orbitals in percent, without and with the overlap.
         subspace: distance of the occupied spaces.
         homo_distance, lumo_distance: distance of the frontier levels; ``intruder`` if one is above 0.7.
+        protected: whether the predictor found an intruder and protected the guess from it.
         error_oo, error_ov, error_vv: shares of the squared error in the reference's eigenbasis.
         density, density_reference: first-order |D_ia| of the prediction and of H0 (None if there is no H0).
         density_exact, density_reference_exact, density_minao: |D_ia| of the very densities of prediction, H0, minao.
@@ -56,6 +57,7 @@ class FrameErrors:
     homo_distance: float
     lumo_distance: float
     intruder: bool
+    protected: bool
     error_oo: float
     error_ov: float
     error_vv: float
@@ -99,8 +101,11 @@ def frame_errors(
     """
     assert prediction.orbitals is not None, "predict with orbitals"
     solved = solved or Eigenpairs.of(frame, prediction)
-    label, predicted, overlap = solved.label, prediction.orbitals, prediction.overlap
+    label, served, overlap = solved.label, prediction.orbitals, prediction.overlap
     n_occupied = label.n_occupied
+    protected = prediction.guess is not None and prediction.guess.has_intruder
+    # published figures are of the predicted matrix itself; the occupied space and its density are those that are served
+    predicted = solve(prediction.hamiltonian, overlap, frame.structure.n_electrons) if protected else served
     atom = np.repeat(np.arange(len(frame.structure)), np.diff(prediction.atom_offsets))
     error = prediction.hamiltonian - frame.fock
     whole, diagonal, off_diagonal = block_errors(1e6 * np.abs(error), atom)
@@ -142,16 +147,17 @@ def frame_errors(
         gap=lumo - homo,
         psi=measure.orbital_cosine(*same, n_occupied),
         psi_overlap=measure.orbital_overlap(*same, overlap, n_occupied),
-        subspace=measure.occupied_distance(*same, overlap, n_occupied),
+        subspace=measure.occupied_distance(label.coefficients, served.coefficients, overlap, n_occupied),
         homo_distance=homo_distance,
         lumo_distance=lumo_distance,
         intruder=max(homo_distance, lumo_distance) > measure.INTRUDER_DISTANCE,
+        protected=protected,
         error_oo=shares[0],
         error_ov=shares[1],
         error_vv=shares[2],
         density=density,
         density_per_electron=density / float(np.sqrt(n_occupied)),
-        density_exact=exact(density_matrix(predicted)),
+        density_exact=exact(density_matrix(served)),
         density_reference=reference_density,
         density_reference_exact=reference_exact,
         density_minao=None if minao is None else exact(minao),

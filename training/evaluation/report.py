@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from model.electronic.molecule import build_mole
 from model.predictor import Predictor
-from training.datasets import DatasetError, Frame, read_frames
+from training.datasets import DatasetError, Frame, read_frames, read_level
 from training.evaluation.errors import ShellErrors
 from training.evaluation.frames import Eigenpairs, FrameErrors, frame_errors
 from training.evaluation.orbitals import minao_density
@@ -65,6 +65,7 @@ def evaluate(
         DatasetError, ModelError: see the reader and the predictor.
     """
     predictor = Predictor.load(folder, device=device)
+    _refuse_another_level(predictor, data)
     guesses = tuple(dict.fromkeys(["minao", *guesses]))
     known = Baselines(baselines, f"{predictor.card.xc} {predictor.card.basis.name}")
     report: dict[str, Any] = {"checkpoint": predictor.card.name, "weights_sha256": predictor.card.weights_sha256}
@@ -75,6 +76,17 @@ def evaluate(
             predictor, frames, split, scf=scf, processes=processes, known=known, guesses=guesses
         )
     return report
+
+
+def _refuse_another_level(predictor: Predictor, data: Path) -> None:
+    """Labels of another functional or basis measure the difference of the levels, not the checkpoint."""
+    level, card = read_level(data), predictor.card
+    theirs, ours = (level.xc.lower(), level.basis.lower()), (card.xc.lower(), card.basis.name.lower())
+    if theirs != ours:
+        raise DatasetError(
+            f"{data} is labelled at {'/'.join(theirs)}, checkpoint {card.name!r} predicts {'/'.join(ours)}; "
+            "evaluate it on labels of its own level."
+        )
 
 
 def _evaluate_split(

@@ -45,6 +45,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         },
         "intruder_rate": "share with a wrong HOMO or LUMO (window distance > 0.7)",
         "intruder_rate_occupied": "share with a wrong HOMO",
+        "protected_rate": "share whose guess was protected from an intruder",
         "gross_failure_rate": "share with an intruder, or |HOMO| > 10, |LUMO| or |gap| > 20 mEh",
     },
     "Density": {
@@ -116,6 +117,7 @@ def summarise(
     put("psi_percent", "psi")
     put("psi_overlap_percent", "psi_overlap")
     summary["intruder_rate"] = float(np.mean([item.intruder for item in found]))
+    summary["protected_rate"] = float(np.mean([item.protected for item in found]))
     summary["intruder_rate_occupied"] = float(np.mean([wrong_homo(item) for item in found]))
     summary["gross_failure_rate"] = float(np.mean([gross(item) for item in found]))
     for name in (

@@ -1,0 +1,86 @@
+"""A run that starts from a checkpoint, and one with more data than its main file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training.config import ConfigError, RunConfig, read_run
+from training.fit import fit
+from training.generate import Summary
+from training.release import release
+
+from .conftest import write_run
+
+
+@pytest.fixture(scope="module")
+def checkpoint(trained: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny trained run as a checkpoint folder."""
+    folder = tmp_path_factory.mktemp("released") / "tiny"
+    release(trained, folder, version="1.0.0", description="tiny", licence="MIT", report=None)
+    return folder
+
+
+def validations(config: RunConfig) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_goes_on_from_a_checkpoint(checkpoint: Path, trained: RunConfig, tiny: Summary, tmp_path: Path) -> None:
+    """Weights, H0 and statistics are the checkpoint's, even if seed and reference settings are others."""
+    config = dataclasses.replace(read_run(write_run(tmp_path, tiny.file)), start_from=checkpoint, seed=99)
+    config = dataclasses.replace(config, reference=dataclasses.replace(config.reference, n_exponents=3))
+    fit(config, until_step=1)
+    best = min(line["density_per_electron"] for line in validations(trained))
+    assert validations(config)[0]["density_per_electron"] == pytest.approx(best, rel=1e-5)
+    kept, expected = (load_file(run.output / "reference.safetensors") for run in (config, trained))
+    assert all(torch.equal(kept[name], expected[name]) for name in expected)
+
+
+def test_another_architecture_is_refused(checkpoint: Path, tiny: Summary, tmp_path: Path) -> None:
+    config = dataclasses.replace(read_run(write_run(tmp_path, tiny.file)), start_from=checkpoint)
+    wider = dataclasses.replace(config.network.backbone_config, pair_channels=9)
+    config = dataclasses.replace(config, network=dataclasses.replace(config.network, backbone_config=wider))
+    with pytest.raises(ConfigError, match="architecture"):
+        fit(config)
+
+
+def with_more(config: RunConfig, extra: Path) -> RunConfig:
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, extra=(extra,)))
+
+
+def test_extra_data_is_added_but_never_what_is_held_out(tiny: Summary, tmp_path: Path) -> None:
+    extra = tmp_path / "more.h5"
+    with h5py.File(tiny.file) as source, h5py.File(extra, "w") as target:
+        target.attrs.update(source.attrs)
+        name = next(name for name in source if source[name].attrs["smiles"] == "CH4")
+        source.copy(name, target)
+    plain = read_run(write_run(tmp_path / "plain", tiny.file))
+    more = with_more(read_run(write_run(tmp_path / "more", tiny.file)), extra)
+    for config in (plain, more):
+        fit(config, until_step=1)
+
+    def samples(config: RunConfig) -> int:
+        sizes = [load_count(path) for path in (config.output / "samples").iterdir()]
+        return max(sizes)
+
+    assert samples(more) == samples(plain) + 2, "two geometries of methane"
+    with h5py.File(tiny.file) as source, h5py.File(extra, "a") as target:
+        held_out = next(name for name in source if source[name].attrs["split"] == "val")
+        source.copy(held_out, target)
+        target[held_out].attrs["split"] = "train"
+    with pytest.raises(ConfigError, match="holds out"):
+        fit(with_more(read_run(write_run(tmp_path / "leak", tiny.file)), extra))
+
+
+def load_count(path: Path) -> int:
+    """Samples in a cache file."""
+    with np.load(path) as data:
+        return sum(name.endswith("/numbers") for name in data.files)
