@@ -30,13 +30,19 @@ class Linear(nn.Module):
         return linear(features, self.layout, self.weight, self.bias)
 
 
-def linear(features: Tensor, layout: Layout, weight: Tensor, bias: Tensor) -> Tensor:
-    """:class:`Linear` with weights from elsewhere: weight (irrep, n_in, n_out), bias (n_out,)."""
-    split = features.split(layout.sizes, dim=1)
-    parts = [part @ matrix for part, matrix in zip(split, weight.unbind(), strict=True)]
-    if layout.irreps[0] == (0, 1):
+def linear(features: Tensor, layout: Layout, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """:class:`Linear` with weights from elsewhere: weight (irrep, n_in, n_out), bias (n_out,) or None."""
+    parts = [
+        mix(part, matrix) for part, matrix in zip(features.split(layout.sizes, dim=1), weight.unbind(), strict=True)
+    ]
+    if bias is not None and layout.irreps[0] == (0, 1):
         parts[0] = parts[0] + bias
     return torch.cat(parts, dim=1)
+
+
+def mix(part: Tensor, matrix: Tensor) -> Tensor:
+    """(item, component, n_in) times (n_in, n_out) as one GEMM: of a slice, torch would make one small GEMM per item."""
+    return (part.reshape(-1, part.shape[2]) @ matrix).view(*part.shape[:2], matrix.shape[1])
 
 
 class RaggedLinear(nn.Module):
@@ -57,7 +63,7 @@ class RaggedLinear(nn.Module):
 
     def forward(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """Each irrep's (item, 2l + 1, n_in) -> (item, 2l + 1, n_out)."""
-        return [part @ weight for part, weight in zip(parts, self.weights, strict=True)]
+        return [mix(part, weight) for part, weight in zip(parts, self.weights, strict=True)]
 
 
 def root_mean_square_norm(features: Tensor) -> Tensor:

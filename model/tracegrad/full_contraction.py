@@ -31,17 +31,17 @@ class FullScalars(nn.Module):
         scale = 1.0 / (channels * len(layout.irreps) ** 0.5)
         self.weight = nn.Parameter(scale * torch.randn(len(layout.irreps), n_invariants, channels, channels))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """features (item, component, channel) -> u (item, n_invariants), and what ``gradient`` needs: the features, twice."""
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """features (item, component, channel) -> u (item, n_invariants), and what ``gradient`` needs: the features."""
         terms = [
             (part.mT @ part).flatten(1) @ weight.flatten(1).T * norm
             for part, weight, norm in zip(
                 features.split(self.layout.sizes, dim=1), self.weight.unbind(), self.norms, strict=True
             )
         ]
-        return torch.stack(terms).sum(dim=0), features, features
+        return torch.stack(terms).sum(dim=0), features
 
-    def gradient(self, features: Tensor, _: Tensor, weights: Tensor) -> Tensor:
+    def gradient(self, features: Tensor, weights: Tensor) -> Tensor:
         """d(sum_c weights_c u_c)/df at fixed weights: v_l = f_l (G + G^T) / sqrt(2l + 1) with G = sum_c weights_c W^c."""
         parts = []
         for part, weight, norm in zip(

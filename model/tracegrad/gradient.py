@@ -18,7 +18,6 @@ from model.tracegrad.full_contraction import FullScalars
 from model.tracegrad.invariants import SectorScalars, SelfProductScalars
 
 EPSILON = 1e-5
-aten = torch.ops.aten
 
 
 class GradientFeature(nn.Module):
@@ -49,16 +48,15 @@ class GradientFeature(nn.Module):
     def forward(self, features: Any) -> tuple[Tensor, Any]:
         """Features, (item, component, channel) or sectors -> z (item, n_scalars) and v, shaped like features."""
         u, mixed = self.invariants(features)
-        first_out = self.first(u)
-        first, first_mean, first_scale = _layer_norm(first_out)
-        second_out = self.second(silu(first))
-        second, second_mean, second_scale = _layer_norm(second_out)
-        z = silu(second)
-        grad = aten.silu_backward(torch.ones_like(z), second)
-        grad = _layer_norm_backward(grad, second_out, second_mean, second_scale)
-        grad = aten.silu_backward(grad @ self.second.weight, first)
-        grad = _layer_norm_backward(grad, first_out, first_mean, first_scale)
-        return z, self.invariants.gradient(mixed, grad @ self.first.weight)
+        first = self.first(u)
+        first_normed, *first_moments = _layer_norm(first)
+        activated, first_slope = _silu(first_normed)
+        second = self.second(activated)
+        second_normed, *second_moments = _layer_norm(second)
+        z, second_slope = _silu(second_normed)
+        grad = _layer_norm_backward(second_slope, second, *second_moments) @ self.second.weight
+        grad = _layer_norm_backward(first_slope * grad, first, *first_moments) @ self.first.weight
+        return z, self.invariants.gradient(mixed, grad)
 
     def by_autograd(self, features: Any) -> tuple[Tensor, Any]:
         """The same z and v by differentiating z; needs grad mode, and a double backward to train."""
@@ -70,6 +68,13 @@ class GradientFeature(nn.Module):
         return z, v[0] if isinstance(features, Tensor) else v
 
 
+def _silu(values: Tensor) -> tuple[Tensor, Tensor]:
+    """SiLU and its slope."""
+    sigmoid = torch.sigmoid(values)
+    out = values * sigmoid
+    return out, torch.lerp(out, torch.ones_like(out), sigmoid)  # s + x s (1 - s)
+
+
 def _layer_norm(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """LayerNorm without affine part, the mean it took off and the inverse standard deviation it multiplied by."""
     normed, mean, scale = torch.native_layer_norm(values, values.shape[-1:], None, None, EPSILON)
@@ -77,8 +82,8 @@ def _layer_norm(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _layer_norm_backward(grad: Tensor, values: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    """Gradient before a LayerNorm, given the one after it; torch's own kernel, which has a derivative itself."""
-    before: Tensor = aten.native_layer_norm_backward(
-        grad, values, values.shape[-1:], mean, scale, None, None, [True, False, False]
+    """Gradient before a LayerNorm, given the one after it; torch's kernel, whose own derivative holds through both moments."""
+    before: Tensor = torch.ops.aten.native_layer_norm_backward(
+        grad, values, values.shape[-1:], mean.detach(), scale.detach(), None, None, [True, False, False]
     )[0]
     return before

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.nn.irreps import Layout
-from model.nn.layers import Linear
+from model.nn.layers import Linear, mix
 from model.nn.so2 import SectorLayout, SectorLinear, Sectors
 
 
@@ -27,6 +27,7 @@ class SelfProductScalars(nn.Module):
     """
 
     root_norm: Tensor
+    irrep: Tensor
 
     def __init__(self, layout: Layout, channels: int, rank: int) -> None:
         super().__init__()
@@ -38,17 +39,18 @@ class SelfProductScalars(nn.Module):
             linear.register_buffer("bias", torch.zeros(rank), persistent=False)
         norms = [(2 * ang + 1) ** -0.25 for ang, _ in layout.irreps]
         self.register_buffer("root_norm", torch.tensor(norms, dtype=torch.float64)[:, None, None], persistent=False)
+        self.register_buffer("irrep", torch.from_numpy(layout.component_irrep), persistent=False)
 
     def forward(self, features: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Features (item, component, channel) -> u (item, rank), and what the gradient reuses.
 
-        That is A f and B f side by side, each over the fourth root of 2l + 1, and the weights that made them.
+        That is A f and B f side by side, each over the fourth root of 2l + 1, components first: one batched product takes
+        all components at once, and reads features where they lie. And the weights that made them, (irrep, channel, rank).
         """
         weight = torch.cat([self.left.weight, self.right.weight], dim=2) * self.root_norm.to(features.dtype)
-        parts = features.split(self.layout.sizes, dim=1)
-        both = torch.cat([part @ matrix for part, matrix in zip(parts, weight.unbind(), strict=True)], dim=1)
+        both = torch.bmm(features.transpose(0, 1), weight.index_select(0, self.irrep))
         left, right = both.chunk(2, dim=2)
-        return (left * right).sum(dim=1), (both, weight)
+        return (left * right).sum(dim=0), (both, weight)
 
     def gradient(self, mixed: tuple[Tensor, Tensor], weights: Tensor) -> Tensor:
         """d(sum_c weights_c u_c)/df at fixed weights: (item, component, channel).
@@ -56,10 +58,9 @@ class SelfProductScalars(nn.Module):
         v_l = (A_l^T (g * B_l f_l) + B_l^T (g * A_l f_l)) / sqrt(2l + 1) with g = weights.
         """
         both, weight = mixed
-        scaled = both * torch.cat([weights, weights], dim=1).unsqueeze(1)
-        swapped = torch.cat(weight.chunk(2, dim=2)[::-1], dim=2).transpose(1, 2)
-        parts = zip(scaled.split(self.layout.sizes, dim=1), swapped.unbind(), strict=True)
-        return torch.cat([part @ matrix for part, matrix in parts], dim=1)
+        scaled = both * torch.cat([weights, weights], dim=1)
+        swapped = torch.cat(weight.chunk(2, dim=2)[::-1], dim=2).index_select(0, self.irrep)
+        return torch.bmm(scaled, swapped.transpose(1, 2)).transpose(0, 1)
 
 
 class SectorScalars(nn.Module):
@@ -85,7 +86,7 @@ class SectorScalars(nn.Module):
         """Sectors -> u (item, rank), and what the gradient reuses, as in :class:`SelfProductScalars`."""
         pairs = zip(self.left.weights, self.right.weights, self.root_norm, strict=True)
         weights = [torch.cat([a, b], dim=1) * scale for a, b, scale in pairs]
-        both = torch.cat([part @ weight for part, weight in zip(features, weights, strict=True)], dim=1)
+        both = torch.cat([mix(part, weight) for part, weight in zip(features, weights, strict=True)], dim=1)
         left, right = both.chunk(2, dim=2)
         return (left * right).sum(dim=1), (both, weights)
 
@@ -94,4 +95,4 @@ class SectorScalars(nn.Module):
         both, maps = mixed
         scaled = both * torch.cat([weights, weights], dim=1).unsqueeze(1)
         swapped = [torch.cat(weight.chunk(2, dim=1)[::-1], dim=1).T for weight in maps]
-        return tuple(part @ weight for part, weight in zip(scaled.split(self.dims, dim=1), swapped, strict=True))
+        return tuple(mix(part, weight) for part, weight in zip(scaled.split(self.dims, dim=1), swapped, strict=True))

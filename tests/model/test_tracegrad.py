@@ -80,7 +80,8 @@ def test_gradient_by_finite_differences(module: GradientFeature, features: Tenso
 def test_closed_form_runs_without_autograd(module: GradientFeature, features: Tensor) -> None:
     expected = module(features)[1].detach()
     with torch.inference_mode():
-        assert torch.equal(module(features)[1], expected)
+        # torch may take another GEMM without autograd
+        assert (module(features)[1] - expected).abs().max() < 1e-14
 
 
 @pytest.mark.parametrize("proper", [True, False])
