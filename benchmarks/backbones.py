@@ -1,10 +1,11 @@
 """Backbones side by side: CPU seconds of a forward pass and of a gradient, peak memory, TraceGrad's share. A Markdown table.
 
-``python benchmarks/backbones.py [--molecules water ethanol ...] [--no-memory] [--no-training]``
+``python benchmarks/backbones.py [--molecules water "ethanol x5" ...] [--no-memory] [--no-training]``
 
 Process CPU seconds on one thread, median of interleaved repeats after a warm-up; float32, random weights; ratios are to
 the first model, the published QHNet in e3nn. Peak memory is what one forward pass adds to the resident set of a fresh
-process that has run water before. "gradient" is a forward and a backward pass, without the optimiser's update.
+process that has run water before. "gradient" is a forward and a backward pass, without the optimiser's update. "x5" is a
+batch of five, for every model; seconds are of the batch. "spread" is half the interquartile range over the median.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,14 @@ MODELS: dict[str, dict[str, Any]] = {
     "the same, fast path": {"backbone": "qhnet_strict", "qhnet_strict": {"path": "fast"}},
     "compact QHNet": {"backbone": "qhnet"},
     "QHNetV2": {"backbone": "qhnetv2"},
+    "QHNetV2, width 128": {
+        "backbone": "qhnetv2",
+        "qhnetv2": {"node_channels": 128, "pair_channels": 64, "exchange_channels": 32, "frame_channels": 64},
+    },
 }
-MOLECULES = {"water": 15, "ethanol": 9, "c6h11no2": 7, "lisinopril": 3}
-"""Name of ``molecules/*.xyz`` and repeats of a forward pass."""
-LARGEST_GRADIENT = 20
+MOLECULES = {"water": 15, "water x64": 7, "ethanol": 11, "ethanol x5": 7, "c6h11no2": 9, "lisinopril": 3}
+"""Name of ``molecules/*.xyz``, copies in a batch (some 250 pairs), and repeats of a forward pass."""
+LARGEST_GRADIENT = 45
 """Atoms: the published network's gradient of 60 atoms takes half a minute and most of a small machine's memory."""
 N_INPUTS = 3
 DAMPING = 0.7
@@ -57,9 +63,11 @@ def network_of(mapping: dict[str, Any], tracegrad: str) -> HamiltonianNetwork:
 
 def batch_of(name: str, network: HamiltonianNetwork) -> tuple[AtomGraph, InputCoefficients]:
     """A molecule and random known matrices."""
+    name, _, copies = name.partition(" x")
     atoms = ase.io.read(Path(__file__).parent / "molecules" / f"{name}.xyz")
     cutoff = network.config.backbone_config.cutoff_angstrom
-    graph = build_graph([Structure(atoms.numbers, atoms.positions)], cutoff_angstrom=cutoff)
+    structures = [Structure(atoms.numbers, atoms.positions)] * int(copies or 1)
+    graph = build_graph(structures, cutoff_angstrom=cutoff)
     width = len(network.shell_pair)
     shapes = [(count, N_INPUTS, width) for count in (graph.n_atoms, graph.n_pairs)]
     return graph, InputCoefficients(*(0.1 * torch.randn(shape) for shape in shapes))
@@ -86,8 +94,21 @@ def cpu_seconds(work: Callable[[], None]) -> float:
     return time.process_time() - started
 
 
-def interleaved(work: Work, networks: dict[str, HamiltonianNetwork], molecule: str, repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each network, after one warm-up."""
+@dataclass(frozen=True)
+class Timing:
+    """Median, and half the interquartile range over it."""
+
+    seconds: float
+    spread: float
+
+    @classmethod
+    def of(cls, times: list[float]) -> Timing:
+        low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
+        return cls(middle, (high - low) / 2 / middle)
+
+
+def interleaved(work: Work, networks: dict[str, HamiltonianNetwork], molecule: str, repeats: int) -> dict[str, Timing]:
+    """CPU seconds of each network, after one warm-up."""
     works = {name: functools.partial(work, network, *batch_of(molecule, network)) for name, network in networks.items()}
     for run in works.values():
         run()
@@ -95,7 +116,7 @@ def interleaved(work: Work, networks: dict[str, HamiltonianNetwork], molecule: s
     for _ in range(repeats):
         for name, run in works.items():
             times[name].append(cpu_seconds(run))
-    return {name: statistics.median(found) for name, found in times.items()}
+    return {name: Timing.of(found) for name, found in times.items()}
 
 
 def tracegrad_share(mapping: dict[str, Any], molecule: str, repeats: int) -> float:
@@ -139,6 +160,12 @@ def print_peak(model: str, molecule: str) -> None:
     print((resident("VmHWM") - before) / 1024)
 
 
+def timing_columns(timings: dict[str, Timing], name: str, first: str) -> list[str]:
+    """Seconds, spread, and speed relative to the first model."""
+    seconds = timings[name].seconds
+    return [f"{seconds:.4f}", f"{100 * timings[name].spread:.0f} %", f"{timings[first].seconds / seconds:.2f}x"]
+
+
 def row_of(name: str, columns: list[str]) -> str:
     return f"| {name} | " + " | ".join(columns) + " |"
 
@@ -158,24 +185,23 @@ def main() -> None:
     networks = {name: network_of(mapping, "none") for name, mapping in MODELS.items()}
     first = next(iter(MODELS))
     print(describe(), end="\n\n")
-    header = ["M parameters", "forward, s", "speed", "gradient, s", "speed", "peak, MB", "of first", "TraceGrad"]
+    header = ["M parameters", "forward, s", "spread", "speed", "gradient, s", "spread", "speed", "peak, MB", "of first"]
+    header.append("TraceGrad")
     print(row_of("molecule, model", header))
     print("|" + "---|" * (len(header) + 1), flush=True)
     for molecule in arguments.molecules:
         n_atoms = batch_of(molecule, networks[first])[0].n_atoms
         seconds = interleaved(forward, networks, molecule, MOLECULES[molecule])
-        gradients: dict[str, float] = {}
+        gradients: dict[str, Timing] = {}
         if not arguments.no_training and n_atoms <= LARGEST_GRADIENT:
             gradients = interleaved(gradient, networks, molecule, max(3, MOLECULES[molecule] // 3))
         peaks = {} if arguments.no_memory else {name: peak_megabytes(name, molecule) for name in networks}
         for name, network in networks.items():
-            share = tracegrad_share(MODELS[name], molecule, 3 if seconds[name] < 3 else 1)
+            share = tracegrad_share(MODELS[name], molecule, 5 if seconds[name].seconds < 1 else 1)
             columns = [
                 f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f}",
-                f"{seconds[name]:.4f}",
-                f"{seconds[first] / seconds[name]:.2f}x",
-                f"{gradients[name]:.3f}" if gradients else "",
-                f"{gradients[first] / gradients[name]:.2f}x" if gradients else "",
+                *timing_columns(seconds, name, first),
+                *(timing_columns(gradients, name, first) if gradients else [""] * 3),
                 f"{peaks[name]:.0f}" if peaks else "",
                 f"{peaks[name] / peaks[first]:.2f}" if peaks and peaks[first] > 1 else "",
                 f"{100 * share:.1f} %",

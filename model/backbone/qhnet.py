@@ -240,7 +240,7 @@ class QHNet(nn.Module):
         parts = [
             harmonics[ang].unsqueeze(2) * per_l[ang].unsqueeze(1)
             if parity == (-1) ** ang
-            else weights.new_zeros((len(weights), 2 * ang + 1, weights.shape[2]))
+            else weights.new_zeros((weights.shape[0], 2 * ang + 1, weights.shape[2]))
             for ang, parity in self.pair_layout.irreps
         ]
         return torch.cat(parts, dim=1)

@@ -202,7 +202,9 @@ class FrameInput(nn.Module):
             part.unflatten(2, (-1, count)).transpose(1, 2).flatten(2)
             for part, count in zip(coefficients.split(sizes, dim=2), self.coefficients.multiplicity, strict=True)
         ]
-        return so2.modulate(self.linear(self.known.split(so2.rotate(parts, to_frame, self.layout))), self.scale.index_select(0, types))
+        return so2.modulate(
+            self.linear(self.known.split(so2.rotate(parts, to_frame, self.layout))), self.scale.index_select(0, types)
+        )
 
 
 class QHNetV2(nn.Module):
@@ -263,7 +265,7 @@ class QHNetV2(nn.Module):
 
     def listed_pairs(self, context: Context) -> Tensor:
         """All of them: features are of the listed pairs only."""
-        return torch.arange(len(context.pair_type), device=context.pair_type.device)
+        return torch.arange(context.pair_type.shape[0], device=context.pair_type.device)
 
     def read_out(self, graph: AtomGraph, features: Features, context: Context) -> tuple[Tensor, Tensor]:
         """Standardised coefficients of the diagonal blocks and of the pairs."""

@@ -32,9 +32,8 @@ class Linear(nn.Module):
 
 def linear(features: Tensor, layout: Layout, weight: Tensor, bias: Tensor | None) -> Tensor:
     """:class:`Linear` with weights from elsewhere: weight (irrep, n_in, n_out), bias (n_out,) or None."""
-    parts = [
-        mix(part, matrix) for part, matrix in zip(features.split(layout.sizes, dim=1), weight.unbind(), strict=True)
-    ]
+    split = features.split(layout.sizes, dim=1)
+    parts = [part @ matrix for part, matrix in zip(split, weight.unbind(), strict=True)]
     if bias is not None and layout.irreps[0] == (0, 1):
         parts[0] = parts[0] + bias
     return torch.cat(parts, dim=1)
@@ -63,7 +62,7 @@ class RaggedLinear(nn.Module):
 
     def forward(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """Each irrep's (item, 2l + 1, n_in) -> (item, 2l + 1, n_out)."""
-        return [mix(part, weight) for part, weight in zip(parts, self.weights, strict=True)]
+        return [part @ weight for part, weight in zip(parts, self.weights, strict=True)]
 
 
 def root_mean_square_norm(features: Tensor) -> Tensor:

@@ -109,7 +109,7 @@ class SectorLayout:
 
     def to_rows(self, sectors: Sectors) -> Tensor:
         """Inverse of :meth:`of_rows`."""
-        return torch.cat([part.reshape(len(part), -1, self.channels[0]) for part in sectors], dim=1)
+        return torch.cat([part.reshape(part.shape[0], -1, self.channels[0]) for part in sectors], dim=1)
 
     def join(self, sectors: Sectors) -> list[Tensor]:
         """Inverse of :meth:`split`: sectors -> irreps in the frame, each (item, 2l + 1, its channels)."""
@@ -210,7 +210,7 @@ class SectorLinear(nn.Module):
                 made = torch.addmm(self.bias, flat, weight)
             else:
                 made = flat @ weight
-            out.append(made.view(len(sector), -1, weight.shape[1]))
+            out.append(made.view(*sector.shape[:2], weight.shape[1]))
         if onto is not None and self.bias is not None:
             out[0] = out[0] + self.bias
         return tuple(out)
@@ -278,10 +278,10 @@ class SectorProduct(nn.Module):
             collect[imaginary, 2, index], collect[imaginary, 3, index] = norm * second, norm * first
         self.register_buffer("collect", collect.flatten(1), persistent=False)
         # rows of the stacked factors: 4 m for the real part of the left one, then its right one, then the imaginary parts
-        a, b = (torch.tensor([4 * path[0] + part for path in paths]) for part in (0, 2))
-        c, d = (torch.tensor([4 * path[1] + part for path in paths]) for part in (1, 3))
-        self.register_buffer("left", torch.cat([a, b]), persistent=False)
-        self.register_buffer("right", torch.cat([c, d, d, c]), persistent=False)
+        left = [4 * path[0] + part for part in (0, 2) for path in paths]
+        right = [4 * path[1] + part for part in (1, 3, 3, 1) for path in paths]
+        self.register_buffer("left", torch.tensor(left), persistent=False)
+        self.register_buffer("right", torch.tensor(right), persistent=False)
 
     @property
     def widths(self) -> tuple[int, ...]:

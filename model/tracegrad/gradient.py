@@ -82,7 +82,7 @@ def _layer_norm(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _layer_norm_backward(grad: Tensor, values: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    """Gradient before a LayerNorm, given the one after it; torch's kernel, whose own derivative holds through both moments."""
+    """Gradient before a LayerNorm, given the one after it; the kernel's own derivative covers the moments."""
     before: Tensor = torch.ops.aten.native_layer_norm_backward(
         grad, values, values.shape[-1:], mean.detach(), scale.detach(), None, None, [True, False, False]
     )[0]

@@ -74,25 +74,32 @@ class SectorScalars(nn.Module):
         rank: number C of invariants.
     """
 
+    root_norm: Tensor
+
     def __init__(self, layout: SectorLayout, rank: int) -> None:
         super().__init__()
         self.dims = layout.dims
-        self.root_norm = tuple(dim**-0.25 for dim in layout.dims)
+        norms = [dim**-0.25 for dim in layout.dims for _ in range(dim)]
+        self.register_buffer("root_norm", torch.tensor(norms, dtype=torch.float64)[:, None], persistent=False)
         ranks = (rank,) * len(layout.dims)
         self.left = SectorLinear(layout.widths, ranks)
         self.right = SectorLinear(layout.widths, ranks)
 
     def forward(self, features: Sectors) -> tuple[Tensor, tuple[Tensor, list[Tensor]]]:
-        """Sectors -> u (item, rank), and what the gradient reuses, as in :class:`SelfProductScalars`."""
-        pairs = zip(self.left.weights, self.right.weights, self.root_norm, strict=True)
-        weights = [torch.cat([a, b], dim=1) * scale for a, b, scale in pairs]
-        both = torch.cat([mix(part, weight) for part, weight in zip(features, weights, strict=True)], dim=1)
+        """Sectors -> u (item, rank), and what the gradient reuses.
+
+        That is A f and B f side by side, (item, sector component, 2 * rank), each over the fourth root of its components,
+        and the weights that made them.
+        """
+        weights = [torch.cat(pair, dim=1) for pair in zip(self.left.weights, self.right.weights, strict=True)]
+        mixed = torch.cat([mix(part, weight) for part, weight in zip(features, weights, strict=True)], dim=1)
+        both = mixed * self.root_norm.to(mixed.dtype)
         left, right = both.chunk(2, dim=2)
         return (left * right).sum(dim=1), (both, weights)
 
     def gradient(self, mixed: tuple[Tensor, list[Tensor]], weights: Tensor) -> Sectors:
         """d(sum_c weights_c u_c)/df at fixed weights, shaped like the features."""
         both, maps = mixed
-        scaled = both * torch.cat([weights, weights], dim=1).unsqueeze(1)
-        swapped = [torch.cat(weight.chunk(2, dim=1)[::-1], dim=1).T for weight in maps]
-        return tuple(mix(part, weight) for part, weight in zip(scaled.split(self.dims, dim=1), swapped, strict=True))
+        factor = weights.unsqueeze(1) * self.root_norm.to(weights.dtype)
+        swapped = (both.unflatten(2, (2, -1)).flip(2) * factor.unsqueeze(2)).flatten(2)
+        return tuple(mix(part, weight.T) for part, weight in zip(swapped.split(self.dims, dim=1), maps, strict=True))

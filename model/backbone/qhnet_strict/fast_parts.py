@@ -24,7 +24,7 @@ from model.backbone.qhnet_strict.paths import (
 
 Parts = list[Tensor]
 PAIRS_PER_CHUNK = 64
-"""Pairs that are worked on at once, which bounds memory; between 64 and 128 of them the speed hardly changes."""
+"""Pairs that are worked on at once, which bounds memory; between 48 and 128 of them the speed hardly changes."""
 
 
 def to_parts(features: Tensor, lmax: int) -> Parts:
@@ -37,9 +37,9 @@ def from_parts(parts: Parts) -> Tensor:
     return torch.cat(parts).transpose(0, 1)
 
 
-def take(parts: Parts, items: Tensor) -> Parts:
-    """Parts of these items."""
-    return [part.index_select(1, items) for part in parts]
+def take(whole: Tensor, items: Tensor, lmax: int) -> Parts:
+    """Parts of these items; ``whole`` is parts, concatenated, so that one gather does."""
+    return list(whole.index_select(1, items).split([2 * ang + 1 for ang in range(lmax + 1)]))
 
 
 def linear(parts: Parts, parameters: IrrepLinear) -> Parts:
@@ -66,9 +66,11 @@ def norm_gate(parts: Parts, mlp: SiluMLP) -> Parts:
     return [first.unsqueeze(0), *[part * gate for part, gate in zip(parts[1:], rest, strict=True)]]
 
 
-def inner_products(left: Parts, right: Parts) -> Tensor:
-    """Mean over components of left * right for each l >= 1: (item, l * channel)."""
-    return torch.cat([(a * b).mean(dim=0) for a, b in zip(left[1:], right[1:], strict=True)], dim=-1)
+def inner_products(whole: Tensor, first: Tensor, second: Tensor, lmax: int) -> Tensor:
+    """Mean over components of the features of two lists of items for each l >= 1: (item, l * channel)."""
+    rest = whole[1:]
+    product = rest.index_select(1, first) * rest.index_select(1, second)
+    return torch.cat([part.mean(dim=0) for part in product.split([2 * ang + 1 for ang in range(1, lmax + 1)])], dim=-1)
 
 
 def shifted_softplus(values: Tensor) -> Tensor:

@@ -104,20 +104,21 @@ def convolution(node: Parts, parameters: ConvolutionParameters, bonds: Bonds) ->
     pairs, n_atoms, channels = bonds.pairs, node[0].shape[1], node[0].shape[2]
     mlp = parameters.invariant
     invariant_node = linear(node, parameters.linear_invariant)
+    whole, lmax = torch.cat(invariant_node), len(node) - 1
     per_target = invariant_node[0][0] @ (mlp.first[:channels] + mlp.first[channels : 2 * channels])
     gated = linear(norm_gate(node, parameters.gate), parameters.linear)
-    table = [torch.cat(both, dim=1) for both in zip(gated, flip_parity(gated), strict=True)]
+    table = torch.cat([torch.cat(gated), torch.cat(flip_parity(gated))], dim=1)
     radial_hidden = hidden_of(bonds.radial @ parameters.radial.first, parameters.radial)
     to_high, to_low = ([gated[0].new_zeros((n_atoms, 2 * len(part) * channels)) for part in gated] for _ in range(2))
     for part in bonds.chunks():
         low, high = pairs.low[part], pairs.high[part]
-        shared = inner_products(take(invariant_node, low), take(invariant_node, high)) @ mlp.first[2 * channels :]
+        shared = inner_products(whole, low, high, lmax) @ mlp.first[2 * channels :]
         # directions alternate (low -> high, high -> low), so that one frame's matrices meet both side by side
         targets = torch.stack([high, low], dim=1)
         hidden = per_target.index_select(0, targets.flatten()).view(low.shape[0], 2, -1) + shared.unsqueeze(1)
         hidden = hidden_of(hidden, mlp)
         weights = _convolution_weights(hidden, radial_hidden[part], parameters)
-        sources = take(table, torch.stack([low, high + n_atoms], dim=1).flatten())
+        sources = take(table, torch.stack([low, high + n_atoms], dim=1).flatten(), lmax)
         wigner = [matrix[part] for matrix in bonds.wigner]
         for ang, message in enumerate(_convolve_in_frame(sources, wigner, weights)):
             # whole rows, of which one half is used in the end: adding strided halves is ten times slower
@@ -165,10 +166,11 @@ def _convolve_in_frame(sources: Parts, wigner: Sequence[Tensor], weights: list[l
         for left in range(m + 1, lmax + 1):
             total.addcmul_(weights[left][m].unsqueeze(2), rotated[left][:, rows])
         per_m.append(total.unbind())
-    return per_m[0][0:1] + tuple(
+    back = [
         torch.bmm(wigner[ang].transpose(1, 2), torch.cat([per_m[m][ang - m] for m in range(ang + 1)], dim=1))
         for ang in range(1, lmax + 1)
-    )
+    ]
+    return [per_m[0][0], *back]
 
 
 def self_block(node: Parts, old: Parts | None, parameters: SelfParameters) -> Parts:
@@ -204,17 +206,21 @@ def pair_block(
     scalars = invariant_node[0][0]
     as_row, as_column, of_inner = first.weight.split([channels, channels, first.in_features - 2 * channels], dim=1)
     row_hidden, column_hidden = torch.addmm(first.bias, scalars, as_row.T), scalars @ as_column.T
-    features = linear(norm_gate(node, parameters.gate_node), parameters.linear_node)
+    whole, whole_invariant = (
+        torch.cat(parts)
+        for parts in (linear(norm_gate(node, parameters.gate_node), parameters.linear_node), invariant_node)
+    )
+    lmax = len(node) - 1
     radial_hidden = hidden_of(radial @ parameters.radial.first, parameters.radial)
     done = []
     for part in chunks(low_atom.shape[0]):
         low, high = low_atom[part], high_atom[part]
         rows, columns = torch.cat([high, low]), torch.cat([low, high])
-        shared = inner_products(take(invariant_node, low), take(invariant_node, high)) @ of_inner.T
+        shared = inner_products(whole_invariant, low, high, lmax) @ of_inner.T
         summed = row_hidden.index_select(0, rows) + column_hidden.index_select(0, columns)
         hidden = silu(summed.view(2, low.shape[0], -1) + shared).flatten(0, 1)
         weights = _pair_weights(hidden, radial_hidden[part], parameters)
-        totals = _pair_products(take(features, low), take(features, high), weights, parameters)
+        totals = _pair_products(take(whole, low, lmax), take(whole, high, lmax), weights, parameters)
         new = torch.cat(linear(norm_gate(totals, parameters.gate), parameters.linear)).unflatten(1, (2, -1))
         done.append(new if old is None else new + old[:, :, part])
     if not done:
