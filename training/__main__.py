@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from model.errors import ModelError
 from training.datasets import DatasetError
@@ -66,7 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     release.add_argument("--version", required=True)
     release.add_argument("--description", required=True)
     release.add_argument("--licence", default="MIT")
-    release.add_argument("--report", type=Path, default=None, help="JSON from 'evaluate' of these weights")
+    release.add_argument(
+        "--report",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="JSON files from 'evaluate' of these weights; of different splits",
+    )
     return parser
 
 
@@ -119,10 +126,19 @@ def _release(options: argparse.Namespace) -> None:
     from training.config import read_run
     from training.release import release
 
-    try:
-        report = None if options.report is None else json.loads(options.report.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{options.report}: {error}; give the JSON that 'evaluate --output' writes.") from error
+    report: dict[str, Any] | None = None
+    for path in options.report:
+        try:
+            found = json.loads(path.read_text())
+            splits = found["splits"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path}: {error!r}; give a JSON that 'evaluate --output' writes.") from error
+        if report is None:
+            report = found
+        elif found.get("weights_sha256") != report.get("weights_sha256"):
+            raise ConfigError(f"{path} is about other weights than {options.report[0]}; evaluate one checkpoint.")
+        else:
+            report["splits"].update(splits)
     card = release(
         read_run(options.run),
         options.folder,

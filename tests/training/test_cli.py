@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from ase.io import write
 
 from training.__main__ import main
+from training.config import RunConfig
 from training.datasets import read_frames
 from training.generate import Summary
 
@@ -79,6 +81,24 @@ def test_evaluate_prints_and_writes(
     assert "occupied_energies_mae_uEh" in capsys.readouterr().out
     assert output.is_file()
     assert len(list(read_frames(tiny.file, ["val"]))) == 2
+
+
+def test_reports_of_several_splits_make_one_card(trained: RunConfig, tiny: Summary, tmp_path: Path) -> None:
+    """As when only some splits have SCF runs; a report about other weights is refused."""
+    run = write_run(trained.output.parent, tiny.file)
+    folder = tmp_path / "both"
+    release = ["release", str(run), str(folder), "--version", "1.0.0", "--description", "for tests"]
+    assert main(release) == 0
+    reports = []
+    for split in ("train", "val"):
+        reports.append(str(tmp_path / f"{split}.json"))
+        command = ["evaluate", str(folder), str(tiny.file), "--splits", split, "--no-scf", "-o", reports[-1]]
+        assert main(command) == 0
+    assert main([*release, "--report", *reports]) == 0
+    assert set(json.loads((folder / "card.json").read_text())["metrics"]) == {"train", "val"}
+    other = json.loads(Path(reports[1]).read_text()) | {"weights_sha256": "0" * 64}
+    Path(reports[1]).write_text(json.dumps(other))
+    assert main([*release, "--report", *reports]) == 1
 
 
 @pytest.mark.parametrize(
