@@ -238,7 +238,7 @@ class Predictor:
         guess = checks = solved = None
         if orbitals:
             solved = solve(hamiltonian, item.integrals.overlap, item.structure.n_electrons)
-            guess = make_guess(solved, hamiltonian, item.reference.hamiltonian, item.integrals.overlap)
+            guess = make_guess(solved, item.reference.hamiltonian)
             solved = guess.orbitals
             if guess.has_intruder:
                 warnings.append(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.electronic.eigensolve import Orbitals, density_matrix, solve
+from model.electronic.eigensolve import Orbitals, density_matrix
 
 TRACE_TOLERANCE = 1e-6
 IDEMPOTENCY_TOLERANCE = 1e-6
@@ -75,36 +75,36 @@ class GuessChecks:
         )
 
 
-def make_guess(
-    orbitals: Orbitals,
-    hamiltonian: NDArray[np.float64] | None = None,
-    reference: NDArray[np.float64] | None = None,
-    overlap: NDArray[np.float64] | None = None,
-) -> InitialGuess:
+def make_guess(orbitals: Orbitals, reference: NDArray[np.float64] | None = None) -> InitialGuess:
     """Density of the occupied orbitals, protected from intruders where there is a reference.
 
     Args:
         orbitals: of the predicted Hamiltonian.
-        hamiltonian, reference, overlap: H, H0 and S, (ao, ao), hartree; without them nothing is compared.
+        reference: H0, (ao, ao), hartree; None, or zero, if there is none to compare with.
     """
-    if hamiltonian is None or reference is None or overlap is None or not reference.any():
+    if reference is None or not reference.any():
         return InitialGuess(density_matrix(orbitals), orbitals)
     n_occupied = orbitals.n_occupied
-    own = solve(reference, overlap, 2 * n_occupied)
-    common = own.coefficients[:, :n_occupied].T @ overlap @ orbitals.coefficients[:, :n_occupied]
-    displaced = float(n_occupied - np.square(common).sum())
+    # in the basis of the orbitals S is 1 and H is diagonal, so neither is needed
+    energies, rotation = np.linalg.eigh(orbitals.coefficients.T @ reference @ orbitals.coefficients)
+    displaced = float(n_occupied - np.square(rotation[:n_occupied, :n_occupied]).sum())
     if displaced > INTRUDER_THRESHOLD:
-        orbitals = _with_empty_space_of(own, hamiltonian)
+        orbitals = _with_empty_space(orbitals, energies, rotation)
     return InitialGuess(density_matrix(orbitals), orbitals, displaced)
 
 
-def _with_empty_space_of(reference: Orbitals, hamiltonian: NDArray[np.float64]) -> Orbitals:
-    """Orbitals of H with the virtual-virtual block of the reference's own Hamiltonian."""
-    matrix = reference.coefficients.T @ hamiltonian @ reference.coefficients
-    n_occupied = reference.n_occupied
-    matrix[n_occupied:, n_occupied:] = np.diag(reference.energies[n_occupied:])
-    energies, rotation = np.linalg.eigh(matrix)
-    return Orbitals(energies, reference.coefficients @ rotation, reference.occupations)
+def _with_empty_space(orbitals: Orbitals, energies: NDArray[np.float64], rotation: NDArray[np.float64]) -> Orbitals:
+    """Orbitals of H with the virtual-virtual block of H0.
+
+    Args:
+        orbitals: of H.
+        energies, rotation: eigenpairs of H0 in their basis, (mo,) and (mo, mo).
+    """
+    matrix = (rotation.T * orbitals.energies) @ rotation
+    empty = slice(orbitals.n_occupied, None)
+    matrix[empty, empty] = np.diag(energies[empty])
+    mixed_energies, mixing = np.linalg.eigh(matrix)
+    return Orbitals(mixed_energies, orbitals.coefficients @ rotation @ mixing, orbitals.occupations)
 
 
 def check_guess(guess: InitialGuess, overlap: NDArray[np.float64]) -> GuessChecks:

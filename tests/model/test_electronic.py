@@ -120,7 +120,7 @@ def test_guess_is_protected_from_an_intruder(molecule: Callable[[str], Structure
     reference = fock + 0.02 * overlap * np.cos(np.arange(len(fock)))[:, None] * np.cos(np.arange(len(fock)))
     plain = make_guess(solve(spoilt, overlap, 10))
     assert np.abs(plain.density_matrix - density).max() > 0.1
-    protected = make_guess(solve(spoilt, overlap, 10), spoilt, reference, overlap)
+    protected = make_guess(solve(spoilt, overlap, 10), reference)
     assert protected.has_intruder
     assert protected.displaced == pytest.approx(1.0, abs=0.05)
     of_reference = make_guess(solve(reference, overlap, 10)).density_matrix
@@ -132,10 +132,10 @@ def test_sound_prediction_is_left_alone(molecule: Callable[[str], Structure]) ->
     mf = dft.RKS(build_mole(molecule("H2O"), "def2-svp"), xc="b3lyp").run(verbose=0)
     fock, overlap = mf.get_fock(), mf.get_ovlp()
     orbitals = solve(fock, overlap, 10)
-    guess = make_guess(orbitals, fock, fock + 1e-3 * overlap, overlap)
+    guess = make_guess(orbitals, fock + 1e-3 * overlap)
     assert not guess.has_intruder
     assert guess.orbitals is orbitals
-    assert make_guess(orbitals, fock, np.zeros_like(fock), overlap).displaced == 0.0, "no reference, nothing to compare"
+    assert make_guess(orbitals, np.zeros_like(fock)).displaced == 0.0, "no reference, nothing to compare"
 
 
 def test_energies_are_eigenvalues_of_the_pencil(rng: np.random.Generator) -> None:
