@@ -9,11 +9,12 @@ same on both sides. Coefficients are laid out as features are: for each irrep of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.nn.irreps import CoefficientLayout, Irrep, Layout, block_irreps, coupling
+from model.nn.irreps import CoefficientLayout, Irrep, Layout, block_irreps
 
 
 class Expansion:
@@ -37,26 +38,16 @@ class Expansion:
         self.shell_pairs: tuple[tuple[int, int], ...] = tuple(
             pair for irrep in layout.irreps for pair in by_irrep[irrep]
         )
-        offsets = np.concatenate([[0], np.cumsum([2 * ang + 1 for ang in template])])
-        size = int(offsets[-1])
-        parts = []
-        for ang, parity in layout.irreps:
-            pairs = by_irrep[(ang, parity)]
-            part = np.zeros((size, size, 2 * ang + 1, len(pairs)))
-            for channel, (a, b) in enumerate(pairs):
-                rows = slice(int(offsets[a]), int(offsets[a + 1]))
-                columns = slice(int(offsets[b]), int(offsets[b + 1]))
-                part[rows, columns, :, channel] = coupling(template[a], template[b], ang)
-            parts.append(part.reshape(size * size, -1))
-        self.matrix: NDArray[np.float64] = np.concatenate(parts, axis=1)
-        ends = np.cumsum([part.shape[1] for part in parts])
+        multiplicity = tuple(len(by_irrep[irrep]) for irrep in layout.irreps)
+        widths = [(2 * ang + 1) * count for (ang, _), count in zip(layout.irreps, multiplicity, strict=True)]
         self.coefficients = CoefficientLayout(
             layout=layout,
-            multiplicity=tuple(len(by_irrep[irrep]) for irrep in layout.irreps),
-            slices=tuple(slice(int(end) - part.shape[1], int(end)) for end, part in zip(ends, parts, strict=True)),
+            multiplicity=multiplicity,
+            slices=tuple(slice(end - width, end) for end, width in zip(accumulate(widths), widths, strict=True)),
             template=self.template,
             shell_pairs=self.shell_pairs,
         )
+        self.matrix: NDArray[np.float64] = self.coefficients.matrix
 
     @property
     def channel_of_coefficient(self) -> NDArray[np.int64]:

@@ -149,3 +149,17 @@ class CoefficientLayout:
     slices: tuple[slice, ...]
     template: tuple[int, ...]
     shell_pairs: tuple[tuple[int, int], ...]
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """Orthogonal, (row * column, coefficient): ``block.ravel() = matrix @ coefficients``."""
+        starts = np.concatenate([[0], np.cumsum([2 * ang + 1 for ang in self.template])])
+        size, first, parts = int(starts[-1]), 0, []
+        for (ang, _), count in zip(self.layout.irreps, self.multiplicity, strict=True):
+            part = np.zeros((size, size, 2 * ang + 1, count))
+            for channel, (a, b) in enumerate(self.shell_pairs[first : first + count]):
+                rows, columns = slice(starts[a], starts[a + 1]), slice(starts[b], starts[b + 1])
+                part[rows, columns, :, channel] = coupling(self.template[a], self.template[b], ang)
+            parts.append(part.reshape(size * size, -1))
+            first += count
+        return np.concatenate(parts, axis=1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.backbone.qhnet_strict.paths import constant, expansion_paths
-from model.nn.irreps import CoefficientLayout, coupling
+from model.nn.irreps import CoefficientLayout
 
 
 def expansion_order(layout: CoefficientLayout, lmax: int) -> tuple[NDArray[np.int64], ...]:
@@ -53,21 +53,6 @@ def expansion_order(layout: CoefficientLayout, lmax: int) -> tuple[NDArray[np.in
     return np.array(places), np.array(partners), np.array(signs), np.array(angs)
 
 
-def projection(layout: CoefficientLayout) -> NDArray[np.float64]:
-    """Template blocks -> our coefficients: ``coefficients = block.ravel() @ projection``; orthogonal."""
-    template = layout.template
-    starts = np.concatenate([[0], np.cumsum([2 * ang + 1 for ang in template])])
-    parts, first = [], 0
-    for (ang, _), count in zip(layout.layout.irreps, layout.multiplicity, strict=True):
-        part = np.zeros((starts[-1], starts[-1], 2 * ang + 1, count))
-        for channel, (row, column) in enumerate(layout.shell_pairs[first : first + count]):
-            rows, columns = slice(starts[row], starts[row + 1]), slice(starts[column], starts[column + 1])
-            part[rows, columns, :, channel] = coupling(template[row], template[column], ang)
-        parts.append(part.reshape(starts[-1] ** 2, -1))
-        first += count
-    return np.concatenate(parts, axis=1)
-
-
 @dataclass(frozen=True)
 class CoefficientTables:
     """Constant tensors of one layout, dtype and device.
@@ -75,7 +60,7 @@ class CoefficientTables:
     Attributes:
         place, partner: columns of the flat expansion output for the block and for its transposed partner.
         scale, partner_scale: their factors.
-        projection: (row * column, coefficient).
+        projection: ``CoefficientLayout.matrix``, template blocks -> coefficients.
     """
 
     place: Tensor
@@ -95,5 +80,5 @@ class CoefficientTables:
                 torch.as_tensor(partner, device=like.device),
                 constant(scale, like),
                 constant(scale * sign, like),
-                constant(projection(layout), like),
+                constant(layout.matrix, like),
             )
