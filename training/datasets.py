@@ -26,6 +26,8 @@ __all__ = [
     "Frame",
     "FrameSource",
     "Level",
+    "composition",
+    "held_out_compositions",
     "open_source",
     "read_frames",
     "read_level",

@@ -71,7 +71,8 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
     basis = load_basis(config.basis, [SYMBOLS.index(symbol) for symbol in config.elements])
     data, cache = config.data, config.output / "samples"
     frames = [] if data.stream and config.reference.kind == "none" else list(_training_frames(config))
-    reference = load_or_fit_reference(config, basis, frames)
+    start = None if config.start_from is None else load_start(config.start_from, config)
+    reference = load_or_fit_reference(config, basis, frames, start)
     validation_frames = list(_frames(data, data.validation, max_frames=data.max_validation or None))
     validation = make_samples(validation_frames, basis, reference, cache=cache, processes=config.processes)
     samples: list[Sample] | StreamedSamples
@@ -83,10 +84,9 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
     torch.manual_seed(config.seed)
     network = HamiltonianNetwork(config.network, basis).to(device)
     standardisation = Standardisation(basis, len(INPUT_MATRICES))
-    if config.start_from is not None:
-        checkpoint = load_start(config.start_from, config)
-        network.load_state_dict(checkpoint.network.state_dict())
-        standardisation.load_state_dict(checkpoint.standardisation.state_dict())
+    if start is not None:
+        network.load_state_dict(start.network.state_dict())
+        standardisation.load_state_dict(start.standardisation.state_dict())
     else:
         some = samples.spread() if isinstance(samples, StreamedSamples) else samples
         statistics.fill(standardisation, some, basis)
@@ -104,24 +104,25 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
 def _training_frames(config: RunConfig) -> Iterator[Frame]:
     """All training frames; of a streamed set as many as the reference is fitted to."""
     if not config.data.stream:
-        return chain(
-            _frames(config.data, config.data.train), *(_extra_frames(config, path) for path in config.data.extra)
-        )
+        return chain(_frames(config.data, config.data.train), _extra_frames(config))
     few = replace(config.data, max_molecules=config.reference.max_molecules, frames_per_molecule=1)
     return _frames(few, few.train)
 
 
-def _extra_frames(config: RunConfig, path: Path) -> Iterator[Frame]:
-    """Training frames of an additional file, which must not hold a formula that the main file holds out."""
+def _extra_frames(config: RunConfig) -> Iterator[Frame]:
+    """Training frames of the additional files, which must not hold a formula that the main file holds out."""
     data = config.data
+    if not data.extra:
+        return
     held_out = held_out_compositions(data.file, data.train, data.format, data.split)
-    for frame in read_frames(path, data.train):
-        if composition(frame.structure.numbers) in held_out:
-            raise ConfigError(
-                f"{path}: {frame.smiles or frame.molecule} has a chemical formula that {data.file} holds out of training; "
-                "take it out of the file's recipe."
-            )
-        yield frame
+    for path in data.extra:
+        for frame in read_frames(path, data.train):
+            if composition(frame.structure.numbers) in held_out:
+                raise ConfigError(
+                    f"{path}: {frame.smiles or frame.molecule} has a chemical formula that {data.file} holds out of "
+                    "training; take it out of the file's recipe."
+                )
+            yield frame
 
 
 def _frames(data: DataConfig, splits: Sequence[str], *, max_frames: int | None = None) -> Iterator[Frame]:
@@ -136,19 +137,20 @@ def _frames(data: DataConfig, splits: Sequence[str], *, max_frames: int | None =
     )
 
 
-def load_or_fit_reference(config: RunConfig, basis: AOBasis, frames: Sequence[Frame]) -> Reference:
-    """The run's reference Hamiltonian; fitted once, to one geometry of each training molecule, then read back."""
+def load_or_fit_reference(
+    config: RunConfig, basis: AOBasis, frames: Sequence[Frame], start: Checkpoint | None = None
+) -> Reference:
+    """The run's reference Hamiltonian; that of ``start``, or fitted once to one geometry of each molecule; then read back."""
     if config.reference.kind == "none":
         return NoReference()
     path = config.output / "reference.safetensors"
     if path.is_file():
         stored = {name: value.numpy() for name, value in load_file(path).items()}
         return FittedReference(basis, stored["exponents"], stored["step1"], stored["step2"])
-    if config.start_from is not None:
-        reference = load_start(config.start_from, config).reference
-        if not isinstance(reference, FittedReference):
+    if start is not None:
+        if not isinstance(start.reference, FittedReference):
             raise ConfigError(f'{config.start_from} has no fitted reference; set [reference] kind = "none".')
-        return _keep_reference(path, reference)
+        return _keep_reference(path, start.reference)
     one_each = list({frame.molecule: frame for frame in frames}.values())
     settings = config.reference
     if len(one_each) > settings.max_molecules:
