@@ -66,8 +66,8 @@ class Backbone(Protocol):
 class OwnReadOut(Protocol):
     """What a backbone adds if it reads out coefficients itself; its ``Features.pair`` may list other pairs, too."""
 
-    def listed_pairs(self, context: Any) -> Tensor:
-        """Item of ``Features.pair`` of each pair in ``AtomGraph.pair_index``; shape (pair,)."""
+    def listed_pairs(self, context: Any) -> Tensor | slice:
+        """Item of ``Features.pair`` of each pair in ``AtomGraph.pair_index``, (pair,), or a slice of them."""
         ...
 
     def read_out(self, graph: AtomGraph, features: Features, context: Any) -> tuple[Tensor, Tensor]:

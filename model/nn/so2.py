@@ -45,7 +45,7 @@ class SectorLayout:
         widths: width of each sector.
         dims: components of each sector, 1 or 2.
         sizes: rows of each sector: components times irreps.
-        sources: component of the layout and sign of each row, rows ordered by (sector, component, irrep).
+        sources: irrep, component of it and sign of each row, rows ordered by (sector, component, irrep).
     """
 
     def __init__(self, layout: Layout, channels: int | Sequence[int]) -> None:
@@ -56,25 +56,18 @@ class SectorLayout:
         is_natural = [parity == (-1) ** ang for ang, parity in layout.irreps]
         natural = [i for i in range(count) if is_natural[i]]
         unnatural = [i for i in range(count) if not is_natural[i]]
-        self.n_natural = []
         self.members: list[list[int]] = [natural, unnatural]
         for m in range(1, self.lmax + 1):
-            reaching = [i for i in natural if layout.irreps[i][0] >= m]
-            self.n_natural.append(len(reaching))
-            self.members.append(reaching + [i for i in unnatural if layout.irreps[i][0] >= m])
+            self.members.append([i for i in natural + unnatural if layout.irreps[i][0] >= m])
         self.dims = (1, 1, *[2] * self.lmax)
         self.sizes = tuple(dim * len(members) for dim, members in zip(self.dims, self.members, strict=True))
-        self.sources = self._sources()
-
-    def _sources(self) -> list[tuple[int, float]]:
-        middle = [part.start + ang for part, (ang, _) in zip(self.layout.slices, self.layout.irreps, strict=True)]
-        rows = [(middle[i], 1.0) for members in self.members[:2] for i in members]
-        for m in range(1, self.lmax + 1):
-            members, count = self.members[m + 1], self.n_natural[m - 1]
-            natural, unnatural = members[:count], members[count:]
-            rows += [(middle[i] + m, 1.0) for i in natural] + [(middle[i] - m, -1.0) for i in unnatural]
-            rows += [(middle[i] - m, 1.0) for i in natural] + [(middle[i] + m, 1.0) for i in unnatural]
-        return rows
+        self.sources = [(i, layout.irreps[i][0], 1.0) for members in self.members[:2] for i in members]
+        for m, members in enumerate(self.members[2:], start=1):
+            for first in (True, False):  # the pair's two components
+                for i in members:
+                    plus = first == is_natural[i]
+                    sign = -1.0 if first and not is_natural[i] else 1.0
+                    self.sources.append((i, layout.irreps[i][0] + (m if plus else -m), sign))
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -86,19 +79,12 @@ class SectorLayout:
         Args:
             parts: of each irrep, (item, 2l + 1, its channels).
         """
-        angular = [ang for ang, _ in self.layout.irreps]
-        rows = [part.unbind(1) for part in parts]
-        sectors = [
-            torch.cat([rows[i][angular[i]] for i in members], dim=-1).unsqueeze(1) for members in self.members[:2]
-        ]
-        for m in range(1, self.lmax + 1):
-            members, count = self.members[m + 1], self.n_natural[m - 1]
-            first = [rows[i][angular[i] + m] for i in members[:count]]
-            first += [-rows[i][angular[i] - m] for i in members[count:]]
-            second = [rows[i][angular[i] - m] for i in members[:count]]
-            second += [rows[i][angular[i] + m] for i in members[count:]]
-            sectors.append(torch.stack([torch.cat(first, dim=-1), torch.cat(second, dim=-1)], dim=1))
-        return tuple(sectors)
+        components = [part.unbind(1) for part in parts]
+        pieces = iter([components[i][c] if sign > 0 else -components[i][c] for i, c, sign in self.sources])
+        return tuple(
+            torch.stack([torch.cat([next(pieces) for _ in members], dim=-1) for _ in range(dim)], dim=1)
+            for dim, members in zip(self.dims, self.members, strict=True)
+        )
 
     def of_rows(self, rows: Tensor) -> Sectors:
         """What ``FrameMatrices`` make of features, (item, row, channel), as sectors; all irreps have as many channels."""
@@ -113,22 +99,16 @@ class SectorLayout:
 
     def join(self, sectors: Sectors) -> list[Tensor]:
         """Inverse of :meth:`split`: sectors -> irreps in the frame, each (item, 2l + 1, its channels)."""
-        rows: list[list[Tensor]] = [[sectors[0]] * (2 * ang + 1) for ang, _ in self.layout.irreps]
-        for members, sector in zip(self.members[:2], sectors[:2], strict=True):
-            pieces = sector.squeeze(1).split([self.channels[i] for i in members], dim=-1)
-            for i, piece in zip(members, pieces, strict=True):
-                rows[i][self.layout.irreps[i][0]] = piece
-        for m in range(1, self.lmax + 1):
-            members, count = self.members[m + 1], self.n_natural[m - 1]
-            sizes = [self.channels[i] for i in members]
-            first, second = (part.split(sizes, dim=-1) for part in sectors[m + 1].unbind(1))
-            for position, i in enumerate(members):
-                ang = self.layout.irreps[i][0]
-                plus, minus = (
-                    (first[position], second[position]) if position < count else (second[position], -first[position])
-                )
-                rows[i][ang + m], rows[i][ang - m] = plus, minus
-        return [torch.stack(row, dim=1) for row in rows]
+        pieces = [
+            piece
+            for members, sector in zip(self.members, sectors, strict=True)
+            for component in sector.unbind(1)
+            for piece in component.split([self.channels[i] for i in members], dim=-1)
+        ]
+        found = {
+            (i, c): piece if sign > 0 else -piece for (i, c, sign), piece in zip(self.sources, pieces, strict=True)
+        }
+        return [torch.stack([found[i, c] for c in range(size)], dim=1) for i, size in enumerate(self.layout.sizes)]
 
 
 def rotate(parts: Sequence[Tensor], wigner: Sequence[Tensor], layout: Layout) -> list[Tensor]:
@@ -165,13 +145,9 @@ class FrameMatrices(nn.Module):
         dim = layout.layout.dim
         starts = [sum((2 * lower + 1) ** 2 for lower in range(ang)) for ang in range(layout.lmax + 1)]
         place, sign = torch.zeros(dim, dim, dtype=torch.int64), torch.zeros(dim, dim)
-        for row, (component, factor) in enumerate(layout.sources):
-            part, (ang, _) = next(
-                found
-                for found in zip(layout.layout.slices, layout.layout.irreps, strict=True)
-                if found[0].start <= component < found[0].stop
-            )
-            first = starts[ang] + (component - part.start) * (2 * ang + 1)
+        for row, (irrep, component, factor) in enumerate(layout.sources):
+            part, (ang, _) = layout.layout.slices[irrep], layout.layout.irreps[irrep]
+            first = starts[ang] + component * (2 * ang + 1)
             place[row, part] = torch.arange(first, first + 2 * ang + 1)
             sign[row, part] = factor
         self.register_buffer("place", place.flatten(), persistent=False)
