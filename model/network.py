@@ -2,8 +2,8 @@
 
     inputs -> backbone.start -> [backbone.block -> TraceGrad] x n -> heads
 
-After every backbone block each TraceGrad module makes non-linear scalars z from the block features f and adds their
-gradient: f + alpha * (|f| / |v|) * v (the norm ratio is detached, NextHAM's form; ``residual = "plain"`` is the paper's
+After every backbone block, or the last one, a TraceGrad module makes non-linear scalars z from the block features f and adds
+their gradient: f + alpha * (|f| / |v|) * v (the norm ratio is detached, NextHAM's form; ``residual = "plain"`` is the paper's
 f + v). The trace head decodes all z; it is needed in training only.
 
 Coefficients leave standardised: times the scale (plus, on diagonal blocks, the mean) of their element pair and shell
@@ -42,6 +42,7 @@ BACKBONES: Final[Mapping[str, tuple[Any, Any]]] = {
 }
 TRACEGRAD_CHOICES: Final = {
     "mode": ("none", "trace", "grad", "both"),
+    "after": ("every", "last"),
     "contraction": ("low_rank", "full"),
     "residual": ("norm_scaled", "plain"),
     "labels": LABELS,
@@ -54,6 +55,8 @@ class TraceGradConfig:
 
     Attributes:
         mode: "none"; "trace" (trace label only); "grad" (gradient feature only); "both".
+        after: "every" backbone block, as in the paper, or the "last" one: half the price where there are two, and no
+            difference was measured (docs/decisions/0007-tracegrad-here.md).
         contraction: "low_rank", or "full", the paper's weight for every pair of channels (not in bond frames).
         rank: number of invariants u.
         hidden: width of z's MLP and of the trace decoder.
@@ -62,16 +65,21 @@ class TraceGradConfig:
         labels: of the trace: "log" (of the standardised target), "layer_norm" (as in the released code) or "raw" (the
             paper's text).
 
-    The paper's literal form: contraction "full", rank 1024, residual "plain", labels "raw".
+    The paper's literal form: after "every", contraction "full", rank 1024, residual "plain", labels "raw".
     """
 
     mode: str = "both"
+    after: str = "last"
     contraction: str = "low_rank"
-    rank: int = 32
+    rank: int = 16
     hidden: int = 64
     n_scalars: int = 36
     residual: str = "norm_scaled"
     labels: str = "log"
+
+    def has_module_after(self, block: int, n_blocks: int) -> bool:
+        """Whether a module follows this backbone block."""
+        return self.mode != "none" and (self.after == "every" or block == n_blocks - 1)
 
 
 @dataclass(frozen=True)
@@ -187,6 +195,11 @@ class TraceGradModule(nn.Module):
         return self.strength * (own / (change + 1e-12 * count)).sqrt()[:, None, None]
 
 
+def of_tracegrad(name: str) -> bool:
+    """Whether a parameter of a network belongs to TraceGrad: its modules and decoders."""
+    return name.partition(".")[0] in ("diagonal_tracegrad", "pair_tracegrad", "diagonal_decoder", "pair_decoder")
+
+
 class HamiltonianNetwork(nn.Module):
     """Structure and known matrices in, standardised irrep coefficients out.
 
@@ -211,13 +224,18 @@ class HamiltonianNetwork(nn.Module):
         self.n_elements = n_elements
         self.backbone: Any = BACKBONES[config.backbone][0](config.backbone_config, expansion.coefficients, n_elements)
         tracegrad = config.tracegrad
-        modules = self.backbone.n_blocks if tracegrad.mode != "none" else 0
         backbone = self.backbone
-        self.diagonal_tracegrad = nn.ModuleList(
-            [TraceGradModule(backbone.diagonal_layout, backbone.diagonal_channels, tracegrad) for _ in range(modules)]
+        blocks = [
+            str(index) for index in range(backbone.n_blocks) if tracegrad.has_module_after(index, backbone.n_blocks)
+        ]
+        self.diagonal_tracegrad = nn.ModuleDict(
+            {
+                block: TraceGradModule(backbone.diagonal_layout, backbone.diagonal_channels, tracegrad)
+                for block in blocks
+            }
         )
-        self.pair_tracegrad = nn.ModuleList(
-            [TraceGradModule(backbone.pair_layout, backbone.pair_channels, tracegrad) for _ in range(modules)]
+        self.pair_tracegrad = nn.ModuleDict(
+            {block: TraceGradModule(backbone.pair_layout, backbone.pair_channels, tracegrad) for block in blocks}
         )
         self.own_read_out = isinstance(backbone, OwnReadOut)
         if not self.own_read_out:
@@ -230,7 +248,7 @@ class HamiltonianNetwork(nn.Module):
             )
         self.has_trace_head = tracegrad.mode in ("trace", "both")
         if self.has_trace_head:
-            width = modules * tracegrad.n_scalars
+            width = len(blocks) * tracegrad.n_scalars
             n_shell_pairs = len(basis.template) ** 2
             self.diagonal_decoder = TraceDecoder(width, tracegrad.hidden, n_shell_pairs)
             self.pair_decoder = TraceDecoder(width, tracegrad.hidden, n_shell_pairs)
@@ -254,10 +272,11 @@ class HamiltonianNetwork(nn.Module):
         diagonal_scalars, pair_scalars = [], []
         for index in range(self.backbone.n_blocks):
             features = self.backbone.block(index, graph, features, context)
-            if self.config.tracegrad.mode != "none":
-                z, diagonal = self.diagonal_tracegrad[index](features.diagonal)
+            block = str(index)
+            if block in self.pair_tracegrad:
+                z, diagonal = self.diagonal_tracegrad[block](features.diagonal)
                 diagonal_scalars.append(z)
-                z, pair = self.pair_tracegrad[index](features.pair)
+                z, pair = self.pair_tracegrad[block](features.pair)
                 pair_scalars.append(z[self.backbone.listed_pairs(context)] if self.own_read_out else z)
                 features = type(features)(features.node, diagonal, pair)
         trace = None

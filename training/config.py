@@ -153,8 +153,9 @@ class RunConfig:
         seed: of initial weights and data order.
         basis: PySCF name.
         elements: symbols.
-        start_from: checkpoint folder whose weights, reference and statistics the run starts with; the architecture must be
-            the same. A file of the run itself, if there is one, comes first: a resumed run goes on where it was.
+        start_from: checkpoint folder whose weights, reference and statistics the run starts with; the backbone must be
+            the same, and TraceGrad starts fresh where its settings are not. A file of the run itself, if there is one,
+            comes first: a resumed run goes on where it was.
         compile: compile the training step with torch.compile: minutes once, a third to a half off every step on a CPU;
             needs a C++ compiler.
         threads: CPU threads (0: torch's choice).

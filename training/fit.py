@@ -26,7 +26,7 @@ from model.checkpoint.io import Checkpoint, load
 from model.electronic.molecule import load_basis
 from model.hamiltonian.encoding import Standardisation
 from model.hamiltonian.reference import INPUT_MATRICES, FittedReference, NoReference, Reference
-from model.network import HamiltonianNetwork
+from model.network import HamiltonianNetwork, of_tracegrad
 from model.structure import SYMBOLS
 from training import statistics
 from training.batches import TrainingSet, pack
@@ -85,7 +85,7 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
     network = HamiltonianNetwork(config.network, basis).to(device)
     standardisation = Standardisation(basis, len(INPUT_MATRICES))
     if start is not None:
-        network.load_state_dict(start.network.state_dict())
+        take_weights(network, start.network)
         standardisation.load_state_dict(start.standardisation.state_dict())
     else:
         some = samples.spread() if isinstance(samples, StreamedSamples) else samples
@@ -173,16 +173,27 @@ def load_start(folder: Path, config: RunConfig) -> Checkpoint:
     """The checkpoint that a run starts from.
 
     Raises:
-        ConfigError: its architecture is another one.
+        ConfigError: its backbone is another one.
         CheckpointError: it cannot be loaded.
     """
     checkpoint = load(folder)
-    if checkpoint.network.config != config.network:
+    if replace(checkpoint.network.config, tracegrad=config.network.tracegrad) != config.network:
         raise ConfigError(
             f"start_from {folder} has the architecture {checkpoint.network.config.to_mapping()}, "
-            f"the run asks for {config.network.to_mapping()}; make [network] the same, or start without it."
+            f"the run asks for {config.network.to_mapping()}; give [network] the same backbone with the same settings, or "
+            "start without it."
         )
     return checkpoint
+
+
+def take_weights(network: HamiltonianNetwork, start: HamiltonianNetwork) -> None:
+    """All of ``start``'s weights; without TraceGrad's where the two differ in its settings: those start fresh."""
+    state = start.state_dict()
+    if network.config != start.config:
+        state = {name: value for name, value in state.items() if not of_tracegrad(name)}
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert all(of_tracegrad(name) for name in missing)
 
 
 def run_record(config: RunConfig) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from model.network import HamiltonianNetwork, of_tracegrad
 from training.config import ConfigError, RunConfig, read_run
-from training.fit import fit
+from training.fit import fit, load_start, take_weights
 from training.generate import Summary
 from training.release import release
 
@@ -50,6 +51,20 @@ def test_another_architecture_is_refused(checkpoint: Path, tiny: Summary, tmp_pa
     config = dataclasses.replace(config, network=dataclasses.replace(config.network, backbone_config=wider))
     with pytest.raises(ConfigError, match="architecture"):
         fit(config)
+
+
+def test_other_tracegrad_settings_start_fresh(checkpoint: Path, tiny: Summary, tmp_path: Path) -> None:
+    config = dataclasses.replace(read_run(write_run(tmp_path, tiny.file)), start_from=checkpoint)
+    narrower = dataclasses.replace(config.network.tracegrad, rank=3)
+    config = dataclasses.replace(config, network=dataclasses.replace(config.network, tracegrad=narrower))
+    start = load_start(checkpoint, config)
+    network = HamiltonianNetwork(config.network, start.card.ao_basis())
+    fresh = {name: value.clone() for name, value in network.state_dict().items()}
+    take_weights(network, start.network)
+    expected = start.network.state_dict()
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, (fresh if of_tracegrad(name) else expected)[name]), name
+    fit(config, until_step=1)
 
 
 def with_more(config: RunConfig, extra: Path) -> RunConfig:
