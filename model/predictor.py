@@ -75,8 +75,12 @@ class Prediction:
 
 
 @dataclass(frozen=True, eq=False)
-class _Prepared:
-    """A structure after integrals and H0, before the network."""
+class Prepared:
+    """A structure after integrals and H0, before the network.
+
+    Attributes:
+        cost: of the network, in blocks: atoms and pairs.
+    """
 
     structure: Structure
     integrals: molecule.Integrals
@@ -86,9 +90,16 @@ class _Prepared:
     pair: NDArray[np.float64]
     milliseconds: float
 
+    @property
+    def cost(self) -> int:
+        return self.block_map.n_atoms + self.block_map.n_pairs
+
 
 class Predictor:
-    """A checkpoint, ready to predict. One caller at a time; ``load`` another for another thread.
+    """A checkpoint, ready to predict.
+
+    :meth:`predict` is three steps that a server runs in different threads: :meth:`prepare` and :meth:`finish` may run in
+    several at once, :meth:`forward` in one.
 
     Args:
         checkpoint: as loaded.
@@ -179,16 +190,17 @@ class Predictor:
         """
         for structure in structures:
             self.check(structure)
-        prepared = [self._prepare(structure) for structure in structures]
+        prepared = [self.prepare(structure) for structure in structures]
         started = time.perf_counter()
-        hamiltonians = self._correct(prepared)
-        forward = 1e3 * (time.perf_counter() - started)
+        hamiltonians = self.forward(prepared)
+        forward_ms = 1e3 * (time.perf_counter() - started)
         return [
-            self._finish(item, hamiltonian, orbitals, forward)
+            self.finish(item, hamiltonian, orbitals=orbitals, forward_ms=forward_ms)
             for item, hamiltonian in zip(prepared, hamiltonians, strict=True)
         ]
 
-    def _prepare(self, structure: Structure) -> _Prepared:
+    def prepare(self, structure: Structure) -> Prepared:
+        """Integrals, H0 and what the network reads, on the CPU; the structure has passed :meth:`check`."""
         started = time.perf_counter()
         data = molecule.integrals(structure, self.basis.name)
         reference = self.checkpoint.reference
@@ -196,11 +208,15 @@ class Predictor:
         block_map = BlockMap.of(structure.numbers, self.basis)
         diagonal, pair = self.encoder.encode(input_matrices(data.overlap, result), block_map)
         elapsed = 1e3 * (time.perf_counter() - started)
-        return _Prepared(structure, data, result, block_map, diagonal, pair, elapsed)
+        return Prepared(structure, data, result, block_map, diagonal, pair, elapsed)
 
     @torch.inference_mode()
-    def _correct(self, prepared: Sequence[_Prepared]) -> list[NDArray[np.float64]]:
-        """H0 plus the network's correction for each molecule."""
+    def forward(self, prepared: Sequence[Prepared]) -> list[NDArray[np.float64]]:
+        """H0 plus the network's correction for each molecule, (ao, ao), hartree; one batch.
+
+        Raises:
+            NumericalError: one of them is not finite.
+        """
         network, tables = self.checkpoint.network, self.checkpoint.standardisation
         graph = build_graph(
             [item.structure for item in prepared],
@@ -231,7 +247,10 @@ class Predictor:
             pairs += item.block_map.n_pairs
         return results
 
-    def _finish(self, item: _Prepared, hamiltonian: NDArray[np.float64], orbitals: bool, forward: float) -> Prediction:
+    def finish(
+        self, item: Prepared, hamiltonian: NDArray[np.float64], *, orbitals: bool, forward_ms: float
+    ) -> Prediction:
+        """Orbitals, guess, checks and warnings, on the CPU."""
         started = time.perf_counter()
         warnings = list(self.card.domain_warnings(item.structure))
         in_domain = not warnings
@@ -264,7 +283,7 @@ class Predictor:
             warnings=tuple(warnings),
             timings_ms={
                 "integrals": item.milliseconds,
-                "forward": forward,
+                "forward": forward_ms,
                 "eigensolve": 1e3 * (time.perf_counter() - started),
             },
         )

@@ -122,6 +122,7 @@ def make_result(
     request_id: str,
     timings_ms: Mapping[str, float],
     batch_size: int,
+    cached: bool,
     warnings: Sequence[str],
     defaults_applied: Sequence[str],
 ) -> Result:
@@ -136,6 +137,7 @@ def make_result(
         request_id: of this request.
         timings_ms: the entries of ``Timings``.
         batch_size: structures in the forward pass.
+        cached: whether the prediction was made for an earlier request.
         warnings: of the service; those of the prediction are added.
         defaults_applied: as reported.
     """
@@ -161,6 +163,7 @@ def make_result(
         request_id=request_id,
         timings_ms=Timings(**{name: round(value, 3) for name, value in timings_ms.items()}),
         batch_size=batch_size,
+        cached=cached,
     )
     return Result(
         arrays=select_arrays(prediction, outputs, order, factor),

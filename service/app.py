@@ -10,12 +10,19 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from service.access.keys_file import load_keys
+from service.access.middleware import AccessMiddleware
+from service.cache import PredictionCache
 from service.middleware import BodyLimitMiddleware, RequestIdMiddleware
+from service.observability.metrics import Metrics
+from service.observability.requests import Observer
+from service.observability.tracing import Tracing, open_tracing
 from service.openapi import build_openapi
 from service.parsing import ParserPool
 from service.problems import install_handlers
-from service.registry import Registry, StartupError, load_registry
+from service.registry import LoadedModel, Registry, load_registry
 from service.routes import health, models, pages, structures
+from service.routes import metrics as metrics_page
 from service.settings import Settings
 from service.state import Services
 
@@ -38,28 +45,43 @@ class TraceGradApp(FastAPI):
         return self.openapi_schema
 
 
-def create_app(settings: Settings, *, registry: Registry | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    registry: Registry | None = None,
+    metrics: Metrics | None = None,
+    tracing: Tracing | None = None,
+) -> FastAPI:
     """Build the application; models are loaded when it starts, not here.
 
     Args:
         settings: everything an operator can set.
         registry: already loaded models; by default they are loaded from ``settings.checkpoints``.
+        metrics: what the models of ``registry`` report to; by default the app makes its own.
+        tracing: where spans go; by default as ``settings.tracing`` says.
 
     Raises:
-        StartupError: a setting that this version cannot honour.
+        StartupError: the keys file cannot be used, or the packages for traces are missing.
     """
-    if settings.api_keys_file is not None:
-        raise StartupError(
-            "TRACEGRAD_API_KEYS_FILE is set, but this version has no API keys. Unset it, and put a proxy that checks "
-            "keys in front of the service."
-        )
+    counts = metrics if metrics is not None else Metrics()
+    spans = tracing if tracing is not None else open_tracing(settings)
+    keys = load_keys(settings.api_keys_file) if settings.api_keys_file is not None else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loaded = registry if registry is not None else await run_in_threadpool(load_registry, settings)
         parsers = ParserPool(settings)
-        services = Services(settings, loaded, parsers, ThreadPoolExecutor(1, thread_name_prefix="encoder"))
+        services = Services(
+            settings=settings,
+            registry=loaded,
+            parsers=parsers,
+            cache=PredictionCache(settings.cache_bytes),
+            metrics=counts,
+            encoder=ThreadPoolExecutor(1, thread_name_prefix="encoder"),
+        )
         try:
+            for name in loaded.names:
+                _announce(counts, loaded.get(name))
             await run_in_threadpool(parsers.start)
             app.state.services = services
             app.state.phase = "ready"
@@ -67,6 +89,8 @@ def create_app(settings: Settings, *, registry: Registry | None = None) -> FastA
         finally:
             app.state.phase = "draining"
             await run_in_threadpool(services.close)
+            if spans is not None:
+                await run_in_threadpool(spans.close)
 
     app = TraceGradApp(
         title="TraceGrad service",
@@ -76,12 +100,25 @@ def create_app(settings: Settings, *, registry: Registry | None = None) -> FastA
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # FastAPI's own spans and log records hold paths, queries and the texts of exceptions; ours do not.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.phase = "starting"
+    app.state.metrics = counts
+    counts.watch_ready(lambda: app.state.phase == "ready")
     install_handlers(app)
-    for router in (structures.router, models.router, health.router, pages.router):
+    for router in (structures.router, models.router, health.router, metrics_page.router, pages.router):
         app.include_router(router)
-    # The last one added is the outermost: the request id is there for whatever the body limit says.
+    # The last one added is the outermost: the request id is there for whatever the others say, and who may not call
+    # hears so before the body matters.
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
-    app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(AccessMiddleware, keys=keys)
+    app.add_middleware(RequestIdMiddleware, observer=Observer(counts, spans))
     return app
+
+
+def _announce(metrics: Metrics, model: LoadedModel) -> None:
+    """Count for a model from now on."""
+    card = model.predictor.card
+    metrics.model_loaded(model.name, card.version, card.weights_sha256)
+    metrics.watch_queue(model.name, lambda: model.engine.unfinished)

@@ -1,34 +1,50 @@
-"""One worker thread for each loaded model, behind a bounded queue: the forward pass never runs on the event loop.
+"""The road of a structure through one model, and the bounded queue in front of it.
 
-This is the seam for batching: whoever collects several waiting structures into one ``Predictor.predict`` call does it
-in :meth:`Engine._run` and :meth:`Engine.predict`; the routes see only one structure in, one answer out.
+    prepare (threads: integrals, H0) -> batch (one thread for each device: forward pass) -> finish (threads: eigensolve)
+
+Nothing of it runs on the event loop, and a forward pass never waits for an eigensolve.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
+import os
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from model.structure import Structure
+from service.device_worker import BatchObserver, BatchQueue, DeviceWorker
 from service.error_table import ServiceError
 
 if TYPE_CHECKING:
     from model.predictor import Prediction
 
+T = TypeVar("T")
 MAX_RETRY_AFTER_S = 60
+DEFAULT_BATCH_COST = 1000
+DEFAULT_BATCH_WAIT_S = 0.01
 
 
 class PredictorLike(Protocol):
     """The part of ``model.predictor.Predictor`` that an engine needs."""
 
-    def predict(self, structures: Sequence[Structure], *, orbitals: bool = True) -> list[Prediction]:
-        """Predict a list of structures as one batch."""
+    def prepare(self, structure: Structure) -> Any:
+        """Everything before the network; the answer has a ``cost``."""
+        ...
+
+    def forward(self, prepared: Sequence[Any]) -> Sequence[Any]:
+        """One batch through the network."""
+        ...
+
+    def finish(self, item: Any, hamiltonian: Any, *, orbitals: bool, forward_ms: float) -> Prediction:
+        """Everything after the network."""
         ...
 
 
@@ -38,7 +54,7 @@ class Answer:
 
     Attributes:
         prediction: the model's answer.
-        queue_ms: milliseconds between submission and start.
+        queue_ms: milliseconds in the queue of the device.
         batch_size: structures in the same forward pass.
     """
 
@@ -48,62 +64,161 @@ class Answer:
 
 
 class Engine:
-    """Runs one model's predictions in its own thread, one after another."""
+    """One model's predictions. Its methods belong to one event loop, except :meth:`close`.
 
-    def __init__(self, predictor: PredictorLike, *, name: str, queue_limit: int) -> None:
+    Args:
+        predictor: the model.
+        name: of the model.
+        queue_limit: requests that may wait behind the one that runs.
+        worker: of the model's device, shared by all models there; by default the engine's own.
+        batch_cost: most blocks (atoms and pairs) in a forward pass.
+        batch_wait_s: how long a structure may wait for others that are being prepared.
+        observer: told of batches.
+    """
+
+    def __init__(
+        self,
+        predictor: PredictorLike,
+        *,
+        name: str,
+        queue_limit: int,
+        worker: DeviceWorker | None = None,
+        batch_cost: int = DEFAULT_BATCH_COST,
+        batch_wait_s: float = DEFAULT_BATCH_WAIT_S,
+        observer: BatchObserver | None = None,
+    ) -> None:
         self._predictor = predictor
         self._queue_limit = queue_limit
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
-        self._lock = threading.Lock()
+        self._own_worker = DeviceWorker(name) if worker is None else None
+        self._worker = worker or self._own_worker
+        assert self._worker is not None
+        self._queue = BatchQueue(
+            self._worker,
+            name,
+            predictor.forward,
+            batch_cost=batch_cost,
+            batch_wait_s=batch_wait_s,
+            observer=observer,
+        )
+        self._worker.add(self._queue)
+        self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix=f"model-{name}")
+        self._idle = threading.Condition()
         self._unfinished = 0
-        self._last_seconds = 1.0
+        self._patient: deque[asyncio.Future[None]] = deque()
+        self._draining = False
+        self._seconds_each = 0.2
 
     @property
     def unfinished(self) -> int:
         """Predictions that run or wait."""
         return self._unfinished
 
-    async def predict(self, structure: Structure, *, orbitals: bool) -> Answer:
-        """Wait for the thread and predict one structure.
+    @property
+    def healthy(self) -> bool:
+        """False once the device has failed for good."""
+        return not self._worker.broken
 
-        Cancelling the caller takes a waiting prediction out of the queue; one that runs already runs to its end.
+    async def predict(
+        self,
+        structure: Structure,
+        *,
+        orbitals: bool,
+        patient: bool = False,
+        on_stage: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Predict one structure.
+
+        Cancelling the caller takes a structure out of whatever it waits for; a step that runs already runs to its end.
+
+        Args:
+            structure: has passed the model's check.
+            orbitals: also diagonalise, and make and check the guess.
+            patient: wait for a place instead of being refused. Patient callers (batches, jobs) leave half of the queue to
+                the others.
+            on_stage: told "integrals", "forward" and "eigensolve" when they begin (or begin to wait for their turn).
 
         Raises:
             ServiceError: ``queue_full`` if ``queue_limit`` predictions wait already, ``draining`` after :meth:`close`.
             ModelError: what the model raises.
         """
-        with self._lock:
-            # One runs; the limit is on those that wait behind it.
-            if self._unfinished > self._queue_limit:
-                wait = math.ceil(self._unfinished * self._last_seconds)
+        await self._enter(patient)
+        started = time.perf_counter()
+        stage = on_stage or _ignore
+        try:
+            stage("integrals")
+            self._queue.announce()
+            try:
+                prepared = await self._in_thread(self._predictor.prepare, structure)
+            except BaseException:
+                self._queue.forget()
+                raise
+            stage("forward")
+            result = await asyncio.wrap_future(self._queue.put(prepared, prepared.cost))
+            stage("eigensolve")
+            prediction = await self._in_thread(
+                self._predictor.finish, prepared, result.value, orbitals=orbitals, forward_ms=1e3 * result.forward_s
+            )
+        finally:
+            self._leave(time.perf_counter() - started)
+        return Answer(prediction, queue_ms=1e3 * result.queue_s, batch_size=result.batch_size)
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Refuse new predictions, finish the accepted ones, end the threads; from any thread but the event loop's."""
+        with self._idle:
+            self._draining = True
+            self._idle.wait_for(lambda: self._unfinished == 0, timeout_s)
+        self._worker.remove(self._queue)
+        if self._own_worker is not None:
+            self._own_worker.close()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        context = contextvars.copy_context()  # log lines of the thread carry the request's id
+        future = self._threads.submit(context.run, lambda: function(*arguments, **options))
+        return await asyncio.wrap_future(future)
+
+    async def _enter(self, patient: bool) -> None:
+        """Take a place."""
+        while True:
+            with self._idle:
+                if self._draining:
+                    self._wake_next()  # to learn the same
+                    raise ServiceError("draining", "The service is shutting down.", retry_after_s=5)
+                # one runs; the limit is on those that wait behind it
+                if self._unfinished <= (self._queue_limit // 2 if patient else self._queue_limit):
+                    self._unfinished += 1
+                    return
+            if not patient:
+                wait = math.ceil(self._unfinished * self._seconds_each)
                 raise ServiceError(
                     "queue_full",
                     "Too many requests are waiting for this model.",
                     hint="Try again after the time in Retry-After.",
                     retry_after_s=max(1, min(MAX_RETRY_AFTER_S, wait)),
                 )
-            self._unfinished += 1
-        try:
-            future = self._executor.submit(self._run, structure, orbitals, time.perf_counter())
-        except RuntimeError as error:
-            with self._lock:
-                self._unfinished -= 1
-            raise ServiceError("draining", "The service is shutting down.", retry_after_s=5) from error
-        future.add_done_callback(self._finished)
-        return await asyncio.wrap_future(future)
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._patient.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._wake_next()  # it was ours already
+                raise
 
-    def close(self) -> None:
-        """Finish the running prediction, drop the waiting ones, end the thread."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
-
-    def _run(self, structure: Structure, orbitals: bool, submitted: float) -> Answer:
-        started = time.perf_counter()
-        try:
-            (prediction,) = self._predictor.predict([structure], orbitals=orbitals)
-        finally:
-            self._last_seconds = time.perf_counter() - started
-        return Answer(prediction, queue_ms=1000.0 * (started - submitted), batch_size=1)
-
-    def _finished(self, _: Future[Answer]) -> None:
-        with self._lock:
+    def _leave(self, seconds: float) -> None:
+        with self._idle:
+            self._seconds_each += 0.1 * (seconds / self._unfinished - self._seconds_each)
             self._unfinished -= 1
+            self._idle.notify_all()
+        self._wake_next()
+
+    def _wake_next(self) -> None:
+        while self._patient:
+            turn = self._patient.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                break
+
+
+def _ignore(_: str) -> None:
+    """No one asked."""

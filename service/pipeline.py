@@ -1,27 +1,31 @@
-"""The road of a request: read, negotiate, check, predict, encode. Both structure routes walk it."""
+"""From an HTTP request to its response: read, negotiate, predict, encode; with a deadline, and an eye on the caller."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Sequence
+from typing import Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.answers import GUESS_OUTPUTS, NEEDS_ORBITALS, make_result
-from service.comparison import check_basis, xc_warnings
-from service.encoding import encode_json, encode_npz, encode_safetensors
+from service import prediction
+from service.cache import matches
 from service.error_table import ServiceError
-from service.exports import WRITERS
 from service.intake import RequestModel, read_request
 from service.negotiation import JSON, OutputFormat, choose_format
-from service.schemas.requests import GuessRequest, PredictRequest
 from service.state import Services, ready_services
-from service.translate import build_structure, check_orbital_count, option_defaults, raw_structure
+from service.translate import raw_structure
 
-_ENCODERS: Final = {"json": encode_json, "npz": encode_npz, "safetensors": encode_safetensors}
+T = TypeVar("T")
+
+CLIENT_GONE: Final = 499
+"""Status for the log when nobody waits for the answer any more; it never travels."""
+
+
+class ClientGoneError(Exception):
+    """The caller closed the connection before the answer was ready."""
 
 
 async def answer_request(
@@ -39,16 +43,62 @@ async def answer_request(
         ServiceError, ModelError: with a code of the error table.
     """
     services = ready_services(request)
-    limit = services.settings.request_timeout_s
     try:
-        async with asyncio.timeout(limit):
+        async with deadline(services):
             return await _answer(request, services, model, formats, file_stem)
-    except TimeoutError as error:
-        raise ServiceError(
-            "deadline_exceeded",
-            f"The answer was not ready within {limit:g} s.",
-            hint="Try again later, or send a smaller structure.",
-        ) from error
+    except ClientGoneError:
+        return Response(status_code=CLIENT_GONE)
+
+
+def deadline(services: Services) -> _Deadline:
+    """The time that a request may take."""
+    return _Deadline(services.settings.request_timeout_s)
+
+
+class _Deadline:
+    """``asyncio.timeout`` whose TimeoutError is the contract's error."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)  # type: ignore[arg-type]
+        except TimeoutError as late:
+            raise ServiceError(
+                "deadline_exceeded",
+                f"The answer was not ready within {self._seconds:g} s.",
+                hint="Try again later, or send a smaller structure.",
+            ) from late
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """Wait for ``work`` as long as the caller does; the body must have been read.
+
+    Raises:
+        ClientGoneError: the caller left; ``work`` is cancelled.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGoneError
+    finally:
+        for future in (task, gone):
+            if not future.done():
+                future.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _answer(
@@ -61,82 +111,41 @@ async def _answer(
     started = time.perf_counter()
     body = await read_request(request, model)
     chosen = choose_format(body.format_out, request.headers.get("accept"), formats)
-    loaded = services.registry.get(body.model)
-    predictor = loaded.predictor
-    outputs, warnings = _plan(body, chosen, predictor.card.xc, predictor.card.basis.name)
+    plan = prediction.make_plan(services, body, chosen)
 
-    parse_started = time.perf_counter()
-    raw = await raw_structure(body, services.parsers)
-    parse_ms = 1000.0 * (time.perf_counter() - parse_started)
-    submission = build_structure(raw, body, services.settings)
-    structure = submission.structure
-    predictor.check(structure)
-    check_orbital_count(predictor.count_orbitals(structure), services.settings)
+    async def work() -> Response:
+        parse_started = time.perf_counter()
+        raw = await raw_structure(body.structure, services.parsers)
+        parse_ms = 1000.0 * (time.perf_counter() - parse_started)
+        accepted = prediction.accept(plan, raw, services.settings, parse_ms=parse_ms, started=started)
+        tag = accepted.entity_tag
+        if matches(request.headers.get("if-none-match"), tag):
+            return Response(status_code=304, headers=_headers(tag))
+        computed = await prediction.compute(services, accepted)
+        content = await prediction.render(services, accepted, computed, request.state.request_id)
+        return structure_response(content, chosen, file_stem, tag, prediction.all_warnings(accepted, computed))
 
-    answer = await loaded.engine.predict(structure, orbitals=bool(NEEDS_ORBITALS.intersection(outputs)))
-    prediction = answer.prediction
-    timings = {
-        "parse": parse_ms,
-        "queue": answer.queue_ms,
-        **{name: prediction.timings_ms.get(name, 0.0) for name in ("integrals", "forward", "eigensolve")},
-        "total": 1000.0 * (time.perf_counter() - started),
-    }
-    if not chosen.holds_arrays:
-        content = await services.encode(WRITERS[chosen.name], prediction, predictor.card.basis.name)
-        return _response(content, chosen, file_stem, [*prediction.warnings, *warnings])
-    result = make_result(
-        prediction,
-        predictor.card,
-        body,
-        outputs,
-        device=predictor.device,
-        request_id=request.state.request_id,
-        timings_ms=timings,
-        batch_size=answer.batch_size,
-        warnings=warnings,
-        defaults_applied=[*submission.defaults_applied, *option_defaults(body, loaded.name)],
-    )
-    content = await services.encode(_ENCODERS[chosen.name], result)
-    return _response(content, chosen, file_stem, result.warnings)
+    return await while_connected(request, work())
 
 
-def _plan(
-    body: PredictRequest | GuessRequest, chosen: OutputFormat, xc: str, basis: str
-) -> tuple[tuple[str, ...], list[str]]:
-    """Which arrays to send, and the warnings that need no prediction."""
-    if isinstance(body, PredictRequest):
-        return body.outputs, []
-    check_basis(body.basis, basis)
-    if not chosen.holds_arrays:
-        _refuse_array_options(body, chosen)
-    outputs = (*GUESS_OUTPUTS, *(name for name in body.outputs if name not in GUESS_OUTPUTS))
-    return outputs, xc_warnings(body.xc, xc)
-
-
-def _refuse_array_options(body: GuessRequest, chosen: OutputFormat) -> None:
-    """A file format has its own order, unit and contents: say so rather than ignore what was asked for."""
-    asked: Mapping[str, bool] = {
-        "ao_order": body.ao_order != "pyscf",
-        "energy_unit": body.energy_unit != "hartree",
-        "outputs": bool(body.outputs),
-    }
-    for name, is_asked in asked.items():
-        if is_asked:
-            raise ServiceError(
-                "invalid_request",
-                f"The format {chosen.name} has its own contents, AO order and units; {name} does not apply.",
-                field=name,
-                hint=f"Leave out {name}, or ask for json, npz or safetensors.",
-            )
-
-
-def _response(content: bytes, chosen: OutputFormat, file_stem: str, warnings: Sequence[str]) -> Response:
-    response = Response(content, media_type=chosen.media_type, headers={"Vary": "Accept"})
+def structure_response(
+    content: bytes, chosen: OutputFormat, file_stem: str, tag: str | None, warnings: Sequence[str]
+) -> Response:
+    """An encoded answer with its headers."""
+    response = Response(content, media_type=chosen.media_type, headers=_headers(tag))
     if chosen is not JSON:
         response.headers["Content-Disposition"] = f'attachment; filename="{file_stem}.{chosen.suffix}"'
     for warning in warnings:
         response.headers.append("Warning", f'299 tracegrad "{header_text(warning)}"')
     return response
+
+
+def _headers(tag: str | None) -> dict[str, str]:
+    headers = {"Vary": "Accept"}
+    if tag is not None:
+        # it may be kept by the caller, and must be asked about again: the model may have been replaced
+        headers |= {"ETag": tag, "Cache-Control": "private, no-cache"}
+    return headers
 
 
 def header_text(text: str, limit: int = 500) -> str:

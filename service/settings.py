@@ -23,18 +23,25 @@ class Settings(BaseSettings):
         checkpoints: folder whose subfolders with a ``card.json`` are loaded at start.
         default_model: name of the model that answers when a request names none.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
-        api_keys_file: not supported yet; naming one stops the start rather than serving without the keys.
+        api_keys_file: TOML file with the hashes of the API keys (docs/operations.md). None: everything is open but the
+            admin routes, which are closed.
         max_atoms: largest structure, in atoms.
         max_orbitals: largest structure, in atomic orbitals. Memory grows with atoms times orbitals squared: about 2 GB
             at 730 orbitals (92 atoms).
         max_body_bytes: largest request body, counted while it arrives.
         max_file_bytes: largest structure file inside a request.
         queue_limit: requests that may wait for one model (and for the file parsers) before 503.
+        batch_cost: most blocks (atoms and pairs of atoms) in one forward pass.
+        batch_wait_ms: milliseconds that a structure may wait for others that are on their way; a lone one never waits.
+        cache_bytes: memory for predictions that may be asked for again; 0 keeps none.
+        max_batch_structures: structures in one request to the batch route.
         request_timeout_s: seconds a request may take, reading of the body included.
         parse_timeout_s: seconds the file parser may take for one file.
         parse_memory_bytes: address space of a file parser process.
         parse_workers: number of file parser processes.
-        log_level: level of the log.
+        log_level: level of the log. At ``debug`` the texts of unexpected exceptions are logged, which may quote an input.
+        log_format: ``text`` for people or ``json``, one object a line.
+        tracing: send OpenTelemetry traces; needs the extra ``tracing`` and the standard ``OTEL_*`` variables.
     """
 
     model_config = SettingsConfigDict(env_prefix="TRACEGRAD_", frozen=True, extra="ignore")
@@ -50,8 +57,14 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 4 * MEBIBYTE
     max_file_bytes: Annotated[int, Field(ge=64, le=64 * MEBIBYTE)] = MEBIBYTE
     queue_limit: Annotated[int, Field(ge=0, le=100_000)] = 32
+    batch_cost: Annotated[int, Field(ge=1)] = 1000
+    batch_wait_ms: Annotated[float, Field(ge=0, le=10_000)] = 10.0
+    cache_bytes: Annotated[int, Field(ge=0)] = 64 * MEBIBYTE
+    max_batch_structures: Annotated[int, Field(ge=1, le=10_000)] = 256
     request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     parse_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
     parse_memory_bytes: Annotated[int, Field(ge=512 * MEBIBYTE)] = 1024 * MEBIBYTE
     parse_workers: Annotated[int, Field(ge=1, le=32)] = 1
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    tracing: bool = False

@@ -10,7 +10,10 @@ from typing import Literal, TypeVar
 
 from starlette.requests import Request
 
+from service.cache import PredictionCache
 from service.error_table import ServiceError
+from service.observability.logs import bind
+from service.observability.metrics import Metrics
 from service.parsing import ParserPool
 from service.registry import Registry
 from service.settings import Settings
@@ -29,17 +32,21 @@ class Services:
         settings: as given to ``create_app``.
         registry: the loaded models.
         parsers: the structure file parsers.
+        cache: predictions by content.
+        metrics: what is counted.
         encoder: one thread for JSON, binary formats and exports: off the event loop, and PySCF's writers one at a time.
     """
 
     settings: Settings
     registry: Registry
     parsers: ParserPool
+    cache: PredictionCache
+    metrics: Metrics
     encoder: ThreadPoolExecutor
 
     async def encode(self, function: Callable[..., T], *arguments: object) -> T:
-        """Run an encoder in the encoding thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.encoder, function, *arguments)
+        """Run an encoder in the encoding thread, with the log fields and the trace of the request."""
+        return await asyncio.get_running_loop().run_in_executor(self.encoder, bind(function), *arguments)
 
     def close(self) -> None:
         """Finish what runs, end threads and processes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -12,12 +12,23 @@ from model.units import ANGSTROM_PER_BOHR
 from service.error_table import ServiceError
 from service.file_formats import resolve_format
 from service.parsing import ParserPool, RawStructure
-from service.schemas.requests import CommonOptions, GuessRequest, PredictRequest
-from service.schemas.structures import AtomsStructure, FileStructure, QCSchemaMolecule
-from service.settings import Settings
+from service.schemas.requests import CommonOptions
+from service.schemas.structures import AtomsStructure, FileStructure, QCSchemaMolecule, WireStructure
 
 _NUMBER_OF_SYMBOL: Final = {symbol.lower(): number for number, symbol in enumerate(SYMBOLS) if number > 0}
 _REPORTED_DEFAULTS: Final = ("outputs", "ao_order", "energy_unit")
+
+
+class SizeLimits(Protocol):
+    """Caps on one structure; the settings are one."""
+
+    @property
+    def max_atoms(self) -> int:
+        """Largest number of atoms."""
+
+    @property
+    def max_orbitals(self) -> int:
+        """Largest number of atomic orbitals."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +39,13 @@ class Submission:
     defaults_applied: list[str]
 
 
-async def raw_structure(request: PredictRequest | GuessRequest, parsers: ParserPool) -> RawStructure:
-    """The plain numbers of a request's structure, whichever way it came; lengths in Å.
+async def raw_structure(wire: WireStructure, parsers: ParserPool) -> RawStructure:
+    """The plain numbers of a structure, whichever way it came; lengths in Å.
 
     Raises:
         ServiceError: what the file formats and parsers raise; ``invalid_request`` and ``unsupported_element`` for a
             QCSchema molecule that does not fit together.
     """
-    wire = request.structure
     if isinstance(wire, FileStructure):
         return await parsers.parse(resolve_format(wire.format), wire.text)
     if isinstance(wire, AtomsStructure):
@@ -44,14 +54,14 @@ async def raw_structure(request: PredictRequest | GuessRequest, parsers: ParserP
     return _from_qcschema(wire.molecule)
 
 
-def build_structure(raw: RawStructure, options: CommonOptions, settings: Settings) -> Submission:
+def build_structure(raw: RawStructure, options: CommonOptions, limits: SizeLimits) -> Submission:
     """Check the caps, settle charge and multiplicity, build the ``Structure``.
 
     Raises:
         ServiceError: ``too_many_atoms``; ``invalid_request`` for a charge that contradicts the file.
         StructureError: not a physical structure.
     """
-    check_atom_count(len(raw.numbers), settings)
+    check_atom_count(len(raw.numbers), limits)
     defaults: list[str] = []
     charge = _settle("charge", options.charge, raw.charge, options, defaults)
     multiplicity = _settle("multiplicity", options.multiplicity, raw.multiplicity, options, defaults)
@@ -71,23 +81,23 @@ def build_structure(raw: RawStructure, options: CommonOptions, settings: Setting
     return Submission(structure, defaults)
 
 
-def check_atom_count(count: int, settings: Settings) -> None:
+def check_atom_count(count: int, limits: SizeLimits) -> None:
     """Refuse a structure above ``MAX_ATOMS`` before anything is allocated for it."""
-    if count > settings.max_atoms:
+    if count > limits.max_atoms:
         raise ServiceError(
             "too_many_atoms",
-            f"The structure has {count} atoms; this server takes at most {settings.max_atoms}.",
+            f"The structure has {count} atoms; this server takes at most {limits.max_atoms}.",
             field="structure",
             hint="Send a smaller structure, or ask the operator to raise TRACEGRAD_MAX_ATOMS.",
         )
 
 
-def check_orbital_count(count: int, settings: Settings) -> None:
+def check_orbital_count(count: int, limits: SizeLimits) -> None:
     """Refuse a structure above ``MAX_ORBITALS`` before a matrix is allocated for it."""
-    if count > settings.max_orbitals:
+    if count > limits.max_orbitals:
         raise ServiceError(
             "too_many_orbitals",
-            f"The structure has {count} atomic orbitals; this server takes at most {settings.max_orbitals}.",
+            f"The structure has {count} atomic orbitals; this server takes at most {limits.max_orbitals}.",
             field="structure",
             hint="Send a smaller structure, or ask the operator to raise TRACEGRAD_MAX_ORBITALS.",
         )

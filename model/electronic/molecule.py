@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,14 +54,17 @@ def basis_data(name: str, numbers: Sequence[int]) -> dict[str, Any]:
         raise UnsupportedBasisError(
             f"PySCF's library has no basis {name[:40]!r}.", hint="Give a name such as def2-svp."
         )
-    data = {}
-    for number in numbers:
-        symbol = SYMBOLS[int(number)]
-        try:
-            data[symbol] = gto.basis.load(name, symbol)
-        except (KeyError, RuntimeError) as error:
-            raise UnsupportedElementError(f"Basis {name!r} has no data for {symbol}.", field="numbers") from error
-    return data
+    return {SYMBOLS[int(number)]: _element_data(name, SYMBOLS[int(number)]) for number in numbers}
+
+
+@lru_cache(maxsize=512)
+def _element_data(name: str, symbol: str) -> list[Any]:
+    """One element's shells; PySCF parses its text file anew each time, a fifth of a small molecule's integrals."""
+    try:
+        shells: list[Any] = gto.basis.load(name, symbol)
+    except (KeyError, RuntimeError) as error:
+        raise UnsupportedElementError(f"Basis {name!r} has no data for {symbol}.", field="numbers") from error
+    return shells
 
 
 def load_basis(name: str, numbers: Sequence[int]) -> AOBasis:

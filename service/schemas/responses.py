@@ -37,6 +37,7 @@ class Meta(WireModel):
         request_id: the X-Request-ID of this answer.
         timings_ms: milliseconds by stage.
         batch_size: structures in the forward pass that held this one.
+        cached: whether the numbers were made for an earlier request of the same structure.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Meta(WireModel):
     request_id: str
     timings_ms: Timings
     batch_size: int
+    cached: bool
 
 
 class Checks(WireModel):
