@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if chosen.command == "energies":
                 return _energies(client, file, options, chosen.unit)
             return _guess(client, file, options, chosen.output, _answer_format(parser, chosen))
-    except ValueError as error:  # a URL or time limit that is none
+    except ValueError as error:  # a URL, time limit or key that is none
         parser.error(str(error))
     except TraceGradError as error:
         print(f"tracegrad: {error.code}: {error.detail}", file=sys.stderr)

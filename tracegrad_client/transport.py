@@ -66,6 +66,9 @@ class Transport:
         timeout: seconds for one whole exchange.
         api_key: sent as a bearer token, or None.
         max_answer_bytes: an answer that is larger is refused.
+
+    Raises:
+        ValueError: one of these is none; the text never holds the key.
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class Transport:
         self.max_answer_bytes = max_answer_bytes
         headers = {"User-Agent": "tracegrad-client"}
         if api_key is not None:
-            headers["Authorization"] = f"Bearer {api_key}"
+            headers["Authorization"] = f"Bearer {_header_text(api_key)}"
         self._http = httpx.Client(
             base_url=self.base_url,
             headers=headers,
@@ -171,6 +174,17 @@ class Transport:
             f"No complete answer from {self.base_url} within {self.timeout:g} s.",
             hint="Give the client a larger timeout, or send a smaller molecule.",
         )
+
+
+def _header_text(api_key: str) -> str:
+    """A key without the blanks and the newline around it that a file or a shell may add.
+
+    Checked here, since httpx refuses other text only when it sends it, with the whole key in its message.
+    """
+    key = api_key.strip()
+    if not (key and key.isascii() and key.isprintable()):
+        raise ValueError("api_key is empty, or holds characters that no key has; give the key as it was handed out.")
+    return key
 
 
 def problem_error(status: int, answer: Answer, retry_after: str | None) -> TraceGradError:

@@ -110,6 +110,18 @@ def test_the_key_is_a_bearer_token_and_absent_without_one(server: Any) -> None:
     assert [seen.headers.get("authorization") for seen in server.seen] == ["Bearer secret", None]
 
 
+def test_a_key_read_from_a_file_goes_without_its_newline(server: Any) -> None:
+    Transport(server.url, timeout=5, api_key="secret\n").request("GET", "/v1/models")
+    assert server.seen[-1].headers["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("key", ["", " \n", "sec\nret", "sec\0ret", "sécret", "sec\u2028ret"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_repeated(key: str, server: Any) -> None:
+    with pytest.raises(ValueError, match="api_key") as caught:
+        Transport(server.url, timeout=5, api_key=key)
+    assert not key.strip() or key not in str(caught.value)
+
+
 def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
     server: Any, dead_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
