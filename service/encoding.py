@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from service.answers import Result
+from service.error_table import Problem
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
@@ -22,19 +24,12 @@ def dump_json(value: Any) -> bytes:
 
 def encode_json(result: Result) -> bytes:
     """The whole answer as JSON."""
-    results: dict[str, Any] = {**result.arrays, **result.scalars}
-    if result.blocks is not None:
-        results["blocks"] = [
-            {"i": i, "j": j, "shift": [0, 0, 0], "matrix": matrix} for (i, j), matrix in result.blocks.items()
-        ]
-    return dump_json(_envelope(result, results))
+    return dump_json(_envelope(result, _json_results(result)))
 
 
 def encode_npz(result: Result) -> bytes:
     """Arrays under their names; ``meta`` is a uint8 array with the JSON of the rest."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **_binary_arrays(result), meta=np.frombuffer(meta_json(result), dtype=np.uint8))  # type: ignore[arg-type]
-    return buffer.getvalue()
+    return _npz(_binary_arrays(result), meta_json(result))
 
 
 def encode_safetensors(result: Result) -> bytes:
@@ -42,12 +37,64 @@ def encode_safetensors(result: Result) -> bytes:
     return safetensors.numpy.save(_binary_arrays(result), metadata={"meta": meta_json(result).decode()})
 
 
+BatchEntry = Result | Problem
+"""What became of one structure of a batch."""
+
+
+def encode_batch(name: str, meta: Mapping[str, Any], entries: Sequence[BatchEntry]) -> bytes:
+    """A batch as JSON, npz or safetensors; arrays of structure k are named ``k.`` and their name.
+
+    Args:
+        name: of the format.
+        meta: of the whole batch.
+        entries: in the order of the structures.
+    """
+    if name == "json":
+        return dump_json({"meta": meta, "items": _items(entries, _json_results)})
+    header = dump_json({"meta": meta, "items": _items(entries, _scalar_results)})
+    arrays = {
+        f"{index}.{key}": array
+        for index, entry in enumerate(entries)
+        if isinstance(entry, Result)
+        for key, array in _binary_arrays(entry).items()
+    }
+    return _npz(arrays, header) if name == "npz" else safetensors.numpy.save(arrays, metadata={"meta": header.decode()})
+
+
+def _items(entries: Sequence[BatchEntry], results: Callable[[Result], dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"index": index, "status": 200, "answer": _envelope(entry, results(entry))}
+        if isinstance(entry, Result)
+        else {"index": index, "status": entry.status, "problem": entry.body}
+        for index, entry in enumerate(entries)
+    ]
+
+
 def meta_json(result: Result) -> bytes:
     """The answer less its arrays: for binary formats."""
+    return dump_json(_envelope(result, _scalar_results(result)))
+
+
+def _json_results(result: Result) -> dict[str, Any]:
+    results: dict[str, Any] = {**result.arrays, **result.scalars}
+    if result.blocks is not None:
+        results["blocks"] = [
+            {"i": i, "j": j, "shift": [0, 0, 0], "matrix": matrix} for (i, j), matrix in result.blocks.items()
+        ]
+    return results
+
+
+def _scalar_results(result: Result) -> dict[str, Any]:
     results: dict[str, Any] = dict(result.scalars)
     if result.blocks is not None:
         results["blocks"] = [{"i": i, "j": j, "shift": [0, 0, 0]} for i, j in result.blocks]
-    return dump_json(_envelope(result, results))
+    return results
+
+
+def _npz(arrays: Mapping[str, NDArray[Any]], header: bytes) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays, meta=np.frombuffer(header, dtype=np.uint8))  # type: ignore[arg-type]
+    return buffer.getvalue()
 
 
 def _envelope(result: Result, results: dict[str, Any]) -> dict[str, Any]:

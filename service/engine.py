@@ -89,9 +89,8 @@ class Engine:
     ) -> None:
         self._predictor = predictor
         self._queue_limit = queue_limit
-        self._own_worker = DeviceWorker(name) if worker is None else None
-        self._worker = worker or self._own_worker
-        assert self._worker is not None
+        self._owns_worker = worker is None
+        self._worker = worker or DeviceWorker(name)
         self._queue = BatchQueue(
             self._worker,
             name,
@@ -168,8 +167,8 @@ class Engine:
             self._draining = True
             self._idle.wait_for(lambda: self._unfinished == 0, timeout_s)
         self._worker.remove(self._queue)
-        if self._own_worker is not None:
-            self._own_worker.close()
+        if self._owns_worker:
+            self._worker.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:

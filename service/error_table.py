@@ -29,8 +29,12 @@ ERROR_TABLE: Final[Mapping[str, ErrorRow]] = {
     "unknown_job": ErrorRow(404, "No such job"),
     "method_not_allowed": ErrorRow(405, "The route does not know this method"),
     "not_acceptable": ErrorRow(406, "The asked format is not available"),
+    "job_not_finished": ErrorRow(409, "The job is not finished"),
+    "model_busy": ErrorRow(409, "Models are being changed"),
+    "model_needed": ErrorRow(409, "The model is needed"),
     "body_too_large": ErrorRow(413, "The body is too large"),
     "too_many_atoms": ErrorRow(413, "Too many atoms"),
+    "too_many_structures": ErrorRow(413, "Too many structures"),
     "too_many_orbitals": ErrorRow(413, "Too many orbitals"),
     "too_large_for_memory": ErrorRow(413, "Too large for the memory of this server"),
     "unsupported_media_type": ErrorRow(415, "The content type is not supported"),
@@ -47,12 +51,15 @@ ERROR_TABLE: Final[Mapping[str, ErrorRow]] = {
     "empty_structure": ErrorRow(422, "The structure has no atoms"),
     "electron_count": ErrorRow(422, "Electron count and multiplicity do not fit"),
     "numerical_failure": ErrorRow(422, "No finite result for this structure"),
+    "model_rejected": ErrorRow(422, "The checkpoint failed a check"),
     "quota_exceeded": ErrorRow(429, "Too many requests"),
     "internal_error": ErrorRow(500, "The server failed"),
+    "job_failed": ErrorRow(500, "The job was given up"),
     "queue_full": ErrorRow(503, "The queue is full"),
     "not_ready": ErrorRow(503, "The service is not ready"),
     "draining": ErrorRow(503, "The service is shutting down"),
     "deadline_exceeded": ErrorRow(504, "The request took too long"),
+    "storage_full": ErrorRow(507, "The storage is full"),
 }
 
 PROBLEM_TYPE_PREFIX: Final = "urn:tracegrad:problem:"

@@ -18,11 +18,11 @@ from starlette.requests import Request
 
 from service.error_table import ServiceError
 from service.file_formats import ACCEPTED, CONTENT_TYPES, format_of_file_name, resolve_format
-from service.schemas.requests import CommonOptions, GuessRequest, PredictRequest
+from service.schemas.requests import BatchRequest, CommonOptions, GuessRequest, PredictRequest
 from service.schemas.structures import FileStructure
 from service.validation import service_error
 
-RequestModel = TypeVar("RequestModel", bound=PredictRequest | GuessRequest)
+RequestModel = TypeVar("RequestModel", bound=PredictRequest | GuessRequest | BatchRequest)
 
 _INTEGER_OPTIONS: Final = frozenset({"charge", "multiplicity"})
 _LIST_OPTIONS: Final = frozenset({"outputs"})
@@ -164,8 +164,8 @@ async def _from_raw(request: Request, model: type[RequestModel], content_type: s
 
 def _build(model: type[RequestModel], options: Mapping[str, str], file_format: str, text: str) -> RequestModel:
     """A request from options that are all text."""
-    # 'structure' is a field of the model, but the file is the structure here.
-    known = set(model.model_fields) - {"structure"}
+    # the file is the structure, or the structures, here
+    known = set(model.model_fields) - {"structure", "structures"}
     unknown = set(options) - known
     if unknown:
         raise ServiceError(
@@ -184,7 +184,8 @@ def _build(model: type[RequestModel], options: Mapping[str, str], file_format: s
             values[name] = tuple(item.strip() for item in value.split(",") if item.strip())
         else:
             values[name] = value
-    values["structure"] = FileStructure(kind="file", format=file_format, text=text)
+    file = FileStructure(kind="file", format=file_format, text=text)
+    values |= {"structures": [file]} if "structures" in model.model_fields else {"structure": file}
     try:
         return cast(RequestModel, model.model_validate(values))
     except ValidationError as error:

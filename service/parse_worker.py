@@ -3,10 +3,10 @@
 Started by ``service.parsing`` as a process of its own, because a 300-byte file can make a reader allocate gigabytes or
 open other files. Protocol, on stdin and (the original) stdout: a 4-byte big-endian length, then JSON.
 
-    request   {"format": "xyz", "text": "...", "max_atoms": 300, "cpu_seconds": 5}
-    reply     {"frames": 1, "numbers": [...], "positions": [[x, y, z], ...], "cell": [[...]] or null, "pbc": [...],
-               "charge": int or null, "multiplicity": int or null}
-              or {"error": "unparsable" | "too_many_atoms" | "many_frames" | "memory"}
+    request   {"format": "xyz", "text": "...", "max_atoms": 300, "max_frames": 1, "cpu_seconds": 5}
+    reply     {"frames": [{"numbers": [...], "positions": [[x, y, z], ...], "cell": [[...]] or null, "pbc": [...],
+               "charge": int or null, "multiplicity": int or null} or {"error": "too_many_atoms"}, ...]}
+              or {"error": "unparsable" | "many_frames" | "memory"}
     first     {"ready": true}, once everything is imported
 
 Imports numpy and ASE, never torch, and nothing of ``service`` but ``ase_json``.
@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 
 MAX_FILE_WRITTEN_BYTES = 64 * 1024 * 1024
 MAX_OPEN_FILES = 64
-ONE_MORE_THAN_ONE_FRAME = slice(0, 2)
+SDF_SEPARATOR = "$$$$"
 
 _EXTENDED_COMMENT = re.compile(r"\b(Properties|Lattice)\s*=", re.IGNORECASE)
 _BLOCKED_EVENTS = (
@@ -51,35 +51,43 @@ _BLOCKED_EVENTS = (
 
 
 class ManyFramesError(Exception):
-    """The file holds more than one structure."""
+    """The file holds more structures than asked for."""
 
 
-def read_structure(file_format: str, text: str) -> dict[str, Any]:
-    """Read one structure.
+def read_structures(file_format: str, text: str, max_frames: int) -> list[dict[str, Any]]:
+    """Read the structures of a file.
 
     Args:
         file_format: a name of ``file_formats.ACCEPTED``.
         text: the whole file.
+        max_frames: so many at most.
 
     Returns:
-        numbers (atom,), positions (atom, 3) in Å, cell (3, 3) in Å or None, pbc, and charge and multiplicity if the
-        file states them; plain Python values.
+        for each numbers (atom,), positions (atom, 3) in Å, cell (3, 3) in Å or None, pbc, and charge and multiplicity if
+        the file states them; plain Python values.
 
     Raises:
-        ManyFramesError: more than one structure.
+        ManyFramesError: more than ``max_frames`` structures.
         Exception: whatever the reader raises on text it cannot read.
     """
     if file_format == "json":
         from service.ase_json import decode_ase_json
 
-        return decode_ase_json(text)
+        return [decode_ase_json(text)]
     _refuse_ambiguous(file_format, text)
-    atoms_list = _read_with_ase(file_format, text)
-    if len(atoms_list) > 1:
+    atoms_list = []
+    for part in _records(file_format, text, max_frames):
+        atoms_list += _read_with_ase(file_format, part, max_frames)
+    if len(atoms_list) > max_frames:
         raise ManyFramesError
-    atoms = atoms_list[0] if atoms_list else None
-    if atoms is None:
-        return {"numbers": [], "positions": [], "cell": None, "pbc": [False] * 3, "charge": None, "multiplicity": None}
+    if not atoms_list:
+        return [
+            {"numbers": [], "positions": [], "cell": None, "pbc": [False] * 3, "charge": None, "multiplicity": None}
+        ]
+    return [_plain(atoms) for atoms in atoms_list]
+
+
+def _plain(atoms: Any) -> dict[str, Any]:
     cell = atoms.cell.array.tolist() if atoms.cell.rank == 3 else None
     return {
         "numbers": [int(number) for number in atoms.numbers],
@@ -95,13 +103,21 @@ def _refuse_ambiguous(file_format: str, text: str) -> None:
     """Refuse what ASE would read wrongly without a word."""
     if file_format == "lammps-data" and not re.search(r"^\s*(Masses|Atom Type Labels)\b", text, re.MULTILINE):
         raise ValueError("without masses ASE takes atom type 1 for hydrogen, 2 for helium, ...")
-    if file_format in ("sdf", "mol"):
-        _, separator, rest = text.partition("$$$$")
-        if separator and rest.strip():
-            raise ManyFramesError
 
 
-def _read_with_ase(file_format: str, text: str) -> list[Any]:
+def _records(file_format: str, text: str, max_frames: int) -> list[str]:
+    """An SD file's records, of which ASE reads the first only; other files as they are."""
+    if file_format not in ("sdf", "mol") or SDF_SEPARATOR not in text:
+        return [text]
+    records = [record.removeprefix("\n") for record in text.replace("\r\n", "\n").split(SDF_SEPARATOR)]
+    if not records[-1].strip():
+        records.pop()
+    if len(records) > max_frames:
+        raise ManyFramesError
+    return records
+
+
+def _read_with_ase(file_format: str, text: str, max_frames: int) -> list[Any]:
     from ase.io import read
     from ase.io.formats import ioformats
 
@@ -115,13 +131,14 @@ def _read_with_ase(file_format: str, text: str) -> list[Any]:
         if file_format == "xyz" and len(lines) > 1 and _EXTENDED_COMMENT.search(lines[1]):
             file_format = "extxyz"
     known = ioformats[file_format]
+    index = slice(0, max_frames + 1)
     if known.acceptsfd:
         stream = io.BytesIO(text.encode()) if known.isbinary else io.StringIO(text)
-        return list(read(stream, index=ONE_MORE_THAN_ONE_FRAME, format=file_format))
+        return list(read(stream, index=index, format=file_format))
     with tempfile.TemporaryDirectory(dir=".") as folder:
         path = Path(folder, "structure")
         path.write_text(text)
-        return list(read(str(path), index=ONE_MORE_THAN_ONE_FRAME, format=file_format))
+        return list(read(str(path), index=index, format=file_format))
 
 
 def _stated_integer(info: dict[Any, Any], *names: str) -> int | None:
@@ -136,10 +153,9 @@ def _stated_integer(info: dict[Any, Any], *names: str) -> int | None:
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Reply to one request; never raises."""
     try:
-        result = read_structure(request["format"], request["text"])
-        if len(result["numbers"]) > request["max_atoms"]:
-            return {"error": "too_many_atoms"}
-        return result
+        frames = read_structures(request["format"], request["text"], request["max_frames"])
+        most = request["max_atoms"]
+        return {"frames": [{"error": "too_many_atoms"} if len(frame["numbers"]) > most else frame for frame in frames]}
     except ManyFramesError:
         return {"error": "many_frames"}
     except MemoryError:
@@ -204,7 +220,7 @@ def preload(formats: list[str]) -> None:
     for name in formats:
         if name != "json":
             _ = ioformats[name].module
-    read_structure("xyz", "1\n\nH 0 0 0\n")
+    read_structures("xyz", "1\n\nH 0 0 0\n", 1)
     roots = [sys.prefix, sys.base_prefix, str(Path(ase.__file__).parent.parent)]
     forbid_side_effects(roots, os.getcwd())
 

@@ -181,17 +181,34 @@ class ParserPool:
         for process in self._all:
             process.stop()
 
-    async def parse(self, file_format: str, text: str) -> RawStructure:
-        """Read one structure file.
+    async def parse(self, file_format: str, text: str, *, max_atoms: int | None = None) -> RawStructure:
+        """Read a file of one structure.
 
         Args:
             file_format: a name of ``file_formats.ACCEPTED``.
             text: the whole file.
+            max_atoms: by default the limit of the settings.
 
         Raises:
             ServiceError: ``empty_structure``, ``unparsable_structure``, ``invalid_request`` (several structures),
                 ``too_many_atoms``, ``body_too_large`` or ``queue_full``.
         """
+        (frame,) = await self._frames(file_format, text, 1, max_atoms or self._settings.max_atoms)
+        if isinstance(frame, ServiceError):
+            raise frame
+        return frame
+
+    async def parse_many(self, file_format: str, text: str, max_frames: int) -> list[RawStructure | ServiceError]:
+        """Read a file of up to ``max_frames`` structures; one with too many atoms is an error in its place.
+
+        Raises:
+            ServiceError: as :meth:`parse`; ``too_many_structures``.
+        """
+        return await self._frames(file_format, text, max_frames, self._settings.max_atoms)
+
+    async def _frames(
+        self, file_format: str, text: str, max_frames: int, max_atoms: int
+    ) -> list[RawStructure | ServiceError]:
         if not text.strip("\ufeff \t\r\n\0"):
             raise ServiceError("empty_structure", "The structure file is empty.", hint="Send at least one atom.")
         limit = self._settings.max_file_bytes
@@ -200,52 +217,66 @@ class ParserPool:
         if self._pending > self._settings.queue_limit:
             raise ServiceError("queue_full", "Too many structure files are waiting to be read.", retry_after_s=1)
         self._pending += 1
-        future = asyncio.get_running_loop().run_in_executor(self._executor, self._ask, file_format, text)
+        seconds = self._settings.parse_timeout_s
+        request = {
+            "format": file_format,
+            "text": text,
+            "max_atoms": max_atoms,
+            "max_frames": max_frames,
+            "cpu_seconds": seconds,
+        }
+        future = asyncio.get_running_loop().run_in_executor(self._executor, self._ask, request, seconds)
         future.add_done_callback(self._done)
         reply = await asyncio.shield(future)
         if "error" in reply:
-            raise self._error(reply["error"], file_format)
-        return RawStructure(
-            numbers=reply["numbers"],
-            positions=reply["positions"],
-            cell=reply["cell"],
-            pbc=tuple(reply["pbc"]),
-            charge=reply["charge"],
-            multiplicity=reply["multiplicity"],
-        )
+            raise _error(reply["error"], file_format, max_frames)
+        return [_raw(frame, max_atoms) for frame in reply["frames"]]
 
     def _done(self, future: asyncio.Future[dict[str, Any]]) -> None:
         self._pending -= 1
         if not future.cancelled():
             future.exception()  # read it, so that a caller who left does not leave a complaint in the log
 
-    def _ask(self, file_format: str, text: str) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         process = self._processes.get()
         try:
-            seconds = self._settings.parse_timeout_s
-            request = {
-                "format": file_format,
-                "text": text,
-                "max_atoms": self._settings.max_atoms,
-                "cpu_seconds": seconds,
-            }
             return process.ask(request, seconds)
         finally:
             self._processes.put(process)
 
-    def _error(self, reason: str, file_format: str) -> ServiceError:
-        if reason == "too_many_atoms":
-            limit = self._settings.max_atoms
-            return ServiceError("too_many_atoms", f"The file has more than {limit} atoms, the limit of this server.")
-        if reason == "many_frames":
-            return ServiceError(
-                "invalid_request",
-                "The file holds more than one structure; this route takes one.",
-                field="file",
-                hint="Send one frame for each request.",
-            )
-        hint = HINTS.get("xyz" if file_format == "extxyz" else file_format)
-        detail = f"The text cannot be read as {file_format}."
-        if reason in ("memory", "limits"):
-            detail = f"Reading the text as {file_format} took more time or memory than allowed."
-        return ServiceError("unparsable_structure", detail, field="file", hint=hint or "Check the file and its format.")
+
+def _raw(frame: dict[str, Any], max_atoms: int) -> RawStructure | ServiceError:
+    if "error" in frame:
+        return ServiceError(
+            "too_many_atoms", f"The structure has more than {max_atoms} atoms, the limit of this server.", field="file"
+        )
+    return RawStructure(
+        numbers=frame["numbers"],
+        positions=frame["positions"],
+        cell=frame["cell"],
+        pbc=tuple(frame["pbc"]),
+        charge=frame["charge"],
+        multiplicity=frame["multiplicity"],
+    )
+
+
+def _error(reason: str, file_format: str, max_frames: int) -> ServiceError:
+    if reason == "many_frames" and max_frames == 1:
+        return ServiceError(
+            "invalid_request",
+            "The file holds more than one structure; this route takes one.",
+            field="file",
+            hint="Send one frame for each request, or the whole file to /v1/predict/batch.",
+        )
+    if reason == "many_frames":
+        return ServiceError(
+            "too_many_structures",
+            f"The file holds more than {max_frames} structures, the limit of this route.",
+            field="file",
+            hint="Send it in parts.",
+        )
+    hint = HINTS.get("xyz" if file_format == "extxyz" else file_format)
+    detail = f"The text cannot be read as {file_format}."
+    if reason in ("memory", "limits"):
+        detail = f"Reading the text as {file_format} took more time or memory than allowed."
+    return ServiceError("unparsable_structure", detail, field="file", hint=hint or "Check the file and its format.")

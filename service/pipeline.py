@@ -13,12 +13,14 @@ from starlette.responses import Response
 from service import prediction
 from service.cache import matches
 from service.error_table import ServiceError
-from service.intake import RequestModel, read_request
+from service.intake import read_request
 from service.negotiation import JSON, OutputFormat, choose_format
+from service.schemas.requests import GuessRequest, PredictRequest
 from service.state import Services, ready_services
 from service.translate import raw_structure
 
 T = TypeVar("T")
+StructureRequest = TypeVar("StructureRequest", PredictRequest, GuessRequest)
 
 CLIENT_GONE: Final = 499
 """Status for the log when nobody waits for the answer any more; it never travels."""
@@ -29,7 +31,7 @@ class ClientGoneError(Exception):
 
 
 async def answer_request(
-    request: Request, model: type[RequestModel], formats: Sequence[OutputFormat], file_stem: str
+    request: Request, model: type[StructureRequest], formats: Sequence[OutputFormat], file_stem: str
 ) -> Response:
     """Answer a structure route.
 
@@ -104,7 +106,7 @@ async def _disconnected(request: Request) -> None:
 async def _answer(
     request: Request,
     services: Services,
-    model: type[RequestModel],
+    model: type[StructureRequest],
     formats: Sequence[OutputFormat],
     file_stem: str,
 ) -> Response:

@@ -1,14 +1,16 @@
-"""``POST /v1/predict`` and ``POST /v1/initial-guess``: one structure in, numbers or files out."""
+"""``POST /v1/predict``, ``/v1/initial-guess`` and ``/v1/predict/batch``: structures in, numbers or files out."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from service.batch import answer_batch
 from service.negotiation import GUESS_FORMATS, PREDICT_FORMATS
 from service.openapi import structure_operation
 from service.pipeline import answer_request
-from service.schemas.requests import GuessRequest, PredictRequest
+from service.schemas.requests import BatchRequest, GuessRequest, PredictRequest
+from service.schemas.responses import BatchAnswer
 
 router = APIRouter(prefix="/v1", tags=["structures"])
 
@@ -22,6 +24,17 @@ router = APIRouter(prefix="/v1", tags=["structures"])
 async def predict(request: Request) -> Response:
     """Send a structure as JSON, as a file (multipart) or as a raw body; get back the asked outputs."""
     return await answer_request(request, PredictRequest, PREDICT_FORMATS, "prediction")
+
+
+@router.post(
+    "/predict/batch",
+    summary="Predict the Kohn-Sham Hamiltonians of many structures",
+    openapi_extra=structure_operation(BatchRequest, PREDICT_FORMATS, BatchAnswer),
+    response_class=Response,
+)
+async def predict_batch(request: Request) -> Response:
+    """Send up to 256 structures as JSON, or a file of many frames; each gets its own answer or its own problem."""
+    return await answer_batch(request)
 
 
 @router.post(

@@ -1,6 +1,6 @@
 """Requests: the options of each route, and the same options with a structure (the JSON body).
 
-The options are the form fields of a multipart request and the query parameters of a raw body, under the same names.
+A batch has one set of options for all its structures. The options are the form fields of a multipart request and the query parameters of a raw body, under the same names.
 """
 
 from __future__ import annotations
@@ -73,3 +73,9 @@ class GuessRequest(GuessOptions):
     """JSON body of ``/v1/initial-guess``."""
 
     structure: WireStructure
+
+
+class BatchRequest(PredictOptions):
+    """JSON body of ``/v1/predict/batch``: structures, and the options of all of them."""
+
+    structures: Annotated[list[WireStructure], Field(min_length=1)]

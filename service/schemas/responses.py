@@ -113,20 +113,6 @@ class Answer(WireModel):
     defaults_applied: list[str]
 
 
-class ModelList(WireModel):
-    """Body of ``/v1/models``: the cards, each with ``default``, and the default names by kind of system."""
-
-    models: list[dict[str, Any]]
-    default: dict[str, str | None]
-
-
-class Health(WireModel):
-    """Body of the health routes."""
-
-    status: str
-    models: list[str] | None = None
-
-
 class ProblemFinding(WireModel):
     """One of several findings about a request."""
 
@@ -147,3 +133,44 @@ class ProblemBody(WireModel):
     hint: str | None = None
     allowed: list[str | int | float] | None = None
     errors: list[ProblemFinding] | None = None
+
+
+class BatchItem(WireModel):
+    """One structure of a batch: ``answer`` where ``status`` is 200, else ``problem``."""
+
+    index: int
+    status: int
+    answer: Answer | None = None
+    problem: ProblemBody | None = None
+
+
+class BatchMeta(WireModel):
+    """Of the whole batch."""
+
+    model: str
+    request_id: str
+    count: int
+    succeeded: int
+    failed: int
+    total_ms: float
+
+
+class BatchAnswer(WireModel):
+    """Body of a JSON answer of ``/v1/predict/batch``; items in the order of the structures."""
+
+    meta: BatchMeta
+    items: list[BatchItem]
+
+
+class ModelList(WireModel):
+    """Body of ``/v1/models``: the cards, each with ``default``, and the default names by kind of system."""
+
+    models: list[dict[str, Any]]
+    default: dict[str, str | None]
+
+
+class Health(WireModel):
+    """Body of the health routes."""
+
+    status: str
+    models: list[str] | None = None

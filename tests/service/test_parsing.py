@@ -72,25 +72,45 @@ def test_several_molecules_in_one_sdf_are_not_cut_to_the_first(pool):
     assert caught.value.code == "invalid_request"
 
 
+def test_many_structures_of_one_file_keep_their_order_and_errors(pool):
+    frames = [f"{n}\n\n" + "".join(f"H {k} 0 0\n" for k in range(n)) for n in (1, 3, 2)]
+    read = asyncio.run(pool.parse_many("xyz", "".join(frames), 3))
+    assert [len(frame.numbers) for frame in read] == [1, 3, 2]
+    big = "400\n\n" + "H 0 0 0\n" * 400
+    read = asyncio.run(pool.parse_many("xyz", frames[0] + big + frames[1], 3))
+    assert isinstance(read[1], ServiceError)
+    assert read[1].code == "too_many_atoms"
+    assert len(read[2].numbers) == 3
+    with pytest.raises(ServiceError) as caught:
+        asyncio.run(pool.parse_many("xyz", "".join(frames), 2))
+    assert caught.value.code == "too_many_structures"
+
+
+def test_every_record_of_an_sd_file_is_read(pool):
+    record = "name\n\n\n  1  0  0  0  0  0            999 V2000\n{x:10.4f}    0.0000    0.0000 H   0  0\nM  END\n"
+    text = "$$$$\n".join(record.format(x=x) for x in (1, 2, 3)) + "$$$$\n"
+    assert [frame.positions[0][0] for frame in asyncio.run(pool.parse_many("sdf", text, 5))] == [1, 2, 3]
+
+
 def test_a_process_past_its_time_is_killed_and_replaced(process):
-    request = {"format": "extxyz", "text": ENDLESS, "max_atoms": 5, "cpu_seconds": 60}
+    request = {"format": "extxyz", "text": ENDLESS, "max_atoms": 5, "max_frames": 1, "cpu_seconds": 60}
     assert process.ask(request, 0.3) == {"error": "limits"}
     reply = process.ask({**request, "text": H2}, 10)
-    assert reply["numbers"] == [1, 1]
+    assert reply["frames"][0]["numbers"] == [1, 1]
 
 
 def test_a_process_past_its_cpu_time_is_ended_by_the_kernel(process):
     """The limit holds without the parent: here it would wait for ten minutes."""
-    request = {"format": "extxyz", "text": ENDLESS, "max_atoms": 5, "cpu_seconds": 0}
+    request = {"format": "extxyz", "text": ENDLESS, "max_atoms": 5, "max_frames": 1, "cpu_seconds": 0}
     assert process.ask(request, 600)["error"] in ("limits", "memory")
-    assert process.ask({**request, "text": H2, "cpu_seconds": 10}, 60)["numbers"] == [1, 1]
+    assert process.ask({**request, "text": H2, "cpu_seconds": 10}, 60)["frames"][0]["numbers"] == [1, 1]
 
 
 def test_memory_is_capped(process):
     text = "x\n1\n1 0 0\n0 1 0\n0 0 1\nH\n2000000000\nDirect\n0 0 0\n"
-    request = {"format": "vasp", "text": text, "max_atoms": 5, "cpu_seconds": 30}
+    request = {"format": "vasp", "text": text, "max_atoms": 5, "max_frames": 1, "cpu_seconds": 30}
     assert process.ask(request, 60)["error"] in ("memory", "limits")
-    assert process.ask({**request, "format": "xyz", "text": H2}, 30)["numbers"] == [1, 1]
+    assert process.ask({**request, "format": "xyz", "text": H2}, 30)["frames"][0]["numbers"] == [1, 1]
 
 
 def test_the_limits_are_those_of_the_process_itself(process):
