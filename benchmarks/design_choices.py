@@ -1,7 +1,7 @@
 """One thing changed at a time: what each choice of the default run is worth in short runs of a small network.
 
 ``python benchmarks/design_choices.py training/runs/default.toml [steps] [name ...]``. Every variant has equal steps, seed and
-validation set; finished ones are kept in ``runs/design_choices_*/`` and not run again. docs/decisions/0007 holds the results.
+validation set; finished ones are kept in ``runs/design_choices_*/`` and not run again. docs/decisions/0008 holds the results.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from machine import describe
-from small_runs import SMALL, last_validation, small_run
+from small_runs import last_validation, small_run
 
 from training import fit as fit_module
 from training import statistics
@@ -31,6 +31,7 @@ class Variant:
     """What is changed: architecture, loss, optimiser or data, and which known matrices the network does not see."""
 
     backbone: dict[str, Any] = field(default_factory=dict)
+    tracegrad: dict[str, Any] = field(default_factory=dict)
     loss: dict[str, float] = field(default_factory=dict)
     optimiser: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -56,6 +57,8 @@ VARIANTS = {
     "three pair layers": Variant(backbone={"pair_layers": 3}),
     "pair width 40": Variant(backbone={"pair_channels": 40}),
     "node width 64": Variant(backbone={"node_channels": 64}),
+    "no TraceGrad": Variant(tracegrad={"mode": "none"}),
+    "TraceGrad after every block, rank 32": Variant(tracegrad={"after": "every", "rank": 32}),
     "guess term from half-way": Variant(loss={"guess_from": 0.5}),
     "guess weight 4": Variant(loss={"guess": 4.0}),
     "level term in the last fifth": Variant(loss={"spectral": 0.5, "spectral_from": 0.8}),
@@ -99,7 +102,8 @@ def configure(base: RunConfig, name: str, variant: Variant, steps: int) -> RunCo
         name,
         steps=steps,
         loss=dataclasses.replace(LOSS, **variant.loss),
-        backbone=SMALL | variant.backbone,
+        changes=variant.backbone,
+        tracegrad=variant.tracegrad,
     )
     return dataclasses.replace(
         config,
@@ -115,13 +119,13 @@ def main() -> None:
     names = sys.argv[3:] or list(VARIANTS)
     make, fill = fit_module.make_samples, statistics.fill
     print(describe())
-    header = f"{'changed':34}{'H MAE':>8}{'RMSE':>8}{'levels':>8}{'|D_ia|':>9}{'largest':>9}{'seconds':>9}"
+    header = f"{'changed':38}{'H MAE':>8}{'RMSE':>8}{'levels':>8}{'|D_ia|':>9}{'largest':>9}{'seconds':>9}"
     print(header + "   (µEh; validation)", flush=True)
     for name in names:
         fit_module.make_samples, statistics.fill = altered(VARIANTS[name], make, fill)
         last = last_validation(configure(base, name, VARIANTS[name], steps))
         print(
-            f"{name:34}{last['mae_uEh']:8.0f}{last['rmse_uEh']:8.0f}{last['levels_uEh']:8.0f}"
+            f"{name:38}{last['mae_uEh']:8.0f}{last['rmse_uEh']:8.0f}{last['levels_uEh']:8.0f}"
             f"{last['density']:9.4f}{last['density_max']:9.4f}{last['seconds']:9.0f}",
             flush=True,
         )

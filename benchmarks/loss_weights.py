@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from machine import describe
-from small_runs import SMALL, last_validation, small_run
+from small_runs import last_validation, small_run
 
 from training.config import LossConfig, read_run
 
@@ -29,7 +29,7 @@ def main() -> None:
     steps = int(sys.argv[2]) if len(sys.argv) > 2 else 1500
     rows = []
     for name, loss in VARIANTS.items():
-        config = small_run(base, "loss_weights", name, steps=steps, loss=loss, backbone=SMALL | {"pair_layers": 1})
+        config = small_run(base, "loss_weights", name, steps=steps, loss=loss, changes={"pair_layers": 1})
         rows.append((name, last_validation(config)))
     print(describe())
     print(f"{'loss':32}{'MAE uEh':>10}{'RMSE uEh':>10}{'|D_ia|':>10}{'largest':>10}{'seconds':>9}")

@@ -13,8 +13,19 @@ from typing import Any
 from training.config import LossConfig, RunConfig
 from training.fit import fit
 
-SMALL = {"node_channels": 32, "pair_channels": 24, "node_layers": 1, "pair_layers": 2, "hidden": 48}
-"""Small enough for a dozen runs in an hour; two pair layers, so that TraceGrad acts between them."""
+SMALL = {
+    "qhnet": {"node_channels": 32, "pair_channels": 24, "node_layers": 1, "pair_layers": 2, "hidden": 48},
+    "qhnetv2": {
+        "node_channels": 32,
+        "pair_channels": 24,
+        "exchange_channels": 16,
+        "frame_channels": 24,
+        "product_channels": 16,
+        "layers": 2,
+        "hidden": 48,
+    },
+}
+"""Small enough for a dozen runs in an hour; two layers, so that TraceGrad can act between them."""
 BATCH_BLOCKS = 350
 
 
@@ -25,11 +36,12 @@ def small_run(
     *,
     steps: int,
     loss: LossConfig,
-    backbone: dict[str, int],
+    backbone: str = "qhnet",
+    changes: dict[str, Any] | None = None,
     tracegrad: dict[str, Any] | None = None,
     seed: int = 0,
 ) -> RunConfig:
-    """A short run of a small ``qhnet``.
+    """A short run of a small network on the base set.
 
     Args:
         base: whose data, reference and optimiser it uses.
@@ -37,7 +49,9 @@ def small_run(
         name: of the variant.
         steps: length.
         loss: weights.
-        backbone, tracegrad: changes to the architecture.
+        backbone: a key of ``SMALL``.
+        changes: to it.
+        tracegrad: its settings.
         seed: of weights and data order.
     """
     output = base.output.parent / folder / name.replace(" ", "_")
@@ -45,13 +59,14 @@ def small_run(
     for shared in ("reference.safetensors", "samples"):
         if not (output / shared).exists():
             (output / shared).symlink_to(base.output / shared)
-    values = {"backbone": "qhnet", "qhnet": backbone, "tracegrad": tracegrad or {}}
+    values = {"backbone": backbone, backbone: SMALL[backbone] | (changes or {}), "tracegrad": tracegrad or {}}
     return dataclasses.replace(
         base,
         name=name,
         output=output,
         network=type(base.network).from_mapping(values),
         loss=loss,
+        data=dataclasses.replace(base.data, extra=()),
         seed=seed,
         threads=1,
         compile=False,
