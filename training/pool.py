@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -26,15 +28,24 @@ def parallel_map(
     if processes == 0:
         yield from tqdm(map(work, items), total=total, desc=title, mininterval=5.0)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=start_worker) as pool:
         yield from tqdm(pool.map(work, items, chunksize=chunk), total=total, desc=title, mininterval=5.0)
 
 
-def one_thread() -> None:
-    """Make this process single-threaded."""
+def start_worker() -> None:
+    """Make this worker process single-threaded, and let it end with the process that started it."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # for libraries that are loaded later and bring their own OpenMP, as tblite does
     os.environ["OMP_NUM_THREADS"] = "1"
     from pyscf import lib
 
     lib.num_threads(1)
     threadpool_limits(1)
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot say that the work is not wanted any more; its workers would go on with what they have."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -19,7 +19,7 @@ from model.hamiltonian.reference import Reference
 from training.config import DataConfig
 from training.datasets import FrameSource, open_source, select
 from training.labels import Sample, make_sample
-from training.pool import one_thread
+from training.pool import start_worker
 
 LOOKAHEAD_BATCHES: Final = 4
 STATISTICS_SAMPLES: Final = 2000
@@ -120,7 +120,7 @@ _recipe: Recipe | None = None
 
 def _start(recipe: Recipe) -> None:
     global _recipe
-    one_thread()
+    start_worker()
     _recipe = recipe
 
 
