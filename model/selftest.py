@@ -98,7 +98,7 @@ def self_test(predictor: Predictor, *, seed: int = 0) -> list[Deviation]:
         )
     rng = np.random.default_rng(seed)
     with_reflection = predictor.card.architecture.get("backbone") not in ROTATIONS_ONLY
-    deviations = []
+    deviations: list[Deviation] = []
     for entry in entries:
         structure = _shaken(Structure(np.array(entry["numbers"]), np.array(entry["positions_angstrom"])), rng)
         motions = list(_motions(structure, predictor.basis, rng, with_reflection=with_reflection))

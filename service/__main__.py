@@ -1,12 +1,11 @@
 """``python -m service``: load the checkpoints and serve them, one process, until SIGTERM.
 
 Exit codes: 0 after an ordinary stop, 1 if the port cannot be opened, 2 if the settings or a checkpoint are at fault
-(the reason is on standard error).
+(the reason is on standard error), 3 if a device failed for good.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -34,13 +33,20 @@ def main() -> int:
     import uvicorn
 
     from service.app import create_app
+    from service.jobs.location import open_job_store
+    from service.observability.logs import configure_logging
+    from service.observability.metrics import Metrics
     from service.registry import StartupError, load_registry
+    from service.server import Server
     from service.settings import Settings
 
     try:
         settings = Settings()
-        logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-        app = create_app(settings, registry=load_registry(settings))
+        configure_logging(settings)
+        metrics = Metrics()
+        registry = load_registry(settings, metrics)
+        jobs = open_job_store(settings, home=Path(os.path.expanduser("~")))
+        app = create_app(settings, registry=registry, metrics=metrics, job_store=jobs)
     except ValidationError as error:
         for entry in error.errors(include_url=False, include_input=False, include_context=False):
             name = "TRACEGRAD_" + "_".join(str(part) for part in entry["loc"]).upper()
@@ -54,15 +60,19 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level,
+        log_config=None,  # its lines go through our handler
+        access_log=False,  # it has paths and queries; the log of requests is ours
         workers=1,
         server_header=False,
         timeout_graceful_shutdown=int(settings.request_timeout_s) + 1,
     )
-    server = uvicorn.Server(config)
+    server = Server(config, app)
     try:
         server.run()
     except SystemExit as stop:  # uvicorn leaves this way when the port is taken
         return int(stop.code or 0)
+    if server.device_lost:
+        return 3
     return 0 if server.started else 1
 
 

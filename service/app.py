@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -13,6 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from service.access.keys_file import load_keys
 from service.access.middleware import AccessMiddleware
 from service.cache import PredictionCache
+from service.jobs.compute import make_runner
+from service.jobs.store import JobStore
 from service.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from service.observability.metrics import Metrics
 from service.observability.requests import Observer
@@ -21,7 +24,7 @@ from service.openapi import build_openapi
 from service.parsing import ParserPool
 from service.problems import install_handlers
 from service.registry import LoadedModel, Registry, load_registry
-from service.routes import health, models, pages, structures
+from service.routes import admin, health, jobs, models, pages, structures
 from service.routes import metrics as metrics_page
 from service.settings import Settings
 from service.state import Services
@@ -51,6 +54,7 @@ def create_app(
     registry: Registry | None = None,
     metrics: Metrics | None = None,
     tracing: Tracing | None = None,
+    job_store: JobStore | None = None,
 ) -> FastAPI:
     """Build the application; models are loaded when it starts, not here.
 
@@ -59,6 +63,8 @@ def create_app(
         registry: already loaded models; by default they are loaded from ``settings.checkpoints``.
         metrics: what the models of ``registry`` report to; by default the app makes its own.
         tracing: where spans go; by default as ``settings.tracing`` says.
+        job_store: the open store of the jobs, closed with the app; by default the one that the settings name, and without
+            a name a temporary one.
 
     Raises:
         StartupError: the keys file cannot be used, or the packages for traces are missing.
@@ -69,7 +75,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loaded = registry if registry is not None else await run_in_threadpool(load_registry, settings)
+        loaded = registry if registry is not None else await run_in_threadpool(load_registry, settings, counts)
         parsers = ParserPool(settings)
         services = Services(
             settings=settings,
@@ -79,15 +85,17 @@ def create_app(
             metrics=counts,
             encoder=ThreadPoolExecutor(1, thread_name_prefix="encoder"),
         )
+        services.jobs = await run_in_threadpool(make_runner, services, job_store)
         try:
-            for name in loaded.names:
-                _announce(counts, loaded.get(name))
+            loaded.watch(partial(_announce, counts), counts.model_unloaded)
             await run_in_threadpool(parsers.start)
+            services.jobs.start()
             app.state.services = services
             app.state.phase = "ready"
             yield
         finally:
             app.state.phase = "draining"
+            await services.jobs.close()
             await run_in_threadpool(services.close)
             if spans is not None:
                 await run_in_threadpool(spans.close)
@@ -107,7 +115,15 @@ def create_app(
     app.state.metrics = counts
     counts.watch_ready(lambda: app.state.phase == "ready")
     install_handlers(app)
-    for router in (structures.router, models.router, health.router, metrics_page.router, pages.router):
+    for router in (
+        structures.router,
+        jobs.router,
+        models.router,
+        admin.router,
+        health.router,
+        metrics_page.router,
+        pages.router,
+    ):
         app.include_router(router)
     # The last one added is the outermost: the request id is there for whatever the others say, and who may not call
     # hears so before the body matters.

@@ -100,7 +100,9 @@ class Engine:
             observer=observer,
         )
         self._worker.add(self._queue)
-        self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix=f"model-{name}")
+        cores = len(os.sched_getaffinity(0))
+        # threads of their own: what is nearly done must not wait behind all that has just come
+        self._before, self._after = (ThreadPoolExecutor(cores, thread_name_prefix=f"model-{name}") for _ in range(2))
         self._idle = threading.Condition()
         self._unfinished = 0
         self._patient: deque[asyncio.Future[None]] = deque()
@@ -147,15 +149,20 @@ class Engine:
             stage("integrals")
             self._queue.announce()
             try:
-                prepared = await self._in_thread(self._predictor.prepare, structure)
+                prepared = await _in_thread(self._before, self._predictor.prepare, structure)
             except BaseException:
                 self._queue.forget()
                 raise
             stage("forward")
             result = await asyncio.wrap_future(self._queue.put(prepared, prepared.cost))
             stage("eigensolve")
-            prediction = await self._in_thread(
-                self._predictor.finish, prepared, result.value, orbitals=orbitals, forward_ms=1e3 * result.forward_s
+            prediction = await _in_thread(
+                self._after,
+                self._predictor.finish,
+                prepared,
+                result.value,
+                orbitals=orbitals,
+                forward_ms=1e3 * result.forward_s,
             )
         finally:
             self._leave(time.perf_counter() - started)
@@ -169,12 +176,8 @@ class Engine:
         self._worker.remove(self._queue)
         if self._owns_worker:
             self._worker.close()
-        self._threads.shutdown(wait=True, cancel_futures=True)
-
-    async def _in_thread(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
-        context = contextvars.copy_context()  # log lines of the thread carry the request's id
-        future = self._threads.submit(context.run, lambda: function(*arguments, **options))
-        return await asyncio.wrap_future(future)
+        for threads in (self._before, self._after):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     async def _enter(self, patient: bool) -> None:
         """Take a place."""
@@ -217,6 +220,11 @@ class Engine:
             if not turn.done():
                 turn.set_result(None)
                 break
+
+
+async def _in_thread(threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    context = contextvars.copy_context()  # log lines of the thread carry the request's id
+    return await asyncio.wrap_future(threads.submit(context.run, lambda: function(*arguments, **options)))
 
 
 def _ignore(_: str) -> None:

@@ -1,8 +1,8 @@
-"""A guess as a file that other programs read: a PySCF chkfile, a Molden file, a Gaussian cube of the density.
+"""A guess as a file that other programs read: a PySCF chkfile, a Molden file, a Gaussian cube of the density, QCSchema.
 
-These formats have their own conventions (PySCF's AO order, hartree, bohr); PySCF's writers know them. The writers
-take file names, so each export has a private folder that is gone when it returns. Nothing is ever read from a
-client's file.
+These formats have their own conventions (AO order, hartree, bohr); PySCF's writers know them, and ``qcschema`` its own.
+PySCF's writers take file names, so each of their exports has a private folder that is gone when it returns. Nothing is
+ever read from a client's file.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from model.errors import NumericalError
+from service import qcschema
+from service.encoding import dump_json
 
 if TYPE_CHECKING:
+    from model.checkpoint.card import Card
     from model.predictor import Prediction
 
 UNKNOWN_TOTAL_ENERGY_HARTREE: Final = 0.0
@@ -28,11 +31,11 @@ CUBE_POINTS: Final = (20, 90)
 """Fewest and most points along an axis; a long molecule gets a coarser grid, not a larger file."""
 
 
-def write_chk(prediction: Prediction, basis: str) -> bytes:
+def write_chk(prediction: Prediction, card: Card) -> bytes:
     """PySCF chkfile for ``mf.chkfile = "guess.chk"; mf.init_guess = "chkfile"``."""
     from pyscf.scf import chkfile
 
-    mole, orbitals = _mole(prediction, basis), _orbitals(prediction)
+    mole, orbitals = _mole(prediction, card), _orbitals(prediction)
 
     def write(path: Path) -> None:
         chkfile.dump_scf(
@@ -47,11 +50,11 @@ def write_chk(prediction: Prediction, basis: str) -> bytes:
     return _written(write, "guess.chk")
 
 
-def write_molden(prediction: Prediction, basis: str) -> bytes:
+def write_molden(prediction: Prediction, card: Card) -> bytes:
     """Molden file with all orbitals, energies in hartree."""
     from pyscf.tools import molden
 
-    mole, orbitals = _mole(prediction, basis), _orbitals(prediction)
+    mole, orbitals = _mole(prediction, card), _orbitals(prediction)
 
     def write(path: Path) -> None:
         molden.from_mo(mole, str(path), orbitals.coefficients, ene=orbitals.energies, occ=orbitals.occupations)
@@ -59,11 +62,11 @@ def write_molden(prediction: Prediction, basis: str) -> bytes:
     return _written(write, "guess.molden")
 
 
-def write_cube(prediction: Prediction, basis: str) -> bytes:
+def write_cube(prediction: Prediction, card: Card) -> bytes:
     """Gaussian cube file of the electron density, electrons per cubic bohr."""
     from pyscf.tools import cubegen
 
-    mole = _mole(prediction, basis)
+    mole = _mole(prediction, card)
     guess = prediction.guess
     if guess is None:
         raise NumericalError("The prediction has no density matrix.")
@@ -78,18 +81,24 @@ def write_cube(prediction: Prediction, basis: str) -> bytes:
     return _written(write, "guess.cube")
 
 
-WRITERS: Final[Mapping[str, Callable[[Prediction, str], bytes]]] = {
+def write_qcschema(prediction: Prediction, card: Card) -> bytes:
+    """QCSchema v2 document (JSON) with the wavefunction of the guess."""
+    return dump_json(qcschema.document(prediction, card, _mole(prediction, card)))
+
+
+WRITERS: Final[Mapping[str, Callable[[Prediction, Card], bytes]]] = {
     "chk": write_chk,
     "molden": write_molden,
     "cube": write_cube,
+    "qcschema": write_qcschema,
 }
 
 
-def _mole(prediction: Prediction, basis: str) -> Any:
+def _mole(prediction: Prediction, card: Card) -> Any:
     # PySCF takes most of a second to import; only these formats need it here.
     from model.electronic.molecule import build_mole
 
-    return build_mole(prediction.structure, basis)
+    return build_mole(prediction.structure, card.basis.name)
 
 
 def _orbitals(prediction: Prediction) -> Any:

@@ -8,9 +8,11 @@ import uuid
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.error_table import ServiceError, problem_of
+from service.observability.requests import Observer
 from service.problems import problem_response
 
 logger = logging.getLogger(__name__)
@@ -24,10 +26,15 @@ class RequestIdMiddleware:
 
     A caller's own X-Request-ID is kept if it is made of 1 to 64 letters, digits, dots, dashes and underscores; anything
     else is replaced, since it would go into logs and headers.
+
+    Args:
+        app: what is behind.
+        observer: counts, logs and traces every request.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, observer: Observer) -> None:
         self._app = app
+        self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,6 +47,7 @@ class RequestIdMiddleware:
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
+            record.sent(message)
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
@@ -48,13 +56,17 @@ class RequestIdMiddleware:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_with_id)
-        except Exception as error:
-            logger.exception("request %s failed", request_id)
-            if started:
-                raise  # half an answer is out: the connection must break
-            await problem_response(problem_of(error, request_id))(scope, receive, send_with_id)
+        with self._observer.request(scope, request_id) as record:
+            try:
+                await self._app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                logger.info("the client left before its request was read")
+            except Exception as error:
+                logger.exception("request %s failed", request_id)
+                if started:
+                    record.broken()
+                    raise  # half an answer is out: the connection must break
+                await problem_response(problem_of(error, request_id))(scope, receive, send_with_id)
 
 
 class BodyLimitMiddleware:

@@ -34,9 +34,10 @@ SAFETENSORS: Final = OutputFormat("safetensors", "application/vnd.safetensors", 
 CHK: Final = OutputFormat("chk", "application/x-hdf5", "chk", False)
 MOLDEN: Final = OutputFormat("molden", "chemical/x-molden", "molden", False)
 CUBE: Final = OutputFormat("cube", "chemical/x-cube", "cube", False)
+QCSCHEMA: Final = OutputFormat("qcschema", "application/x-qcschema+json", "qcschema", False)
 
 PREDICT_FORMATS: Final = (JSON, NPZ, SAFETENSORS)
-GUESS_FORMATS: Final = (JSON, NPZ, SAFETENSORS, CHK, MOLDEN, CUBE)
+GUESS_FORMATS: Final = (JSON, NPZ, SAFETENSORS, CHK, MOLDEN, CUBE, QCSCHEMA)
 
 
 def choose_format(format_out: str | None, accept: str | None, available: Sequence[OutputFormat]) -> OutputFormat:

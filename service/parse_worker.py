@@ -109,7 +109,8 @@ def _records(file_format: str, text: str, max_frames: int) -> list[str]:
     """An SD file's records, of which ASE reads the first only; other files as they are."""
     if file_format not in ("sdf", "mol") or SDF_SEPARATOR not in text:
         return [text]
-    records = [record.removeprefix("\n") for record in text.replace("\r\n", "\n").split(SDF_SEPARATOR)]
+    first, *others = text.replace("\r\n", "\n").split(SDF_SEPARATOR)
+    records = [first, *(record.removeprefix("\n") for record in others)]  # the rest of the separator's line
     if not records[-1].strip():
         records.pop()
     if len(records) > max_frames:

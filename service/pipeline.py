@@ -15,6 +15,7 @@ from service.cache import matches
 from service.error_table import ServiceError
 from service.intake import read_request
 from service.negotiation import JSON, OutputFormat, choose_format
+from service.observability.tracing import span
 from service.schemas.requests import GuessRequest, PredictRequest
 from service.state import Services, ready_services
 from service.translate import raw_structure
@@ -117,14 +118,19 @@ async def _answer(
 
     async def work() -> Response:
         parse_started = time.perf_counter()
-        raw = await raw_structure(body.structure, services.parsers)
+        with span("parse"):
+            raw = await raw_structure(body.structure, services.parsers)
         parse_ms = 1000.0 * (time.perf_counter() - parse_started)
+        services.metrics.stage(plan.loaded.name, "parse", parse_ms / 1e3)
         accepted = prediction.accept(plan, raw, services.settings, parse_ms=parse_ms, started=started)
         tag = accepted.entity_tag
         if matches(request.headers.get("if-none-match"), tag):
             return Response(status_code=304, headers=_headers(tag))
         computed = await prediction.compute(services, accepted)
-        content = await prediction.render(services, accepted, computed, request.state.request_id)
+        serialise_started = time.perf_counter()
+        with span("serialise"):
+            content = await prediction.render(services, accepted, computed, request.state.request_id)
+        services.metrics.stage(plan.loaded.name, "serialise", time.perf_counter() - serialise_started)
         return structure_response(content, chosen, file_stem, tag, prediction.all_warnings(accepted, computed))
 
     return await while_connected(request, work())

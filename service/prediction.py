@@ -20,6 +20,9 @@ from service.encoding import encode_json, encode_npz, encode_safetensors
 from service.error_table import ServiceError
 from service.exports import WRITERS
 from service.negotiation import OutputFormat
+from service.observability import logs
+from service.observability.metrics import STAGES, Metrics, warning_kinds
+from service.observability.tracing import finished_spans
 from service.parsing import RawStructure
 from service.registry import LoadedModel
 from service.schemas.requests import GuessOptions, PredictOptions
@@ -175,12 +178,21 @@ async def compute(
     cached = prediction is not None
     queue_ms, batch_size = 0.0, 1
     stages: Mapping[str, float] = {}
+    services.metrics.cache(cached)
+    logs.note(model=plan.loaded.name)
     if prediction is None:
-        answer = await plan.loaded.engine.predict(
-            accepted.structure, orbitals=plan.needs_orbitals, patient=patient, on_stage=on_stage
-        )
+        try:
+            answer = await plan.loaded.engine.predict(
+                accepted.structure, orbitals=plan.needs_orbitals, patient=patient, on_stage=on_stage
+            )
+        except ServiceError:
+            raise  # the queue's word, not the model's
+        except Exception:
+            services.metrics.prediction_failed(plan.loaded.name)
+            raise
         prediction, queue_ms, batch_size = answer.prediction, answer.queue_ms, answer.batch_size
         stages = prediction.timings_ms
+        _observe(services.metrics, plan, prediction, queue_ms)
         services.cache.put(accepted.key, prediction)
     timings = {
         "parse": accepted.parse_ms,
@@ -189,6 +201,17 @@ async def compute(
         "total": 1000.0 * (time.perf_counter() - accepted.started),
     }
     return Computed(prediction, timings, batch_size, cached)
+
+
+def _observe(metrics: Metrics, plan: Plan, prediction: Prediction, queue_ms: float) -> None:
+    """Durations, spans and the count of a prediction that has just come from its model."""
+    name, stages = plan.loaded.name, prediction.timings_ms
+    metrics.prediction(name, prediction.in_domain, warning_kinds(prediction, functional=bool(plan.warnings)))
+    for stage in STAGES:
+        if stage in stages:
+            metrics.stage(name, stage, stages[stage] / 1e3)
+    in_order = {**stages, "queue": queue_ms}
+    finished_spans([(stage, in_order[stage] / 1e3) for stage in ("integrals", "queue", "forward", "eigensolve")])
 
 
 def result(accepted: Accepted, computed: Computed, request_id: str) -> Result:
@@ -214,8 +237,8 @@ async def render(services: Services, accepted: Accepted, computed: Computed, req
     """The answer as bytes, in the chosen format."""
     plan = accepted.plan
     if not plan.chosen.holds_arrays:
-        basis = plan.loaded.predictor.card.basis.name
-        return await services.encode(WRITERS[plan.chosen.name], computed.prediction, basis)
+        card = plan.loaded.predictor.card
+        return await services.encode(WRITERS[plan.chosen.name], computed.prediction, card)
     return await services.encode(
         lambda: _ENCODERS[plan.chosen.name](result(accepted, computed, request_id)),
     )

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from model.errors import ModelError
 from service.encoding import dump_json
@@ -27,9 +28,21 @@ _CODE_OF_STATUS: Final = {
 }
 
 
+class _ProblemResponse(Response):
+    """Leaves its code in the state of the scope, where metrics and the log find it."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(dump_json(problem.body), problem.status, problem.headers, media_type=MEDIA_TYPE)
+        self._code = str(problem.body["code"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["problem_code"] = self._code
+        await super().__call__(scope, receive, send)
+
+
 def problem_response(problem: Problem) -> Response:
     """The response for a problem."""
-    return Response(dump_json(problem.body), problem.status, problem.headers, media_type=MEDIA_TYPE)
+    return _ProblemResponse(problem)
 
 
 def install_handlers(app: FastAPI) -> None:

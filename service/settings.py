@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     Attributes:
         host: address to listen on.
         port: TCP port to listen on.
-        checkpoints: folder whose subfolders with a ``card.json`` are loaded at start.
+        checkpoints: folder of checkpoints; each is loaded at start, in its newest version.
         default_model: name of the model that answers when a request names none.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
         api_keys_file: TOML file with the hashes of the API keys (docs/operations.md). None: everything is open but the
@@ -39,6 +39,17 @@ class Settings(BaseSettings):
         parse_timeout_s: seconds the file parser may take for one file.
         parse_memory_bytes: address space of a file parser process.
         parse_workers: number of file parser processes.
+        jobs_folder: folder of the jobs, for one process at a time; jobs in it survive a restart. None: with
+            ``python -m service``, ``~/.local/state/tracegrad/jobs-<port>``, so that a restart on the same port continues
+            them; where that cannot be written, and for an app made in another program, a temporary folder, and a
+            restart loses them.
+        job_ttl_s: seconds that a finished job and its result are kept.
+        max_jobs: jobs that may wait.
+        job_workers: jobs computed at the same time.
+        job_timeout_s: seconds that one job may be computed.
+        job_max_atoms: largest structure of a job, in atoms.
+        job_max_orbitals: largest structure of a job, in atomic orbitals; as with max_orbitals, memory sets the limit.
+        job_storage_bytes: most bytes of all stored results together.
         log_level: level of the log. At ``debug`` the texts of unexpected exceptions are logged, which may quote an input.
         log_format: ``text`` for people or ``json``, one object a line.
         tracing: send OpenTelemetry traces; needs the extra ``tracing`` and the standard ``OTEL_*`` variables.
@@ -65,6 +76,24 @@ class Settings(BaseSettings):
     parse_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
     parse_memory_bytes: Annotated[int, Field(ge=512 * MEBIBYTE)] = 1024 * MEBIBYTE
     parse_workers: Annotated[int, Field(ge=1, le=32)] = 1
+    jobs_folder: Path | None = None
+    job_ttl_s: Annotated[float, Field(gt=0, le=366 * 86_400)] = 86_400.0
+    max_jobs: Annotated[int, Field(ge=1, le=100_000)] = 100
+    job_workers: Annotated[int, Field(ge=1, le=32)] = 1
+    job_timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 3600.0
+    job_max_atoms: Annotated[int, Field(ge=1, le=100_000)] = 500
+    job_max_orbitals: Annotated[int, Field(ge=1, le=100_000)] = 3000
+    job_storage_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * MEBIBYTE
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
     log_format: Literal["text", "json"] = "text"
     tracing: bool = False
+
+    def for_jobs(self) -> Settings:
+        """The same settings with the caps of jobs instead of those of requests that are waited for."""
+        return self.model_copy(
+            update={
+                "max_atoms": self.job_max_atoms,
+                "max_orbitals": self.job_max_orbitals,
+                "request_timeout_s": self.job_timeout_s,
+            }
+        )

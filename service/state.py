@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from starlette.requests import Request
 
 from service.cache import PredictionCache
 from service.error_table import ServiceError
+from service.jobs.runner import JobRunner
+from service.models.manager import ModelManager
 from service.observability.logs import bind
 from service.observability.metrics import Metrics
 from service.parsing import ParserPool
@@ -34,6 +36,8 @@ class Services:
         parsers: the structure file parsers.
         cache: predictions by content.
         metrics: what is counted.
+        manager: loads and unloads models.
+        jobs: computes what was submitted as jobs; made with these services, and so later than they are.
         encoder: one thread for JSON, binary formats and exports: off the event loop, and PySCF's writers one at a time.
     """
 
@@ -43,6 +47,11 @@ class Services:
     cache: PredictionCache
     metrics: Metrics
     encoder: ThreadPoolExecutor
+    manager: ModelManager = field(init=False)
+    jobs: JobRunner | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.manager = ModelManager(self.registry, self.settings)
 
     async def encode(self, function: Callable[..., T], *arguments: object) -> T:
         """Run an encoder in the encoding thread, with the log fields and the trace of the request."""
@@ -50,6 +59,7 @@ class Services:
 
     def close(self) -> None:
         """Finish what runs, end threads and processes."""
+        self.manager.close()
         self.registry.close()
         self.parsers.close()
         self.encoder.shutdown(wait=True, cancel_futures=True)

@@ -13,6 +13,8 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from service.error_table import ServiceError
+from service.schemas.jobs import JobSubmission
+from service.schemas.models import LoadRequest, UnloadRequest
 from service.schemas.requests import GuessRequest, PredictRequest
 from service.schemas.structures import AtomsStructure, FileStructure, QCSchemaMolecule, QCSchemaStructure
 
@@ -24,7 +26,10 @@ _KINDS: Final[Mapping[str, type[BaseModel]]] = {
     "qcschema": QCSchemaStructure,
 }
 
-_MODELS: Final[Sequence[type[BaseModel]]] = (PredictRequest, GuessRequest, *_KINDS.values(), QCSchemaMolecule)
+_BODIES: Final[Mapping[str, type[BaseModel]]] = {
+    model.__name__: model for model in (PredictRequest, GuessRequest, JobSubmission, LoadRequest, UnloadRequest)
+}
+_MODELS: Final[Sequence[type[BaseModel]]] = (*_BODIES.values(), *_KINDS.values(), QCSchemaMolecule)
 _KNOWN_FIELDS: Final = frozenset(name for model in _MODELS for name in model.model_fields)
 
 _TEXTS: Final[Mapping[str, str]] = {
@@ -131,8 +136,7 @@ def _fields_at(title: str, location: Sequence[Any]) -> list[str]:
     """Fields of the model at a place, to tell what would have been allowed there."""
     names = [part for part in location if isinstance(part, str)]
     if not names:
-        request = GuessRequest if title.startswith("Guess") else PredictRequest
-        return list(request.model_fields)
+        return list(_BODIES.get(title, PredictRequest).model_fields)
     if names[-1] in _KINDS:
         return list(_KINDS[names[-1]].model_fields)
     return []

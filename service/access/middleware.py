@@ -26,6 +26,7 @@ from service.access import key_ring
 from service.access.key_ring import ApiKey, KeyRing
 from service.access.quota import Quotas
 from service.error_table import ServiceError, problem_of
+from service.observability import logs
 from service.problems import problem_response
 
 OPEN_PATHS: Final = frozenset({"/", "/docs", "/openapi.json", "/metrics"})
@@ -89,6 +90,7 @@ class AccessMiddleware:
                 headers={"WWW-Authenticate": "Bearer"},
             )
         scope["state"]["key_name"] = key.name
+        logs.note(key_name=key.name)
         self._charge(key, self._quotas)
         if needed not in key.scopes:
             raise ServiceError(

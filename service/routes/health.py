@@ -18,6 +18,7 @@ async def live() -> Health:
 
 @router.get("/ready", summary="Models are loaded and warmed up")
 async def ready(request: Request) -> Health:
-    """Ready for structures: weights verified, a warm-up forward pass done. Otherwise 503."""
+    """Ready for structures: weights verified, a warm-up forward pass done, a model there. Otherwise 503."""
     services = ready_services(request)
+    services.registry.refuse_if_empty()
     return Health(status="ready", models=services.registry.names)

@@ -19,21 +19,29 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 async def list_models(request: Request) -> Response:
     """Cards of all loaded models; ``default`` marks the one that answers when a request names none."""
     services = ready_services(request)
-    models = [_card(services, services.registry.get(name)) for name in services.registry.names]
-    body = {"models": models, "default": {"molecules": services.registry.default, "crystals": None}}
-    return Response(dump_json(body), media_type="application/json")
+    models = [card_of(services, loaded) for loaded in services.registry.models]
+    return Response(dump_json({"models": models, "default": defaults_of(services)}), media_type="application/json")
 
 
 @router.get("/{name}", summary="One model's card", response_class=Response)
 async def show_model(request: Request, name: str) -> Response:
     """Card of one model: elements, basis, functional, training data, measured errors, licence."""
     services = ready_services(request)
-    return Response(dump_json(_card(services, services.registry.get(name))), media_type="application/json")
+    return Response(dump_json(card_of(services, services.registry.get(name))), media_type="application/json")
 
 
-def _card(services: Services, loaded: LoadedModel) -> dict[str, Any]:
+def card_of(services: Services, loaded: LoadedModel) -> dict[str, Any]:
+    """A loaded model's card, and what it is here: whether it is the default, where it runs, since when."""
+    card = loaded.predictor.card
     return {
-        **loaded.predictor.card.model_dump(mode="json"),
+        **card.model_dump(mode="json"),
+        "sha256": card.weights_sha256,
         "default": loaded.name == services.registry.default,
         "device": loaded.predictor.device,
+        "loaded_at": loaded.loaded_at.isoformat(timespec="seconds"),
     }
+
+
+def defaults_of(services: Services) -> dict[str, str | None]:
+    """Names of the models that answer when a request names none, by kind of system."""
+    return {"molecules": services.registry.default, "crystals": None}

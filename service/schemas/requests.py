@@ -1,6 +1,7 @@
 """Requests: the options of each route, and the same options with a structure (the JSON body).
 
-A batch has one set of options for all its structures. The options are the form fields of a multipart request and the query parameters of a raw body, under the same names.
+A batch has one set of options for all its structures. The options are the form fields of a multipart request and the query
+parameters of a raw body, under the same names.
 """
 
 from __future__ import annotations

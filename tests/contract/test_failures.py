@@ -159,18 +159,47 @@ def port() -> int:
         return int(free.getsockname()[1])
 
 
-def test_python_m_service_serves_and_stops_on_sigterm(checkpoints, port):
+def test_sigterm_finishes_what_was_accepted_refuses_the_rest_and_exits_0(checkpoints, port):
     process = run(CHECKPOINTS=str(checkpoints), PORT=str(port), DEVICE="cpu")
+    chains = [
+        {"kind": "atoms", "numbers": [1] * 20, "positions": [[0, 0, 0.9 * k + 0.001 * j] for k in range(20)]}
+        for j in range(16)
+    ]
     try:
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: answers(url) or process.poll() is not None, seconds=120)
-        reply = httpx.post(url + "/v1/predict", json=H2, timeout=60, trust_env=False)
-        assert reply.status_code == 200, reply.text
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as other, ThreadPoolExecutor(1) as pool:
+            assert other.get("/health/ready").status_code == 200
+            # keep-alive: this connection is there before the signal, and busy when it comes
+            batch = pool.submit(other.post, "/v1/predict/batch", json={"structures": chains})
+            wait_until(lambda: in_queue(url) > 0)
+            process.send_signal(signal.SIGTERM)
+            assert batch.result().status_code == 200, batch.result().text
+            assert batch.result().json()["meta"]["succeeded"] == len(chains), batch.result().text[:2000]
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_lost_device_is_not_ready_and_ends_the_process_for_a_restart(settings, predictor, registry_of):
+    import uvicorn
+
+    from service.server import Server
+
+    fault = RuntimeError("CUDA error: an illegal memory access was encountered")
+    app = create_app(settings, registry=registry_of(Wrapped(predictor, raising(fault)), 4))
+    server = Server(uvicorn.Config(app, port=0, log_level="error"), app)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    reply = httpx.post(f"http://127.0.0.1:{port}/v1/predict", json=H2, trust_env=False)
+    assert (reply.status_code, reply.json()["code"]) == (500, "internal_error")
+    thread.join(30)
+    assert not thread.is_alive()
+    assert server.device_lost
+    assert app.state.phase == "draining"
 
 
 def test_a_broken_checkpoint_stops_the_start(checkpoints, tmp_path):
@@ -214,6 +243,11 @@ def assert_refuses_to_start(word: str, **variables: str) -> None:
     assert process.returncode == 2, errors
     assert word in errors
     assert "Traceback" not in errors
+
+
+def in_queue(url: str) -> float:
+    lines = httpx.get(url + "/metrics", timeout=5, trust_env=False).text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("tracegrad_queue_depth{"))
 
 
 def answers(url: str) -> bool:

@@ -71,15 +71,34 @@ def test_pages_load_nothing_from_elsewhere(client, path):
     assert "default-src 'none'" in reply.headers["content-security-policy"]
 
 
+def test_the_page_keeps_no_key(client):
+    page = client.get("/").text
+    (field,) = re.findall(r"<input[^>]*id=\"key\"[^>]*>", page)
+    assert 'type="password"' in field
+    assert 'autocomplete="off"' in field
+    assert "name=" not in field  # what has no name is in no form
+    assert not re.search(r"localStorage|sessionStorage|indexedDB|cookie", page)
+
+
 def test_the_document_describes_every_route(client):
     document = client.get("/openapi.json").json()
     assert set(document["paths"]) == {
         "/v1/predict",
+        "/v1/predict/batch",
         "/v1/initial-guess",
+        "/v1/jobs",
+        "/v1/jobs/{job_id}",
+        "/v1/jobs/{job_id}/result",
+        "/v1/jobs",
+        "/v1/jobs/{id}",
+        "/v1/jobs/{id}/result",
         "/v1/models",
         "/v1/models/{name}",
+        "/v1/admin/models/{name}/load",
+        "/v1/admin/models/{name}/unload",
         "/health/live",
         "/health/ready",
+        "/metrics",
     }
     content = document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
     assert {"application/json", "multipart/form-data", "chemical/x-xyz", "text/plain"} <= set(content)

@@ -25,6 +25,7 @@ from service.pipeline import header_text
         (None, "application/x-hdf5; q=nonsense, application/json;q=0.1", "json"),
         ("chk", "application/json", "chk"),
         ("CHK", None, "chk"),
+        (None, "application/x-qcschema+json", "qcschema"),
     ],
 )
 def test_choice(format_out, accept, expected):

@@ -87,7 +87,7 @@ def test_many_structures_of_one_file_keep_their_order_and_errors(pool):
 
 
 def test_every_record_of_an_sd_file_is_read(pool):
-    record = "name\n\n\n  1  0  0  0  0  0            999 V2000\n{x:10.4f}    0.0000    0.0000 H   0  0\nM  END\n"
+    record = "\n\n\n  1  0  0  0  0  0            999 V2000\n{x:10.4f}    0.0000    0.0000 H   0  0\nM  END\n"
     text = "$$$$\n".join(record.format(x=x) for x in (1, 2, 3)) + "$$$$\n"
     assert [frame.positions[0][0] for frame in asyncio.run(pool.parse_many("sdf", text, 5))] == [1, 2, 3]
 

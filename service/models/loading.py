@@ -1,0 +1,129 @@
+"""From a checkpoint folder to a model that serves: hash, tensors, golden numbers, symmetry, a warm-up, an engine.
+
+Whatever fails, nothing of the checkpoint remains, and the models that serve are not touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from model.errors import CheckpointError
+from model.structure import Structure
+from service.device_worker import BatchObserver, DeviceWorker
+from service.engine import Engine
+from service.models.catalogue import Candidate
+from service.models.checks import CheckList
+from service.models.registry import LoadedModel
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from model.predictor import Predictor
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_DISTANCE_ANGSTROM: Final = 1.2
+
+
+class ModelLoader:
+    """Loads checkpoints for one device.
+
+    Args:
+        settings: as given to the service.
+        device: torch device of the networks.
+        observer: told of the models' batches.
+    """
+
+    def __init__(self, settings: Settings, device: str, observer: BatchObserver | None = None) -> None:
+        self._settings = settings
+        self._observer = observer
+        self._worker: DeviceWorker | None = None
+        self.device = device
+
+    def load(self, candidate: Candidate, before_each: Callable[[str], None] | None = None) -> LoadedModel:
+        """Load a checkpoint and let it pass every check; takes seconds.
+
+        Args:
+            candidate: from a catalogue; its card reads.
+            before_each: called with the name of each check; what it raises ends the loading.
+
+        Raises:
+            RejectedError: a check failed.
+        """
+        from model.predictor import GOLDEN_TOLERANCE_HARTREE, Predictor
+        from model.selftest import ENERGY_TOLERANCE_HARTREE, HAMILTONIAN_TOLERANCE_HARTREE, self_test
+
+        started = time.perf_counter()
+        checks = CheckList(candidate.folder.parent, before_each)
+        print_of_files = fingerprint(candidate.folder)  # before they are read: a later change is seen by the next load
+        with checks.check("weights") as figures:
+            predictor = Predictor.load(candidate.folder, device=self.device, verify_golden=False)
+            if predictor.card != candidate.card:
+                raise CheckpointError("The checkpoint's files changed while they were read.", hint="Load it again.")
+            figures["sha256"] = predictor.card.weights_sha256
+        with checks.check("golden") as figures:
+            predictor.verify_golden()
+            figures["molecules"] = [str(entry["name"]) for entry in predictor.checkpoint.golden["molecules"]]
+            figures["allowed_hartree"] = GOLDEN_TOLERANCE_HARTREE
+        with checks.check("equivariance") as figures:
+            deviations = self_test(predictor)
+            figures["motions"] = sorted({deviation.motion for deviation in deviations})
+            figures["hamiltonian_hartree"] = max(deviation.hamiltonian for deviation in deviations)
+            figures["hamiltonian_allowed_hartree"] = HAMILTONIAN_TOLERANCE_HARTREE
+            figures["energy_hartree"] = max(deviation.energy for deviation in deviations)
+            figures["energy_allowed_hartree"] = ENERGY_TOLERANCE_HARTREE
+        with checks.check("warm_up") as figures:
+            structure = warm_up_structure(predictor)
+            predictor.predict([structure])
+            figures["atoms"] = len(structure)
+        card = predictor.card
+        logger.info("loaded %s %s on %s in %.1f s", card.name, card.version, self.device, time.perf_counter() - started)
+        engine = self.build_engine(predictor, card.name)
+        return LoadedModel(card.name, predictor, engine, tuple(checks.passed), print_of_files)
+
+    def build_engine(self, predictor: Predictor, name: str) -> Engine:
+        """The engine of a model: the one place where they are made. All models share the thread of their device."""
+        if self._worker is None:
+            self._worker = DeviceWorker(self.device)
+        return Engine(
+            predictor,
+            name=name,
+            queue_limit=self._settings.queue_limit,
+            worker=self._worker,
+            batch_cost=self._settings.batch_cost,
+            batch_wait_s=self._settings.batch_wait_ms / 1000.0,
+            observer=self._observer,
+        )
+
+    def close(self) -> None:
+        """End the thread of the device; all engines have been closed."""
+        if self._worker is not None:
+            self._worker.close()
+
+
+def fingerprint(folder: Path) -> str | None:
+    """SHA-256 over all files of a checkpoint that are loaded; None if one of them cannot be read."""
+    from model.checkpoint import io
+
+    try:
+        digests = [io.sha256_of(folder / name) for name in (io.CARD, io.WEIGHTS, io.GOLDEN)]
+    except OSError:
+        return None
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def warm_up_structure(predictor: Predictor) -> Structure:
+    """Two atoms of the model's first element: always an even number of electrons."""
+    number = min(predictor.card.elements)
+    charge = 0 if 0 in predictor.card.charges else predictor.card.charges[0]
+    return Structure(
+        numbers=np.array([number, number]),
+        positions_angstrom=np.array([[0.0, 0.0, 0.0], [0.0, 0.0, WARM_UP_DISTANCE_ANGSTROM]]),
+        charge=charge,
+    )

@@ -1,0 +1,94 @@
+"""What is loaded when the service starts: the newest version of every checkpoint in the folder.
+
+A checkpoint that does not load stops the start: a service that silently lacks a model is worse than one that says why it
+does not run.
+"""
+
+from __future__ import annotations
+
+from service.device_worker import BatchObserver
+from service.models.catalogue import scan
+from service.models.checks import RejectedError
+from service.models.loading import ModelLoader
+from service.models.registry import DEFAULT_NAME, LoadedModel, Registry
+from service.settings import Settings
+
+
+class StartupError(Exception):
+    """The service cannot start; the text is for the operator."""
+
+
+def load_registry(settings: Settings, observer: BatchObserver | None = None) -> Registry:
+    """Load every checkpoint of the folder, each in its newest version.
+
+    Args:
+        settings: as given to the service.
+        observer: told of the models' batches.
+
+    Raises:
+        StartupError: no checkpoint, one that does not load or does not pass its checks, two of one name, or an unknown
+            default.
+    """
+    folder = settings.checkpoints
+    if not folder.is_dir():
+        raise StartupError(f"TRACEGRAD_CHECKPOINTS: {folder} is not a folder. Name the one that holds the checkpoints.")
+    try:
+        catalogue = scan(folder)
+    except OSError as error:
+        raise StartupError(f"TRACEGRAD_CHECKPOINTS: {folder} cannot be read: {error}.") from error
+    if not catalogue.names:
+        raise StartupError(
+            f"TRACEGRAD_CHECKPOINTS: {folder} holds no checkpoint, that is, no subfolder with a card.json. "
+            "Put one there, or name another folder."
+        )
+    loader = ModelLoader(settings, resolve_device(settings.device), observer)
+    models: list[LoadedModel] = []
+    named_after_folder: str | None = None
+    try:
+        for name in catalogue.names:
+            try:
+                candidate = catalogue.pick(name)
+                models.append(loader.load(candidate))
+            except RejectedError as error:
+                raise StartupError(
+                    f"The checkpoint {name} in {folder} cannot be served: {error.for_operator}"
+                ) from error
+            if candidate.top == DEFAULT_NAME:
+                named_after_folder = name
+        default = _default(settings.default_model, catalogue.names, named_after_folder)
+    except BaseException:
+        for model in models:
+            model.engine.close()
+        loader.close()
+        raise
+    return Registry(models, default, loader=loader)
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` becomes ``cuda`` where torch sees a GPU and ``cpu`` elsewhere.
+
+    Raises:
+        StartupError: a GPU is asked for and torch sees none.
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    if not available:
+        raise StartupError(f"TRACEGRAD_DEVICE is {device}, but torch sees no GPU. Set it to cpu or auto.")
+    return device
+
+
+def _default(asked: str | None, names: list[str], named_after_folder: str | None) -> str | None:
+    if asked is not None:
+        if asked not in names:
+            raise StartupError(f"TRACEGRAD_DEFAULT_MODEL: no checkpoint is named {asked!r}. There are: {names}.")
+        return asked
+    if DEFAULT_NAME in names:
+        return DEFAULT_NAME
+    if named_after_folder is not None:
+        return named_after_folder
+    return names[0] if len(names) == 1 else None

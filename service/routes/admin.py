@@ -1,0 +1,102 @@
+"""``POST /v1/admin/models/{name}/load`` and ``.../unload``: which models are loaded, changed while the service runs.
+
+Who may call them is decided before (``service.access``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Final, TypeVar
+
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from service.encoding import dump_json
+from service.error_table import ServiceError
+from service.openapi import admin_operation
+from service.pipeline import deadline
+from service.routes.models import card_of, defaults_of
+from service.schemas.models import LoadReport, LoadRequest, UnloadReport, UnloadRequest
+from service.state import Services, ready_services
+from service.validation import service_error
+
+router = APIRouter(prefix="/v1/admin/models", tags=["admin"])
+
+Options = TypeVar("Options", LoadRequest, UnloadRequest)
+
+SECONDS_DIGITS: Final = 3
+
+
+@router.post(
+    "/{name}/load",
+    summary="Load a checkpoint, or another version of a loaded one",
+    openapi_extra=admin_operation(LoadRequest),
+    responses={200: {"model": LoadReport}},
+    response_class=Response,
+)
+async def load_model(request: Request, name: str) -> Response:
+    """Verify a checkpoint of the checkpoints folder, warm it up and let it take over. Takes seconds.
+
+    Requests that run finish on the old model, new ones get the new model, and none fails. If a check fails, the old model
+    serves on, and the problem says which check it was.
+    """
+    services = ready_services(request)
+    options = await _options(request, services, LoadRequest)
+    done = await services.manager.load(name, version=options.version, force=options.force)
+    return _answer(
+        {
+            "status": done.status,
+            "model": card_of(services, done.model),
+            "replaced": None if done.replaced is None else asdict(done.replaced),
+            "checks": [
+                {"name": check.name, "seconds": round(check.seconds, SECONDS_DIGITS), "figures": check.figures}
+                for check in done.checks
+            ],
+            "seconds": round(done.seconds, SECONDS_DIGITS),
+        }
+    )
+
+
+@router.post(
+    "/{name}/unload",
+    summary="Take a model out of service",
+    openapi_extra=admin_operation(UnloadRequest),
+    responses={200: {"model": UnloadReport}},
+    response_class=Response,
+)
+async def unload_model(request: Request, name: str) -> Response:
+    """New requests no longer find the model; it finishes what it has, then its memory is released."""
+    services = ready_services(request)
+    options = await _options(request, services, UnloadRequest)
+    done = await services.manager.unload(name, force=options.force)
+    body = {"status": "unloaded", "model": asdict(done.model), "unfinished": done.unfinished}
+    return _answer({**body, "default": defaults_of(services)})
+
+
+async def _options(request: Request, services: Services, model: type[Options]) -> Options:
+    """The options of a JSON body; without a body, the defaults.
+
+    Raises:
+        ServiceError: ``unsupported_media_type``, ``malformed_body``, ``invalid_request`` or ``deadline_exceeded``.
+    """
+    async with deadline(services):
+        body = await request.body()
+    if not body:
+        return model()
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+        raise ServiceError(
+            "unsupported_media_type",
+            "The options of this route are JSON.",
+            field="Content-Type",
+            allowed=["application/json"],
+            hint="Send a JSON object, or no body at all.",
+        )
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise service_error(error) from None
+
+
+def _answer(body: dict[str, Any]) -> Response:
+    return Response(dump_json(body), media_type="application/json")

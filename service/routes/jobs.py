@@ -1,0 +1,191 @@
+"""``/v1/jobs``: structures too large to wait for. 202 at once, then status, result and deletion by the job's id."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated, BinaryIO, Final
+
+from fastapi import APIRouter, Path, Request
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from service.encoding import dump_json
+from service.error_table import Problem, ServiceError
+from service.intake import read_request
+from service.jobs.compute import FORMATS, runner_of
+from service.jobs.records import JobRecord, JobRequest
+from service.negotiation import GUESS_FORMATS, choose_format
+from service.openapi import job_operation, job_refusals, job_result_operation
+from service.pipeline import deadline
+from service.problems import problem_response
+from service.schemas.jobs import JobStatus, JobSubmission
+from service.schemas.requests import GuessOptions, PredictOptions
+from service.state import ready_services
+from service.validation import service_error
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+JobId = Annotated[str, Path(alias="id", description="As the submission's answer says.")]
+
+MAX_RETRY_AFTER_S: Final = 60
+_CHUNK_BYTES: Final = 1024 * 1024
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a structure that is too large to wait for",
+    openapi_extra=job_operation(JobSubmission),
+    responses={202: {"model": JobStatus, "description": "Accepted, and on disk."}},
+    response_class=Response,
+)
+async def submit_job(request: Request) -> Response:
+    """Send what `/v1/predict` or `/v1/initial-guess` takes, and which of the two in `kind`."""
+    services = ready_services(request)
+    async with deadline(services):
+        submission = await read_request(request, JobSubmission)
+        chosen = choose_format(submission.format_out, request.headers.get("accept"), FORMATS[submission.kind])
+        body = await run_in_threadpool(_stored_body, submission)
+        job = JobRequest(submission.kind, body, chosen.name, str(request.state.request_id))
+        record = await runner_of(services).submit(job, _owner(request))
+    response = _status(request, record, 202)
+    response.headers["Location"] = _links(request, record)["status"]
+    return response
+
+
+@router.get(
+    "/{id}",
+    summary="How far a job is",
+    openapi_extra=job_refusals(),
+    responses={200: {"model": JobStatus}},
+    response_class=Response,
+)
+async def show_job(request: Request, job_id: JobId) -> Response:
+    """State, progress and times of a job. While it is not finished, Retry-After says when to ask again."""
+    record = await runner_of(ready_services(request)).status(job_id, _owner(request))
+    return _status(request, record, 200)
+
+
+@router.get(
+    "/{id}/result",
+    summary="What a job gave",
+    openapi_extra=job_result_operation(GUESS_FORMATS),
+    response_class=Response,
+)
+async def job_result(request: Request, job_id: JobId) -> Response:
+    """The answer in the format chosen at submission; the job's problem if it failed; 409 if it is not finished."""
+    runner = runner_of(ready_services(request))
+    record = await runner.status(job_id, _owner(request))
+    if record.problem is not None:
+        return problem_response(_problem(request, record.problem))
+    if record.result is None:
+        raise ServiceError(
+            "job_not_finished",
+            f"The job is {record.state}.",
+            hint="Ask again after the time in Retry-After; the job's status tells how far it is.",
+            retry_after_s=_retry_after_s(record),
+        )
+    file = await runner.open_result(record)
+    return _FileResponse(file, record.result.size, record.result.media_type, record.result.headers)
+
+
+@router.delete(
+    "/{id}",
+    status_code=204,
+    summary="Delete a job with all its data",
+    openapi_extra=job_refusals(),
+    response_class=Response,
+)
+async def delete_job(request: Request, job_id: JobId) -> Response:
+    """Takes a job out of the queue, stops it, or deletes its result; nothing of it is kept."""
+    await runner_of(ready_services(request)).remove(job_id, _owner(request))
+    return Response(status_code=204)
+
+
+class _FileResponse(StreamingResponse):
+    """An open file as a response; it is closed whatever becomes of the connection.
+
+    Not by its name, which may be gone: a download that has begun survives the deletion of its job.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, media_type: str, headers: dict[str, str]) -> None:
+        super().__init__(_chunks(file), media_type=media_type, headers={**headers, "Content-Length": str(size)})
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._file.close()
+
+
+async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
+    while chunk := await run_in_threadpool(file.read, _CHUNK_BYTES):
+        yield chunk
+
+
+def _stored_body(submission: JobSubmission) -> str:
+    """The request of the submission's kind as JSON, with what the caller gave and no defaults.
+
+    Raises:
+        ServiceError: an option that this kind does not have.
+    """
+    options = PredictOptions if submission.kind == "predict" else GuessOptions
+    given = submission.model_fields_set - {"kind", "structure"}
+    try:
+        options.model_validate({name: getattr(submission, name) for name in given})
+    except ValidationError as error:
+        raise service_error(error) from None
+    return submission.model_dump_json(exclude_unset=True, exclude={"kind"})
+
+
+def _owner(request: Request) -> str | None:
+    """Name of the request's API key; None where keys are off."""
+    name: str | None = request.scope.get("state", {}).get("key_name")
+    return name
+
+
+def _status(request: Request, record: JobRecord, status: int) -> Response:
+    body = {
+        "id": record.id,
+        "kind": record.kind,
+        "format_out": record.format_out,
+        "state": record.state,
+        "created": _time(record.created),
+        "started": _time(record.started),
+        "finished": _time(record.finished),
+        "expires": _time(record.expires),
+        "attempts": record.attempts,
+        "request_id": record.request_id,
+        "progress": vars(record.progress),
+        "problem": None if record.problem is None else _problem(request, record.problem).body,
+        "links": _links(request, record),
+    }
+    response = Response(dump_json(body), status, media_type="application/json")
+    if record.state in ("queued", "running"):
+        response.headers["Retry-After"] = str(_retry_after_s(record))
+    return response
+
+
+def _links(request: Request, record: JobRecord) -> dict[str, str]:
+    path = f"{request.scope.get('root_path', '')}{router.prefix}/{record.id}"
+    return {"status": path, "result": f"{path}/result"}
+
+
+def _problem(request: Request, stored: Problem) -> Problem:
+    """A stored problem as the answer to this request."""
+    return Problem(stored.status, {**stored.body, "request_id": str(request.state.request_id)}, stored.headers)
+
+
+def _retry_after_s(record: JobRecord) -> int:
+    """A second while the job runs, and one more for each job before it."""
+    return min(MAX_RETRY_AFTER_S, 1 + (record.progress.position or 0))
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
