@@ -23,11 +23,13 @@ COPY pyproject.toml README.md ./
 COPY model ./model
 COPY service ./service
 COPY tracegrad_client ./tracegrad_client
-RUN pip install --constraint constraints.txt '.[service]' && pip check
+RUN pip install --constraint constraints.txt '.[service,tracing]' && pip check
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 tracegrad \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tracegrad
+# a volume that is mounted here for the first time takes over this owner
+RUN install --directory --owner=tracegrad --group=tracegrad --mode=0700 /jobs
 COPY --from=build /opt/tracegrad /opt/tracegrad
 ENV PATH=/opt/tracegrad/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -35,7 +37,8 @@ ENV PATH=/opt/tracegrad/bin:$PATH \
     PYSCF_TMPDIR=/tmp \
     TRACEGRAD_HOST=0.0.0.0 \
     TRACEGRAD_PORT=8000 \
-    TRACEGRAD_CHECKPOINTS=/checkpoints
+    TRACEGRAD_CHECKPOINTS=/checkpoints \
+    TRACEGRAD_JOBS_FOLDER=/jobs
 WORKDIR /srv
 USER 10001:10001
 EXPOSE 8000

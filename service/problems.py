@@ -7,9 +7,11 @@ from typing import Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from model.errors import ModelError
@@ -66,7 +68,7 @@ async def _handle_http(request: Request, error: Exception) -> Response:
     if error.status_code not in _CODE_OF_STATUS:
         return await _handle(request, RuntimeError(f"unexpected HTTP error {error.status_code}"))
     code, detail = _CODE_OF_STATUS[error.status_code]
-    allow = (error.headers or {}).get("Allow")
+    allow = ", ".join(_methods(request)) if error.status_code == 405 else None
     return await _handle(
         request,
         ServiceError(
@@ -77,6 +79,16 @@ async def _handle_http(request: Request, error: Exception) -> Response:
             headers={"Allow": allow} if allow else None,
         ),
     )
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method that this path knows: the router's own Allow names those of one route only."""
+    path = request.scope["path"]
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.path is not None and compile_path(route.path)[0].match(path):
+            methods |= set(route.methods or ())
+    return sorted(methods)
 
 
 async def _handle_parameters(request: Request, _: Exception) -> Response:

@@ -88,7 +88,7 @@ def check_atom_count(count: int, limits: SizeLimits) -> None:
             "too_many_atoms",
             f"The structure has {count} atoms; this server takes at most {limits.max_atoms}.",
             field="structure",
-            hint="Send a smaller structure, or ask the operator to raise TRACEGRAD_MAX_ATOMS.",
+            hint="Send a smaller structure; POST /v1/jobs takes larger ones than the other routes.",
         )
 
 
@@ -99,7 +99,7 @@ def check_orbital_count(count: int, limits: SizeLimits) -> None:
             "too_many_orbitals",
             f"The structure has {count} atomic orbitals; this server takes at most {limits.max_orbitals}.",
             field="structure",
-            hint="Send a smaller structure, or ask the operator to raise TRACEGRAD_MAX_ORBITALS.",
+            hint="Send a smaller structure; POST /v1/jobs takes larger ones than the other routes.",
         )
 
 

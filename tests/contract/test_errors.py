@@ -305,3 +305,9 @@ def test_unknown_routes_and_methods_are_problems_too(client):
 def test_the_callers_request_id_is_in_the_error(client):
     reply = client.post("/v1/predict", json={}, headers={"X-Request-ID": "mine-1"})
     assert check_problem(reply, 422, "invalid_request")["request_id"] == "mine-1"
+
+
+def test_405_names_every_method_of_the_path(client):
+    reply = client.put("/v1/jobs/" + "a" * 43)
+    assert reply.status_code == 405
+    assert {"GET", "DELETE"} <= {method.strip() for method in reply.headers["allow"].split(",")}

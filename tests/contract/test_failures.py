@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -139,13 +140,16 @@ def test_before_the_models_are_there_the_service_lives_but_is_not_ready(settings
         assert int(reply.headers["retry-after"]) >= 1
 
 
+HOME = tempfile.TemporaryDirectory(prefix="tracegrad-test-home-")
+
+
 def run(**variables: str) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TRACEGRAD_")}
     environment.update({f"TRACEGRAD_{name}": value for name, value in variables.items()})
     return subprocess.Popen(
         [sys.executable, "-m", "service"],
         cwd=ROOT,
-        env={**environment, "OMP_NUM_THREADS": "1"},
+        env={**environment, "OMP_NUM_THREADS": "1", "HOME": HOME.name},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
