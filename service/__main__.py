@@ -18,12 +18,16 @@ MAX_DEFAULT_THREADS = 8
 def prepare_environment() -> None:
     """Set what libraries read from the environment at import; a value that is there already stays.
 
-    Threads: one for each core that this process may use, up to a few: the matrices are small. PySCF executes a
+    Threads: one for each core that this process may use, up to a few: the matrices are small. OpenBLAS has one: several
+    eigensolves run at a time, and its threads spin while they wait for each other, which on a busy machine made a
+    hundredfold of half a millisecond (docs/benchmarks.md); OpenMP's are told to sleep. PySCF executes a
     ``.pyscf_conf.py`` from the working directory or HOME unless it is told another file: it is told ours.
     """
     threads = str(max(1, min(MAX_DEFAULT_THREADS, len(os.sched_getaffinity(0)))))
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, threads)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["PYSCF_CONFIG_FILE"] = str(Path(__file__).with_name("pyscf_conf.py"))
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -136,11 +136,15 @@ class BatchQueue:
         """Forward passes of a batch, in the worker's thread; every future gets a result or an error."""
         started = time.perf_counter()
         waits = [started - waiting.submitted for waiting in batch]
-        if self._observer is not None:
-            self._observer.batch(self._model, len(batch), sum(waiting.cost for waiting in batch), waits)
         try:
+            if self._observer is not None:
+                self._observer.batch(self._model, len(batch), sum(waiting.cost for waiting in batch), waits)
             values = self._forward([waiting.item for waiting in batch])
-        except Exception as error:
+            if len(values) != len(batch):
+                raise RuntimeError(f"{len(values)} results came for {len(batch)} structures")
+        # whatever it is: this thread must live, and everyone in the batch must hear of it
+        except BaseException as raised:
+            error = ordinary(raised)
             if is_device_fault(error):
                 self._worker.broken = True
                 logger.critical("the device of %s is lost: %s", self._model, type(error).__name__)
@@ -152,6 +156,7 @@ class BatchQueue:
                 logger.warning("%d structures of %s do not fit into memory together", len(batch), self._model)
                 if self._observer is not None:
                     self._observer.memory_split(self._model)
+            del error
         else:
             seconds = time.perf_counter() - started
             for waiting, value, wait in zip(batch, values, waits, strict=True):
@@ -223,6 +228,15 @@ class DeviceWorker:
     def _pause(self) -> float | None:
         now = time.perf_counter()
         return min((queue.seconds_to_wait(now) for queue in self._queues if queue.oldest() is not None), default=None)
+
+
+def ordinary(error: BaseException) -> Exception:
+    """The error, or in place of one that ends threads, tasks or event loops a RuntimeError that names it."""
+    if isinstance(error, Exception) and not isinstance(error, (CancelledError, StopIteration, StopAsyncIteration)):
+        return error
+    replacement = RuntimeError(f"{type(error).__name__} was raised")
+    replacement.__cause__ = error
+    return replacement
 
 
 def is_device_fault(error: Exception) -> bool:

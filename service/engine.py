@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from model.structure import Structure
-from service.device_worker import BatchObserver, BatchQueue, DeviceWorker
+from service.device_worker import BatchObserver, BatchQueue, DeviceWorker, ordinary
 from service.error_table import ServiceError
 
 if TYPE_CHECKING:
@@ -223,8 +223,17 @@ class Engine:
 
 
 async def _in_thread(threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    def run() -> T:
+        try:
+            return function(*arguments, **options)
+        except BaseException as error:
+            plain = ordinary(error)
+            if plain is error:
+                raise
+            raise plain from error  # a SystemExit would end the event loop
+
     context = contextvars.copy_context()  # log lines of the thread carry the request's id
-    return await asyncio.wrap_future(threads.submit(context.run, lambda: function(*arguments, **options)))
+    return await asyncio.wrap_future(threads.submit(context.run, run))
 
 
 def _ignore(_: str) -> None:

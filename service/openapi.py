@@ -18,7 +18,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.access.middleware import needed_scope
 from service.file_formats import ACCEPTED, CONTENT_TYPES
-from service.negotiation import OutputFormat
+from service.negotiation import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
 from service.schemas.jobs import JobSubmission
 from service.schemas.models import LoadRequest, UnloadRequest
 from service.schemas.requests import BatchRequest, GuessRequest, PredictRequest
@@ -30,18 +30,23 @@ _ERRORS: Final[Mapping[str, str]] = {
     "400": "malformed_body",
     "404": "unknown_model",
     "406": "not_acceptable",
-    "413": "body_too_large, too_many_atoms, too_many_orbitals or too_large_for_memory",
+    "413": "body_too_large, too_many_atoms, too_many_structures, too_many_orbitals or too_large_for_memory",
     "415": "unsupported_media_type",
     "422": "The structure or an option cannot be used; `code` says why.",
     "503": "queue_full, not_ready or draining; see Retry-After",
     "504": "deadline_exceeded",
 }
 _ADMIN_ERRORS: Final[Mapping[str, str]] = {
+    "400": "malformed_body",
     "404": "unknown_model",
     "409": "model_busy (see Retry-After), or model_needed: only force unloads it",
+    "413": "body_too_large",
+    "415": "unsupported_media_type",
     "422": "model_rejected: a check failed, and what served before still serves; invalid_request",
     "503": "not_ready or draining; see Retry-After",
+    "504": "deadline_exceeded: the body did not come in time",
 }
+_NOT_READY: Final[Mapping[str, str]] = {"503": "not_ready or draining; see Retry-After"}
 _JOB_ERRORS: Final[Mapping[str, str]] = {
     "404": "unknown_job: never was, is another key's, was deleted, or its time is over",
     "503": "not_ready or draining; see Retry-After",
@@ -50,6 +55,12 @@ _REFUSALS: Final[Mapping[str, str]] = {
     "401": "missing_key, where keys are configured",
     "403": "forbidden: the key lacks the scope; on admin routes also without keys",
     "429": "quota_exceeded; see Retry-After",
+}
+_FORMATS: Final[Mapping[type[BaseModel], Sequence[OutputFormat]]] = {
+    PredictRequest: PREDICT_FORMATS,
+    BatchRequest: PREDICT_FORMATS,
+    GuessRequest: GUESS_FORMATS,
+    JobSubmission: GUESS_FORMATS,
 }
 _SECURITY_SCHEMES: Final = {
     "BearerKey": {"type": "http", "scheme": "bearer", "description": "An API key of this service."},
@@ -84,6 +95,7 @@ def structure_operation(
     """
     inputs = ("structure", "structures")
     options = {name: schema for name, schema in _option_schemas(model).items() if name not in inputs}
+    options["format_out"] = _names(formats)
     form = {
         "file": {"type": "string", "format": "binary", "description": "The structure file."},
         "format": {"type": "string", "enum": list(ACCEPTED), "description": "Otherwise from the file name's suffix."},
@@ -108,6 +120,7 @@ def structure_operation(
                 "description": "The answer, in the format of format_out or Accept.",
                 "content": {known.media_type: _content(known, answer) for known in formats},
             },
+            **({"304": {"description": "What If-None-Match names is still the answer."}} if answer is Answer else {}),
             **{status: {"description": text, "content": _PROBLEM} for status, text in _ERRORS.items()},
         },
     }
@@ -134,14 +147,15 @@ def admin_operation(model: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-def job_operation(model: type[BaseModel]) -> dict[str, Any]:
+def job_operation(model: type[BaseModel], formats: Sequence[OutputFormat]) -> dict[str, Any]:
     """Request body, query parameters and refusals of the submission of a job.
 
     Args:
         model: the request model (the JSON body).
+        formats: what a job may be asked for.
     """
-    operation = structure_operation(model, ())
-    del operation["responses"]["200"]
+    operation = structure_operation(model, formats)
+    del operation["responses"]["200"], operation["responses"]["304"]
     operation["responses"]["507"] = {"description": "storage_full", "content": _PROBLEM}
     return operation
 
@@ -172,6 +186,16 @@ def job_refusals() -> dict[str, Any]:
     }
 
 
+def refusals(*, unknown_model: bool = False) -> dict[str, Any]:
+    """Responses of a route that only reads, but for the good one.
+
+    Args:
+        unknown_model: the path names a model.
+    """
+    errors = {"404": "unknown_model", **_NOT_READY} if unknown_model else _NOT_READY
+    return {"responses": {status: {"description": text, "content": _PROBLEM} for status, text in errors.items()}}
+
+
 def build_openapi(app: FastAPI) -> dict[str, Any]:
     """The whole document."""
     document = get_openapi(
@@ -196,6 +220,8 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(definitions.get("$defs", {}))
+    for model, formats in _FORMATS.items():
+        schemas[model.__name__]["properties"]["format_out"] = {"anyOf": [_names(formats), {"type": "null"}]}
     document["components"]["securitySchemes"] = _SECURITY_SCHEMES
     for route, path in document["paths"].items():
         for operation in path.values():
@@ -233,6 +259,10 @@ def _option_schemas(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema(ref_template=_REF)
     properties: dict[str, Any] = schema["properties"]
     return properties
+
+
+def _names(formats: Sequence[OutputFormat]) -> dict[str, Any]:
+    return {"type": "string", "enum": [known.name for known in formats]}
 
 
 def _parameter_text(name: str) -> str:

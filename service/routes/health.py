@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
+from service.openapi import refusals
 from service.schemas.responses import Health
 from service.state import ready_services
 
@@ -16,7 +17,7 @@ async def live() -> Health:
     return Health(status="alive")
 
 
-@router.get("/ready", summary="Models are loaded and warmed up")
+@router.get("/ready", summary="Models are loaded and warmed up", openapi_extra=refusals())
 async def ready(request: Request) -> Health:
     """Ready for structures: weights verified, a warm-up forward pass done, a model there. Otherwise 503."""
     services = ready_services(request)

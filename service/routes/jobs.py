@@ -38,7 +38,7 @@ _CHUNK_BYTES: Final = 1024 * 1024
     "",
     status_code=202,
     summary="Submit a structure that is too large to wait for",
-    openapi_extra=job_operation(JobSubmission),
+    openapi_extra=job_operation(JobSubmission, GUESS_FORMATS),
     responses={202: {"model": JobStatus, "description": "Accepted, and on disk."}},
     response_class=Response,
 )

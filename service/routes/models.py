@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.encoding import dump_json
+from service.openapi import refusals
 from service.registry import LoadedModel
 from service.schemas.responses import ModelList
 from service.state import Services, ready_services
@@ -15,7 +16,13 @@ from service.state import Services, ready_services
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
-@router.get("", summary="The loaded models", responses={200: {"model": ModelList}}, response_class=Response)
+@router.get(
+    "",
+    summary="The loaded models",
+    openapi_extra=refusals(),
+    responses={200: {"model": ModelList}},
+    response_class=Response,
+)
 async def list_models(request: Request) -> Response:
     """Cards of all loaded models; ``default`` marks the one that answers when a request names none."""
     services = ready_services(request)
@@ -23,7 +30,7 @@ async def list_models(request: Request) -> Response:
     return Response(dump_json({"models": models, "default": defaults_of(services)}), media_type="application/json")
 
 
-@router.get("/{name}", summary="One model's card", response_class=Response)
+@router.get("/{name}", summary="One model's card", openapi_extra=refusals(unknown_model=True), response_class=Response)
 async def show_model(request: Request, name: str) -> Response:
     """Card of one model: elements, basis, functional, training data, measured errors, licence."""
     services = ready_services(request)

@@ -6,7 +6,7 @@ The document describes what is well formed, and generated requests are both: as 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ BUSY = (503, 504, 507)
 """Documented answers of a server that has no room or time; every other 5xx is a fault."""
 
 
-
 def without_defaults() -> dict[str, Any]:
     """The document with the statuses that it names and no others: a default answer would fit every status."""
     document: dict[str, Any] = json.loads(DOCUMENT.read_bytes())
@@ -58,7 +57,9 @@ def structure_file(_: Any, value: Any) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def operator(serve: Any, settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+def operator(
+    serve: Any, settings: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, dict[str, str]]]:
     """URL of a service with a keys file, and the header of a key that may do everything."""
     path: Path = tmp_path_factory.mktemp("keys") / "keys.toml"
     key = new_key()
