@@ -37,10 +37,11 @@ def main() -> int:
     import uvicorn
 
     from service.app import create_app
+    from service.error_table import StartupError
     from service.jobs.location import open_job_store
+    from service.models.startup import load_registry
     from service.observability.logs import configure_logging
     from service.observability.metrics import Metrics
-    from service.registry import StartupError, load_registry
     from service.server import Server
     from service.settings import Settings
 

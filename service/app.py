@@ -17,13 +17,14 @@ from service.cache import PredictionCache
 from service.jobs.compute import make_runner
 from service.jobs.store import JobStore
 from service.middleware import BodyLimitMiddleware, RequestIdMiddleware
+from service.models.registry import LoadedModel, Registry
+from service.models.startup import load_registry
 from service.observability.metrics import Metrics
 from service.observability.requests import Observer
 from service.observability.tracing import Tracing, open_tracing
 from service.openapi import build_openapi
 from service.parsing import ParserPool
 from service.problems import install_handlers
-from service.registry import LoadedModel, Registry, load_registry
 from service.routes import admin, health, jobs, models, pages, structures
 from service.routes import metrics as metrics_page
 from service.settings import Settings

@@ -73,6 +73,10 @@ _GENERIC_MODEL_CODES: Final[Mapping[str, str]] = {
 INTERNAL_DETAIL: Final = "The server failed to answer. The request id names this failure in the server's log."
 
 
+class StartupError(Exception):
+    """The service cannot start; the text is for the operator."""
+
+
 class ServiceError(Exception):
     """An error of the HTTP side: reading, negotiating, queueing.
 

@@ -19,12 +19,12 @@ from service.comparison import check_basis, xc_warnings
 from service.encoding import encode_json, encode_npz, encode_safetensors
 from service.error_table import ServiceError
 from service.exports import WRITERS
+from service.models.registry import LoadedModel
 from service.negotiation import OutputFormat
 from service.observability import logs
 from service.observability.metrics import STAGES, Metrics, warning_kinds
 from service.observability.tracing import finished_spans
 from service.parsing import RawStructure
-from service.registry import LoadedModel
 from service.schemas.requests import GuessOptions, PredictOptions
 from service.state import Services
 from service.translate import SizeLimits, build_structure, check_orbital_count, option_defaults

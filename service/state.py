@@ -14,10 +14,10 @@ from service.cache import PredictionCache
 from service.error_table import ServiceError
 from service.jobs.runner import JobRunner
 from service.models.manager import ModelManager
+from service.models.registry import Registry
 from service.observability.logs import bind
 from service.observability.metrics import Metrics
 from service.parsing import ParserPool
-from service.registry import Registry
 from service.settings import Settings
 
 T = TypeVar("T")

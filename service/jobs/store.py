@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
-from service.error_table import Problem, ServiceError, problem_of
+from service.error_table import Problem, ServiceError, StartupError, problem_of
 from service.jobs.database import Database, storage_full
 from service.jobs.records import (
     STAGES,
@@ -31,7 +31,6 @@ from service.jobs.records import (
     new_job_id,
 )
 from service.jobs.results import ResultFiles, sync_folder
-from service.registry import StartupError
 
 logger = logging.getLogger(__name__)
 

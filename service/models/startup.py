@@ -7,15 +7,12 @@ does not run.
 from __future__ import annotations
 
 from service.device_worker import BatchObserver
+from service.error_table import StartupError
 from service.models.catalogue import scan
 from service.models.checks import RejectedError
 from service.models.loading import ModelLoader
 from service.models.registry import DEFAULT_NAME, LoadedModel, Registry
 from service.settings import Settings
-
-
-class StartupError(Exception):
-    """The service cannot start; the text is for the operator."""
 
 
 def load_registry(settings: Settings, observer: BatchObserver | None = None) -> Registry:

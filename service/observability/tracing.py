@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
+from service.error_table import StartupError
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -160,8 +161,6 @@ def open_tracing(settings: Settings) -> Tracing | None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
-        from service.registry import StartupError  # here: the engine, which it imports, may import this module
-
         raise StartupError(
             f"TRACEGRAD_TRACING is set, but OpenTelemetry is not installed. Run: pip install '{EXTRA}', or unset it."
         ) from error

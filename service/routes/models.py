@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.encoding import dump_json
+from service.models.registry import LoadedModel
 from service.openapi import refusals
-from service.registry import LoadedModel
 from service.schemas.responses import ModelList
 from service.state import Services, ready_services
 

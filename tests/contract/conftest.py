@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from model.predictor import Predictor
 from service.app import create_app
 from service.engine import Engine
-from service.registry import LoadedModel, Registry
+from service.models.registry import LoadedModel, Registry
 from service.settings import Settings
 
 WATER_NUMBERS = [8, 1, 1]

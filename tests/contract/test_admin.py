@@ -25,8 +25,8 @@ from model.network import Output
 from model.predictor import Predictor, golden_record
 from service.access.new_key import new_key, table_of
 from service.app import create_app
+from service.models.registry import Registry
 from service.parsing import ParserPool
-from service.registry import Registry
 from service.settings import Settings
 from tests.conftest import structure_of
 

@@ -24,7 +24,7 @@ from service.access.keys_file import load_keys
 from service.access.middleware import MAX_KEY_BYTES, AccessMiddleware, presented_key
 from service.access.new_key import new_key, table_of
 from service.app import create_app
-from service.registry import StartupError
+from service.error_table import StartupError
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from service.error_table import Problem, ServiceError
+from service.error_table import Problem, ServiceError, StartupError
 from service.jobs.location import open_job_store
 from service.jobs.records import Claim, JobLimits, JobRequest, Rendered, is_job_id, new_job_id
 from service.jobs.store import FILE_NAME, RESULTS_FOLDER, JobStore
-from service.registry import StartupError
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,7 +83,7 @@ from pathlib import Path
 from service.error_table import ServiceError
 from service.jobs.records import *
 from service.jobs.store import JobStore
-from service.registry import StartupError
+from service.error_table import StartupError
 store = JobStore(Path({str(folder)!r}), lock_wait_s=0.0)
 request = JobRequest("predict", "{{}}", "json", "request-1")
 {textwrap.dedent(statements)}

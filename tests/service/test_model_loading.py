@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from model.checkpoint import io
-from service.error_table import ServiceError
+from service.error_table import ServiceError, StartupError
 from service.models.catalogue import scan
 from service.models.checks import CheckList, RejectedError
 from service.models.loading import ModelLoader, fingerprint
-from service.registry import StartupError, load_registry, resolve_device
+from service.models.startup import load_registry, resolve_device
 from service.settings import Settings
 
 

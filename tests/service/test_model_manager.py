@@ -17,7 +17,7 @@ from service.error_table import ServiceError
 from service.models.catalogue import Candidate
 from service.models.checks import RejectedError
 from service.models.manager import MAX_WAITING, ModelManager
-from service.registry import LoadedModel, Registry
+from service.models.registry import LoadedModel, Registry
 from service.settings import Settings
 
 WAIT_S = 10.0

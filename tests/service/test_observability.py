@@ -30,12 +30,11 @@ from starlette.responses import StreamingResponse
 
 from model.errors import CheckpointError
 from service.app import create_app
-from service.error_table import ERROR_TABLE, ServiceError
+from service.error_table import ERROR_TABLE, ServiceError, StartupError
 from service.observability import logs
 from service.observability.metrics import OTHER, OUTCOMES, STAGES, WARNING_KINDS, Metrics, warning_kinds
 from service.observability.requests import CLIENT_GONE
 from service.observability.tracing import Tracing, finished_spans, open_tracing, span
-from service.registry import StartupError
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from service.error_table import ServiceError
-from service.registry import LoadedModel, Registry
+from service.models.registry import LoadedModel, Registry
 
 WAIT_S = 10.0
 
