@@ -21,7 +21,7 @@ from model.errors import CheckpointError
 from model.graph import AtomGraph, build_graph
 from model.hamiltonian.expansion import Expansion
 from model.network import HamiltonianNetwork, NetworkConfig, TraceGradConfig
-from model.nn.frames import bond_rotations, wigner_matrices
+from model.nn.frames import WignerMatrices, bond_rotations, wigner_matrices
 from model.predictor import Predictor
 from model.structure import Structure
 from tests.conftest import RELEASED
@@ -98,7 +98,7 @@ def test_convolution_in_the_frame_is_the_product_with_harmonics(lmax: int) -> No
     sources = torch.randn(2, count, (lmax + 1) ** 2, 3, dtype=torch.float64)
     weights = torch.randn(2, count, n_paths, 3, dtype=torch.float64)
     pairs = fast_path.UnorderedPairs(torch.arange(count), torch.arange(count), bonds, torch.arange(count))
-    frames = fast_path.Bonds.of(pairs, bonds, lmax).wigner
+    frames = fast_path.Bonds.of(pairs, bonds, WignerMatrices(lmax)).wigner
     sizes = [2 * ang + 1 for ang in range(lmax + 1)]
     parity = torch.cat([torch.full((size,), (-1.0) ** ang) for ang, size in enumerate(sizes)])[:, None]
     sides = torch.stack([sources[0], sources[1] * parity], dim=1).flatten(0, 1).transpose(0, 1)
@@ -259,7 +259,7 @@ def test_frames_are_only_a_way_to_evaluate() -> None:
     bonds = torch.randn(3, 3, dtype=torch.float64)
     plain = wigner_matrices(bond_rotations(bonds), 2)[2]
     pairs = fast_path.UnorderedPairs(torch.arange(3), torch.arange(3), bonds, torch.arange(3))
-    assert torch.equal(fast_path.Bonds.of(pairs, bonds, 2).wigner[2], plain[:, [2, 1, 3, 0, 4]])
+    assert torch.equal(fast_path.Bonds.of(pairs, bonds, WignerMatrices(2)).wigner[2], plain[:, [2, 1, 3, 0, 4]])
 
 
 class _Blocks(torch.nn.Module):
@@ -273,7 +273,7 @@ class _Blocks(torch.nn.Module):
         net = self.backbone
         pairs = fast_path.UnorderedPairs(low, high, vectors, low)
         radial = net._radial_functions(vectors)
-        bonds = fast_path.Bonds.of(pairs, radial, net.config.lmax)
+        bonds = fast_path.Bonds.of(pairs, radial, net.wigner)
         node = fast_path.first_convolution(net.embedding(numbers), net.convolutions[0], bonds)
         node = fast_path.convolution(node, net.convolutions[1], bonds)
         pair = fast_path.pair_block(node, None, net.pair_blocks[0], BlockPairs(pairs, low, low), radial)

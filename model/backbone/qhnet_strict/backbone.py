@@ -22,6 +22,7 @@ from model.backbone.qhnet_strict.parameters import (
 )
 from model.backbone.qhnet_strict.read_out import expand
 from model.graph import AtomGraph
+from model.nn.frames import WignerMatrices
 from model.nn.irreps import CoefficientLayout, Layout
 from model.nn.radial import ExponentialBernstein
 
@@ -62,6 +63,7 @@ class QHNetStrict(nn.Module):
         self.diagonal_channels = self.pair_channels = config.channels
         self.n_blocks = config.pair_layers
         self.embedding = nn.Embedding(config.embedding_rows, config.channels)
+        self.wigner = WignerMatrices(config.lmax)
         self.radial = ExponentialBernstein(config.radial_size, config.cutoff_angstrom, alpha=0.5)
         self.convolutions: Any = nn.ModuleList(
             [ConvolutionParameters(config, first=index == 0) for index in range(config.node_layers)]
@@ -131,7 +133,7 @@ class QHNetStrict(nn.Module):
         pair_radial = self._radial_functions(pairs.unordered.vectors)
         if self.config.path == "fast":
             edges = UnorderedPairs.of(graph.edge_index, graph.edge_vectors, graph.n_atoms)
-            bonds = fast_path.Bonds.of(edges, self._radial_functions(edges.vectors), self.config.lmax)
+            bonds = fast_path.Bonds.of(edges, self._radial_functions(edges.vectors), self.wigner)
             return Context(pairs, pair_radial, bonds, None, None)
         harmonics = self._reference(graph.edge_vectors).spherical_harmonics(graph.edge_vectors)
         return Context(pairs, pair_radial, None, harmonics, self._radial_functions(graph.edge_vectors))

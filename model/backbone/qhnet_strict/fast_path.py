@@ -34,7 +34,7 @@ from model.backbone.qhnet_strict.fast_parts import (
 )
 from model.backbone.qhnet_strict.lists import BlockPairs, UnorderedPairs
 from model.backbone.qhnet_strict.parameters import ConvolutionParameters, PairParameters, SelfParameters
-from model.nn.frames import bond_rotations, wigner_matrices
+from model.nn.frames import WignerMatrices, bond_rotations
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Bonds:
     radial: Tensor
 
     @classmethod
-    def of(cls, pairs: UnorderedPairs, radial: Tensor, lmax: int) -> Bonds:
-        matrices = wigner_matrices(bond_rotations(pairs.vectors), lmax)
-        order = [0] + [sign * m for m in range(1, lmax + 1) for sign in (-1, 1)]
-        rows = [[ang + m for m in order[: 2 * ang + 1]] for ang in range(lmax + 1)]
+    def of(cls, pairs: UnorderedPairs, radial: Tensor, wigner: WignerMatrices) -> Bonds:
+        matrices = wigner(bond_rotations(pairs.vectors))
+        order = [0] + [sign * m for m in range(1, wigner.lmax + 1) for sign in (-1, 1)]
+        rows = [[ang + m for m in order[: 2 * ang + 1]] for ang in range(wigner.lmax + 1)]
         return cls(pairs, [matrix[:, row] for matrix, row in zip(matrices, rows, strict=True)], radial)
 
     def chunks(self) -> list[slice]:
