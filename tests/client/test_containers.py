@@ -37,7 +37,7 @@ def test_both_profiles_run_locked_down(name: str) -> None:
     assert service["pids_limit"] > 0
     assert re.fullmatch(r"\d+g", service["mem_limit"])
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
-    assert service["volumes"] == ["./checkpoints:/checkpoints:ro"]
+    assert service["volumes"] == ["./checkpoints:/checkpoints:ro", "jobs:/jobs"], "nothing else of the host, read-only"
 
 
 def test_only_the_gpu_profile_asks_for_a_gpu() -> None:
