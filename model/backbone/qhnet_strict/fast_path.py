@@ -109,8 +109,7 @@ def convolution(node: Parts, parameters: ConvolutionParameters, bonds: Bonds) ->
     gated = linear(norm_gate(node, parameters.gate), parameters.linear)
     table = torch.cat([torch.cat(gated), torch.cat(flip_parity(gated))], dim=1)
     radial_hidden = hidden_of(bonds.radial @ parameters.radial.first, parameters.radial)
-    widths = [2 * len(part) * channels for part in gated]
-    to_high, to_low = (_zeros(gated[0], n_atoms, widths) for _ in range(2))
+    to_high, to_low = ([gated[0].new_zeros((n_atoms, 2 * len(part) * channels)) for part in gated] for _ in range(2))
     for part in bonds.chunks():
         low, high = pairs.low[part], pairs.high[part]
         shared = inner_products(whole, low, high, lmax) @ mlp.first[2 * channels :]
@@ -129,12 +128,6 @@ def convolution(node: Parts, parameters: ConvolutionParameters, bonds: Bonds) ->
     backward = [total.view(n_atoms, -1, 2 * channels)[..., channels:].transpose(0, 1) for total in to_low]
     summed = [own + a + b for own, a, b in zip(gated, forward, flip_parity(backward), strict=True)]
     return [old + new for old, new in zip(node, linear(summed, parameters.linear_out), strict=True)]
-
-
-def _zeros(like: Tensor, n_rows: int, widths: Sequence[int]) -> list[Tensor]:
-    """Contiguous (row, width) matrices of zeros, from one allocation: each would be fresh memory, to be mapped and cleared."""
-    parts = like.new_zeros(n_rows * sum(widths)).split([n_rows * width for width in widths])
-    return [part.view(n_rows, width) for part, width in zip(parts, widths, strict=True)]
 
 
 def _convolution_weights(
