@@ -19,8 +19,9 @@ from service.error_table import ServiceError, is_internal, problem_of
 from service.file_formats import resolve_format
 from service.intake import read_request
 from service.negotiation import PREDICT_FORMATS, choose_format
+from service.observability.requests import CLIENT_GONE
 from service.parsing import RawStructure
-from service.pipeline import CLIENT_GONE, ClientGoneError, deadline, structure_response, while_connected
+from service.pipeline import ClientGoneError, deadline, structure_response, while_connected
 from service.schemas.requests import BatchRequest
 from service.schemas.structures import FileStructure
 from service.state import Services, ready_services
@@ -133,7 +134,7 @@ def _accept_all(
 
 async def _one(services: Services, accepted: prediction.Accepted, request_id: str) -> Result:
     computed = await prediction.compute(services, accepted, patient=True)
-    return prediction.result(accepted, computed, request_id)
+    return await services.encode(prediction.result, accepted, computed, request_id)
 
 
 def _entry(task: asyncio.Task[Result] | Exception, request_id: str) -> BatchEntry:

@@ -8,7 +8,6 @@ Nothing of it runs on the event loop, and a forward pass never waits for an eige
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import math
 import os
 import threading
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from model.structure import Structure
 from service.device_worker import BatchObserver, BatchQueue, DeviceWorker, ordinary
 from service.error_table import ServiceError
+from service.observability.logs import bind
 
 if TYPE_CHECKING:
     from model.predictor import Prediction
@@ -232,8 +232,7 @@ async def _in_thread(threads: ThreadPoolExecutor, function: Callable[..., T], *a
                 raise
             raise plain from error  # a SystemExit would end the event loop
 
-    context = contextvars.copy_context()  # log lines of the thread carry the request's id
-    return await asyncio.wrap_future(threads.submit(context.run, run))
+    return await asyncio.wrap_future(threads.submit(bind(run)))
 
 
 def _ignore(_: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +15,7 @@ from service.cache import matches
 from service.error_table import ServiceError
 from service.intake import read_request
 from service.negotiation import JSON, OutputFormat, choose_format
+from service.observability.requests import CLIENT_GONE
 from service.observability.tracing import span
 from service.schemas.requests import GuessRequest, PredictRequest
 from service.state import Services, ready_services
@@ -22,9 +23,6 @@ from service.translate import raw_structure
 
 T = TypeVar("T")
 StructureRequest = TypeVar("StructureRequest", PredictRequest, GuessRequest)
-
-CLIENT_GONE: Final = 499
-"""Status for the log when nobody waits for the answer any more; it never travels."""
 
 
 class ClientGoneError(Exception):

@@ -39,15 +39,20 @@ class Submission:
     defaults_applied: list[str]
 
 
-async def raw_structure(wire: WireStructure, parsers: ParserPool) -> RawStructure:
+async def raw_structure(wire: WireStructure, parsers: ParserPool, *, max_atoms: int | None = None) -> RawStructure:
     """The plain numbers of a structure, whichever way it came; lengths in Å.
+
+    Args:
+        wire: as sent.
+        parsers: read it if it is a file.
+        max_atoms: largest file; by default the parsers' own limit.
 
     Raises:
         ServiceError: what the file formats and parsers raise; ``invalid_request`` and ``unsupported_element`` for a
             QCSchema molecule that does not fit together.
     """
     if isinstance(wire, FileStructure):
-        return await parsers.parse(resolve_format(wire.format), wire.text)
+        return await parsers.parse(resolve_format(wire.format), wire.text, max_atoms=max_atoms)
     if isinstance(wire, AtomsStructure):
         cell = [list(vector) for vector in wire.cell] if wire.cell is not None else None
         return RawStructure(numbers=wire.numbers, positions=wire.positions, cell=cell, pbc=wire.pbc)

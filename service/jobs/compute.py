@@ -10,7 +10,6 @@ from starlette.concurrency import run_in_threadpool
 
 from service import prediction
 from service.error_table import ServiceError
-from service.file_formats import resolve_format
 from service.jobs.location import open_job_store
 from service.jobs.records import JobKind, JobRequest, Progress, Rendered
 from service.jobs.runner import JobRunner
@@ -18,7 +17,6 @@ from service.jobs.store import JobStore
 from service.negotiation import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat, choose_format
 from service.pipeline import structure_response
 from service.schemas.requests import GuessRequest, PredictRequest
-from service.schemas.structures import FileStructure
 from service.state import Services
 from service.translate import raw_structure
 
@@ -91,12 +89,7 @@ class JobComputation:
         body = await run_in_threadpool(kinds[request.kind].model_validate_json, request.body)
         chosen = choose_format(request.format_out, None, FORMATS[request.kind])
         plan = prediction.make_plan(self._services, body, chosen)
-        parsers, structure = self._services.parsers, body.structure
-        if isinstance(structure, FileStructure):
-            file_format = resolve_format(structure.format)
-            raw = await parsers.parse(file_format, structure.text, max_atoms=self._limits.max_atoms)
-        else:
-            raw = await raw_structure(structure, parsers)
+        raw = await raw_structure(body.structure, self._services.parsers, max_atoms=self._limits.max_atoms)
         parse_ms = 1000.0 * (time.perf_counter() - started)
         return prediction.accept(plan, raw, self._limits, parse_ms=parse_ms, started=started)
 

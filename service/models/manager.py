@@ -6,7 +6,6 @@ An operation that has begun runs to its end even if its caller leaves, so the mo
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import threading
 import time
@@ -22,6 +21,7 @@ from service.models.checks import Check, CheckList, RejectedError
 from service.models.loading import ModelLoader, fingerprint
 from service.models.registry import LoadedModel, Registry
 from service.models.startup import resolve_device
+from service.observability.logs import bind
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -140,9 +140,8 @@ class ModelManager:
                     retry_after_s=RETRY_AFTER_BUSY_S,
                 )
             self._pending += 1
-        context = contextvars.copy_context()  # log lines of the thread carry the request's id
         try:
-            future = self._thread.submit(context.run, function, *arguments)
+            future = self._thread.submit(bind(function), *arguments)
         except RuntimeError as error:
             self._finished(None)
             raise _draining() from error
