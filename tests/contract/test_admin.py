@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,8 @@ from service.models.registry import Registry
 from service.parsing import ParserPool
 from service.settings import Settings
 from tests.conftest import structure_of
+
+from .waiting import wait_until
 
 LOAD = "/v1/admin/models/{name}/load"
 UNLOAD = "/v1/admin/models/{name}/unload"
@@ -122,13 +123,6 @@ def problem(reply: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 def energies(answer: dict[str, Any]) -> Any:
     return np.array(answer["results"]["orbital_energies"])
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def test_a_new_version_takes_over_and_an_old_one_can_be_taken_back(admin, sources, water):

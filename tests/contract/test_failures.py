@@ -19,28 +19,15 @@ import httpx
 import pytest
 
 from model.errors import NumericalError
-from model.predictor import Predictor
 from service.app import create_app
 from service.settings import Settings
+
+from .waiting import answers, wait_until
+from .wrapped import Wrapped
 
 H2 = {"structure": {"kind": "atoms", "numbers": [1, 1], "positions": [[0, 0, 0], [0, 0, 0.74]]}}
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "secret-in-the-exception"
-
-
-class Wrapped:
-    """A real predictor whose forward pass does something else first."""
-
-    def __init__(self, inner: Predictor, before: Any) -> None:
-        self._inner = inner
-        self._before = before
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def forward(self, prepared: Any) -> Any:
-        self._before()
-        return self._inner.forward(prepared)
 
 
 def raising(error: Exception) -> Any:
@@ -252,17 +239,3 @@ def assert_refuses_to_start(word: str, **variables: str) -> None:
 def in_queue(url: str) -> float:
     lines = httpx.get(url + "/metrics", timeout=5, trust_env=False).text.splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("tracegrad_queue_depth{"))
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url + "/health/ready", timeout=5, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def wait_until(condition: Any, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)

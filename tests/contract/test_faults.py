@@ -11,8 +11,7 @@ import os
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +21,9 @@ from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import create_app
+
+from .waiting import wait_until
+from .wrapped import Wrapped
 
 H2 = {"kind": "atoms", "numbers": [1, 1], "positions": [[0, 0, 0], [0, 0, 0.74]]}
 FILE = {"structure": {"kind": "file", "format": "xyz", "text": "2\n\nH 0 0 0\nH 0 0 0.74\n"}}
@@ -35,26 +37,6 @@ SLOW_FILE = {
 """ASE needs tens of seconds for it, and is allowed five."""
 
 
-class Wrapped:
-    """A real predictor one of whose steps does something else first."""
-
-    def __init__(self, inner: Any, step: str, before: Callable[[], None]) -> None:
-        self._inner = inner
-        self._step = step
-        self._before = before
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._inner, name)
-        if name != self._step:
-            return method
-
-        def call(*arguments: Any, **options: Any) -> Any:
-            self._before()
-            return method(*arguments, **options)
-
-        return call
-
-
 @pytest.fixture
 def gated(serve: Any, settings: Any, predictor: Any, registry_of: Any) -> Iterator[Any]:
     """A service whose forward passes wait for the gate: client, engine, gate, and a list with an item for each pass."""
@@ -64,7 +46,7 @@ def gated(serve: Any, settings: Any, predictor: Any, registry_of: Any) -> Iterat
         calls.append(1)
         assert gate.wait(60)
 
-    registry = registry_of(Wrapped(predictor, "forward", before), 8)
+    registry = registry_of(Wrapped(predictor, before), 8)
     with serve(create_app(settings.model_copy(update={"cache_bytes": 0}), registry=registry)) as client:
         try:
             yield client, registry.get(None).engine, gate, calls
@@ -182,7 +164,7 @@ def test_whatever_a_step_raises_is_one_500_and_the_next_request_is_served(
         if failures:
             raise failures.pop()
 
-    with serve(create_app(settings, registry=registry_of(Wrapped(predictor, step, before), 4))) as client:
+    with serve(create_app(settings, registry=registry_of(Wrapped(predictor, before, step=step), 4))) as client:
         reply = client.post("/v1/predict", json={"structure": H2}, timeout=20)
         assert (reply.status_code, reply.json()["code"]) == (500, "internal_error")
         assert client.get("/health/ready").status_code == 200
@@ -253,10 +235,3 @@ def parser_of(app: FastAPI) -> Any:
     """The parser process of an app that has one."""
     (parser,) = app.state.services.parsers._all
     return parser._process
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)

@@ -14,6 +14,8 @@ from pyscf import dft, gto
 from pyscf.data import nist
 from pyscf.tools import molden
 
+from tests.service.test_qcschema import mole_of
+
 EXACT = 1e-9
 SAME_NUMBERS = 1e-12
 MOLDEN_DIGITS = 1e-6
@@ -92,7 +94,7 @@ def test_the_cube_holds_the_density_at_its_grid_points(client, water, guess, mol
 def test_a_qcschema_document_holds_the_guess_and_its_basis(client, water, guess):
     read = json.loads(download(client, water, "qcschema"))
     assert (read["schema_name"], read["schema_version"]) == ("qcschema_atomic_result", 2)
-    wavefunction, basis = read["wavefunction"], read["wavefunction"]["basis"]
+    wavefunction = read["wavefunction"]
     order = read["extras"]["tracegrad"]["pyscf_order"]
     shape, square = (len(order), -1), np.ix_(order, order)
     density = 2.0 * np.reshape(wavefunction["scf_density_a"], shape)[square]
@@ -103,16 +105,7 @@ def test_a_qcschema_document_holds_the_guess_and_its_basis(client, water, guess)
     fock = np.reshape(wavefunction["scf_fock_a"], shape)[square]
     np.testing.assert_allclose(fock, predicted["hamiltonian"], atol=SAME_NUMBERS)
 
-    shells = {
-        key: [
-            [*shell["angular_momentum"], *zip(shell["exponents"], *shell["coefficients"], strict=True)]
-            for shell in centre["electron_shells"]
-        ]
-        for key, centre in basis["center_data"].items()
-    }
-    positions = np.reshape(read["molecule"]["geometry"], (-1, 3))
-    atoms = [(symbol, tuple(x)) for symbol, x in zip(read["molecule"]["symbols"], positions, strict=True)]
-    overlap = gto.M(atom=atoms, basis=shells, unit="Bohr", verbose=0).intor("int1e_ovlp")
+    overlap = mole_of(read).intor("int1e_ovlp")
     np.testing.assert_allclose(overlap, predicted["overlap"], atol=EXACT)
     orbitals = np.reshape(wavefunction["scf_orbitals_a"], shape)[order]
     np.testing.assert_allclose(orbitals.T @ overlap @ orbitals, np.eye(orbitals.shape[1]), atol=EXACT)

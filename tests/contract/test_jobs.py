@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,24 +25,11 @@ from service.jobs.records import JobLimits
 from service.jobs.store import JobStore
 from service.schemas.jobs import JobStatus
 
+from .wrapped import Wrapped
+
 SECRET = "secret-in-the-exception"
 UNKNOWN = "A" * 43
 JSON_OUTPUTS = ["orbital_energies", "hamiltonian", "overlap", "mo_coeff", "density_matrix", "blocks"]
-
-
-class Wrapped:
-    """A real predictor whose forward pass does something else first."""
-
-    def __init__(self, inner: Any, before: Callable[[], None]) -> None:
-        self._inner = inner
-        self._before = before
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def forward(self, prepared: Any) -> Any:
-        self._before()
-        return self._inner.forward(prepared)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from service.app import create_app
+
+from .waiting import answers, wait_until
 
 H2 = {"structure": {"kind": "atoms", "numbers": [1, 1], "positions": [[0, 0, 0], [0, 0, 0.74]]}}
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,17 +182,3 @@ def test_every_line_of_the_process_is_json_and_a_request_has_its_id(checkpoints)
     (line,) = (line for line in lines if line.get("request_id") == "id-7")
     assert (line["route"], line["status"], line["code"]) == ("/v1/predict", 422, "invalid_request")
     assert not any("x=y" in entry for entry in errors.splitlines())
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url + "/health/ready", timeout=5, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def wait_until(condition: Any, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)

@@ -129,8 +129,8 @@ def test_plain_json_gives_the_guess_back(case: Case) -> None:
     np.testing.assert_array_equal(2.0 * np.array(wavefunction["scf_occupations_a"]), prediction.orbitals.occupations)
 
 
-def test_basis_and_geometry_of_the_document_give_the_overlap(case: Case) -> None:
-    prediction, read, _ = case
+def mole_of(read: dict[str, Any]) -> gto.Mole:
+    """PySCF's molecule, from geometry and basis of a document alone."""
     basis = read["wavefunction"]["basis"]
     shells = {
         key: [
@@ -141,8 +141,12 @@ def test_basis_and_geometry_of_the_document_give_the_overlap(case: Case) -> None
     }
     positions = np.reshape(read["molecule"]["geometry"], (-1, 3))
     atoms = [(symbol, tuple(x)) for symbol, x in zip(read["molecule"]["symbols"], positions, strict=True)]
-    rebuilt = gto.M(atom=atoms, basis=shells, unit="Bohr", verbose=0)
-    np.testing.assert_allclose(rebuilt.intor("int1e_ovlp"), prediction.overlap, atol=OVERLAP_TOLERANCE)
+    return gto.M(atom=atoms, basis=shells, unit="Bohr", verbose=0)
+
+
+def test_basis_and_geometry_of_the_document_give_the_overlap(case: Case) -> None:
+    prediction, read, _ = case
+    np.testing.assert_allclose(mole_of(read).intor("int1e_ovlp"), prediction.overlap, atol=OVERLAP_TOLERANCE)
 
 
 def test_shells_order_signs_and_norms_are_those_of_the_textbook(case: Case, rng: np.random.Generator) -> None:
