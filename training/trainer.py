@@ -6,7 +6,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, Any
+from contextlib import contextmanager
+from typing import IO, Any, Final
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -20,6 +21,9 @@ from training.loss import errors, loss, predict
 from training.optimiser import learning_rate, make_optimisers
 from training.resident import Batch
 from training.state import MovingAverage, load_training_state, save_training_state, write_atomically
+
+COMPILED_TOLERANCE: Final = 1e-2
+"""Largest relative deviation of a compiled gradient from the plain one; rounding makes 1e-5, wrong code 1 and more."""
 
 
 class Trainer:
@@ -86,6 +90,8 @@ class Trainer:
             if self.progress["step"] == 0:
                 self._validate(board, log)
             started = self.clock()
+            if config.compile and self.progress["step"] < last:
+                self._check_compiled()
             batches = self._batches()
             while self.progress["step"] < last and not out_of_time:
                 parts = self._step(next(batches))
@@ -120,6 +126,31 @@ class Trainer:
                 yield batch
             self.progress["epoch"] += 1
             self.progress["batch"] = 0
+
+    def _check_compiled(self) -> None:
+        """Hold the compiled gradient of one batch against the plain one: compilers have been wrong without a word.
+
+        Raises:
+            RuntimeError: they differ by more than rounding.
+        """
+        config = self.config
+        batch = self.training_set.batch(self.training_set.groups(config.seed, 0, config.optimiser))
+        self.network.train()
+        found: list[list[torch.Tensor]] = []
+        with _without_zeros(self.network):
+            for network in (self.network, self.step_network):
+                self.network.zero_grad()
+                # the whole loss, with every term that enters later
+                loss(network, self.standardisation, batch, config.loss, config.loss.trace_ramp_steps)[0].backward()
+                found.append([p.grad for p in self.network.parameters() if p.grad is not None])
+        self.network.zero_grad()
+        deviation = largest_deviation(*found)
+        if not deviation <= COMPILED_TOLERANCE:
+            raise RuntimeError(
+                f"the compiled gradient deviates from the plain one by {deviation:.2g} of its norm (allowed: "
+                f"{COMPILED_TOLERANCE:g}): torch {torch.__version__} compiles this network wrongly. Set [run] compile = "
+                "false, or use another version of torch."
+            )
 
     def _step(self, batch: Batch) -> dict[str, float]:
         step = self.progress["step"]
@@ -176,3 +207,26 @@ class Trainer:
 
     def _save(self) -> None:
         save_training_state(self.config.output, self.network, self.optimisers, self.average, self.progress)
+
+
+def largest_deviation(plain: Sequence[torch.Tensor], compiled: Sequence[torch.Tensor]) -> float:
+    """Largest |compiled - plain| / |plain| of any parameter; a thousandth of the whole norm is the least divisor."""
+    whole = float(torch.stack([gradient.norm() for gradient in plain]).norm())
+    deviations = [(two - one).norm() / (one.norm() + 1e-3 * whole) for one, two in zip(plain, compiled, strict=True)]
+    return float(torch.stack(deviations).max())
+
+
+@contextmanager
+def _without_zeros(network: torch.nn.Module) -> Iterator[None]:
+    """Parameters that are all zero, such as a read-out's at the start, are random meanwhile: nothing passes them."""
+    generator = torch.Generator().manual_seed(0)
+    zeros = [parameter for parameter in network.parameters() if not bool(parameter.detach().any())]
+    with torch.no_grad():
+        for parameter in zeros:
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter in zeros:
+                parameter.zero_()

@@ -200,8 +200,11 @@ def modulate(sectors: Sectors, weights: Tensor) -> Sectors:
 
 def sum_of_squares(sectors: Sectors) -> Tensor:
     """Over everything but the items, (item,)."""
-    norms = [torch.linalg.vector_norm(sector, dim=(1, 2)) for sector in sectors]
-    return torch.stack(norms).square().sum(dim=0)
+    # the squares are added one by one: torch 2.13 compiles the gradient of stack(norms).square().sum() wrongly on a CPU
+    first, *rest = (torch.linalg.vector_norm(sector, dim=(1, 2)).square() for sector in sectors)
+    for squares in rest:
+        first = first + squares
+    return first
 
 
 def inverse_root_mean_square(sectors: Sectors) -> Tensor:

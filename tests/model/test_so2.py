@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +16,15 @@ from model.backbone import qhnetv2
 from model.checkpoint import io
 from model.nn.frames import WignerMatrices, bond_rotations
 from model.nn.irreps import CoefficientLayout, Layout
-from model.nn.so2 import FrameMatrices, SectorLayout, SectorLinear, SectorProduct, Sectors, rotate
+from model.nn.so2 import (
+    FrameMatrices,
+    SectorLayout,
+    SectorLinear,
+    SectorProduct,
+    Sectors,
+    root_mean_square_norm,
+    rotate,
+)
 from model.structure import Structure
 from model.tracegrad.gradient import GradientFeature
 from model.tracegrad.invariants import SectorScalars
@@ -143,6 +153,26 @@ def test_product_is_that_of_complex_numbers() -> None:
     for m, parts in enumerate(terms):
         expected = 0.25 * sum(parts) / len(parts) ** 0.5
         assert torch.allclose(torch.complex(found[:, m, 0], found[:, m, 1]), expected, atol=ROUNDING)
+
+
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_gradient_of_the_norm_is_that_of_the_plain_one() -> None:
+    """torch 2.13 got it wrong, by its whole size, for another way to add the sectors' squares; a run was lost to it."""
+    layout = SectorLayout(Layout.of_products(2), 48)
+    sectors = [torch.randn(37, dim, width) for dim, width in zip(layout.dims, layout.widths, strict=True)]
+    pull = [torch.randn_like(sector) for sector in sectors]
+
+    def normed(*sectors: Tensor) -> Sectors:
+        return root_mean_square_norm(sectors)
+
+    found = []
+    for function in (normed, torch.compile(normed, dynamic=True)):
+        leaves = [sector.clone().requires_grad_() for sector in sectors]
+        sum(
+            ((out * weight).sum() for out, weight in zip(function(*leaves), pull, strict=True)), torch.zeros(())
+        ).backward()
+        found.append(torch.cat([leaf.grad.flatten() for leaf in leaves if leaf.grad is not None]))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
 
 
 def test_matrices_sort_by_sector_what_rotations_turn() -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,46 @@ def test_however_short_the_time_every_call_takes_a_step(tiny: Summary, tmp_path:
     for step in (1, 2):
         fit(config, for_minutes=1e-9, clock=seconds_that_pass_with_every_look())
         assert saved_step(config) == step
+
+
+class Miscompiled(nn.Module):
+    """A network whose prediction is right and whose gradient is not."""
+
+    def __init__(self, network: HamiltonianNetwork, factor: float) -> None:
+        super().__init__()
+        self.network, self.factor = network, factor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(super().__getattr__("network"), name) if name not in ("network",) else super().__getattr__(name)
+
+    def forward(self, *args: Any, **settings: Any) -> Any:
+        output = self.network(*args, **settings)
+        right = output.pair.detach()
+        return replace(output, pair=right + self.factor * (output.pair - right))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.2])
+def test_a_compiled_gradient_that_is_wrong_is_refused(
+    factor: float, tiny: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both start with a read-out of zeros, which hides what is below it."""
+    monkeypatch.setattr(torch, "compile", lambda network, **_: Miscompiled(network, factor))
+    config = replace(read_run(write_run(tmp_path, tiny.file)), compile=True)
+    if factor == 1.0:
+        fit(config, until_step=1)
+        assert saved_step(config) == 1
+    else:
+        with pytest.raises(RuntimeError, match="compile = false"):
+            fit(config)
+
+
+def test_the_check_of_a_compiled_gradient_leaves_the_run_alone(
+    trained: RunConfig, tiny: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+    config = replace(read_run(write_run(tmp_path, tiny.file)), compile=True)
+    fit(config)
+    assert_same_tensors(config.output / "state.safetensors", trained.output / "state.safetensors")
 
 
 def test_a_finished_run_is_left_alone(trained: RunConfig) -> None:
