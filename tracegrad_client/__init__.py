@@ -27,15 +27,18 @@ from tracegrad_client.errors import (
     UnsupportedError,
 )
 from tracegrad_client.guess import Guess
+from tracegrad_client.job import GuessJob, JobState
 
 __all__ = [
     "AuthenticationError",
     "Client",
     "DeadlineExceededError",
     "Guess",
+    "GuessJob",
     "GuessMismatchError",
     "InvalidAnswerError",
     "InvalidInputError",
+    "JobState",
     "NotFoundError",
     "OrbitalEnergies",
     "QuotaExceededError",

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tracegrad_client.batch import Outcome, request_guesses
 from tracegrad_client.energies import EnergyUnit, OrbitalEnergies, check_unit, read_energies
 from tracegrad_client.errors import GuessMismatchError, InvalidAnswerError
 from tracegrad_client.guard import DEFAULT_THRESHOLD
 from tracegrad_client.guess import Guess, parse_guess, square_or_tall
-from tracegrad_client.structure import ao_labels, as_molecule, is_mole
+from tracegrad_client.job import GuessJob
+from tracegrad_client.structure import Molecule, ao_labels, as_molecule, is_mole
 from tracegrad_client.transport import Answer, Transport
 from tracegrad_client.wire import MEDIA_TYPE, read_safetensors
 
@@ -98,8 +100,7 @@ class Client:
         """
         started = time.perf_counter()
         sent = as_molecule(molecule, charge=charge, multiplicity=multiplicity)
-        payload = self._payload(sent.payload())
-        payload.update({name: value for name, value in (("xc", xc), ("basis", basis)) if value is not None})
+        payload = self._guess_payload(sent, xc, basis)
         answer = self._transport.request(
             "POST", "/v1/initial-guess", accept=MEDIA_TYPE, payload=payload, params={"format_out": "safetensors"}
         )
@@ -107,6 +108,51 @@ class Client:
         if is_mole(molecule):
             guess.check_against(molecule)
         return guess
+
+    def guesses(
+        self, molecules: Sequence[Any], *, charge: int | None = None, multiplicity: int | None = None
+    ) -> list[Outcome]:
+        """Starting points of many molecules in few requests, which the server computes together.
+
+        Args:
+            molecules: each as in :meth:`guess`.
+            charge, multiplicity: of all that do not say so themselves.
+
+        Returns:
+            in the order of the molecules, the Guess of each or the TraceGradError that says why there is none; one
+            molecule's error takes nothing from the others.
+
+        Raises:
+            TraceGradError: a request as a whole failed.
+        """
+        return request_guesses(self._transport, molecules, self._payload, charge=charge, multiplicity=multiplicity)
+
+    def submit(
+        self,
+        molecule: Any,
+        *,
+        charge: int | None = None,
+        multiplicity: int | None = None,
+        xc: str | None = None,
+        basis: str | None = None,
+    ) -> GuessJob:
+        """Ask for the starting point of a molecule that is too large to wait for: ``client.submit(mol).wait()``.
+
+        Arguments and errors are those of :meth:`guess`. The server keeps the job over a restart of its own.
+        """
+        sent = as_molecule(molecule, charge=charge, multiplicity=multiplicity)
+        payload = self._guess_payload(sent, xc, basis) | {"kind": "initial-guess"}
+        document = self._transport.request(
+            "POST", "/v1/jobs", payload=payload, params={"format_out": "safetensors"}
+        ).json()
+        return GuessJob(self._transport, str(document.get("id")), sent, molecule)
+
+    def job(
+        self, job_id: str, molecule: Any, *, charge: int | None = None, multiplicity: int | None = None
+    ) -> GuessJob:
+        """A job that was submitted before, by its id; ``molecule`` is what was sent."""
+        sent = as_molecule(molecule, charge=charge, multiplicity=multiplicity)
+        return GuessJob(self._transport, job_id, sent, molecule)
 
     def density_matrix(self, molecule: Any, **options: Any) -> NDArray[np.float64]:
         """The guess's density matrix, shape (ao, ao), for ``mf.kernel(dm0=client.density_matrix(mol))``.
@@ -204,6 +250,10 @@ class Client:
         return self._transport.request(
             "POST", path, accept=accept, params=params, files={"file": (name, content)}, form=form
         )
+
+    def _guess_payload(self, sent: Molecule, xc: str | None, basis: str | None) -> dict[str, Any]:
+        what_runs = {name: value for name, value in (("xc", xc), ("basis", basis)) if value is not None}
+        return self._payload(sent.payload()) | what_runs
 
     def _payload(self, fields: dict[str, Any]) -> dict[str, Any]:
         return fields | {"model": self.model, "ao_order": "pyscf", "energy_unit": "hartree"}

@@ -201,20 +201,27 @@ def problem_error(status: int, answer: Answer, retry_after: str | None) -> Trace
             problem = answer.json()
         except InvalidAnswerError:
             problem = {}  # a broken error body must not hide the status
+    try:
+        seconds = float(retry_after) if retry_after is not None else None
+    except ValueError:
+        seconds = None  # the HTTP-date form; the contract sends seconds
+    return problem_exception(status, problem, request_id=answer.request_id, retry_after=seconds)
+
+
+def problem_exception(
+    status: int, problem: Mapping[str, Any], *, request_id: str | None = None, retry_after: float | None = None
+) -> TraceGradError:
+    """The exception for a problem document, of a whole answer or of one item of a batch."""
     text = {key: value for key, value in problem.items() if isinstance(value, str)}
     detail = text.get("detail") or text.get("title") or f"The server answered with status {status}."
     allowed = problem.get("allowed")
     if isinstance(allowed, list) and allowed:
         detail += " Allowed: " + ", ".join(str(value) for value in allowed[:20]) + "."
-    try:
-        seconds = float(retry_after) if retry_after is not None else None
-    except ValueError:
-        seconds = None  # the HTTP-date form; the contract sends seconds
     return error_class(status)(
         detail,
         code=text.get("code"),
         hint=text.get("hint"),
-        request_id=text.get("request_id") or answer.request_id,
+        request_id=text.get("request_id") or request_id,
         status=status,
-        retry_after=seconds,
+        retry_after=retry_after,
     )
