@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from model.structure import Structure
 from service.device_worker import BatchObserver, BatchQueue, DeviceWorker, ordinary
-from service.error_table import ServiceError
+from service.error_table import ServiceError, draining
 from service.observability.logs import bind
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class Engine:
             with self._idle:
                 if self._draining:
                     self._wake_next()  # to learn the same
-                    raise ServiceError("draining", "The service is shutting down.", retry_after_s=5)
+                    raise draining()
                 # one runs; the limit is on those that wait behind it
                 if self._unfinished <= (self._queue_limit // 2 if patient else self._queue_limit):
                     self._unfinished += 1

@@ -116,6 +116,11 @@ class ServiceError(Exception):
         self.headers = dict(headers or {})
 
 
+def draining() -> ServiceError:
+    """What a request meets while the service shuts down; where it is restarted, the next one is up in seconds."""
+    return ServiceError("draining", "The service is shutting down.", retry_after_s=5)
+
+
 @dataclass(frozen=True)
 class Problem:
     """A problem response: status, body and extra headers."""

@@ -7,16 +7,15 @@ from typing import Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from model.errors import ModelError
 from service.encoding import dump_json
 from service.error_table import Problem, ServiceError, is_internal, problem_of
+from service.route_table import fitting, route_patterns
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +82,8 @@ async def _handle_http(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> list[str]:
     """Every method that this path knows: the router's own Allow names those of one route only."""
-    path = request.scope["path"]
-    methods: set[str] = set()
-    for route in iter_route_contexts(request.app.routes):
-        if route.path is not None and compile_path(route.path)[0].match(path):
-            methods |= set(route.methods or ())
-    return sorted(methods)
+    routes = fitting(route_patterns(request.app), request.scope)
+    return sorted(frozenset().union(*(route.methods for route in routes)))
 
 
 async def _handle_parameters(request: Request, _: Exception) -> Response:

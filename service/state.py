@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from starlette.requests import Request
 
 from service.cache import PredictionCache
-from service.error_table import ServiceError
+from service.error_table import ServiceError, draining
 from service.jobs.runner import JobRunner
 from service.models.manager import ModelManager
 from service.models.registry import Registry
@@ -73,7 +73,7 @@ def ready_services(request: Request) -> Services:
     """
     phase: Phase = getattr(request.app.state, "phase", "starting")
     if phase == "draining":
-        raise ServiceError("draining", "The service is shutting down.", retry_after_s=RETRY_AFTER_START_S)
+        raise draining()
     services: Services | None = getattr(request.app.state, "services", None)
     if phase != "ready" or services is None:
         raise ServiceError(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from service.error_table import ServiceError
+from service.error_table import ServiceError, draining
 from service.models.catalogue import NAME, scan
 from service.models.checks import Check, CheckList, RejectedError
 from service.models.loading import ModelLoader, fingerprint
@@ -144,7 +144,7 @@ class ModelManager:
             future = self._thread.submit(bind(function), *arguments)
         except RuntimeError as error:
             self._finished(None)
-            raise _draining() from error
+            raise draining() from error
         future.add_done_callback(self._finished)
         return await asyncio.wrap_future(future)
 
@@ -199,7 +199,7 @@ class ModelManager:
 
     def _refuse_when_closing(self, _: str) -> None:
         if self._closing:
-            raise _draining()
+            raise draining()
 
 
 def _is_unchanged(loaded: LoadedModel, folder: Path) -> bool:
@@ -217,7 +217,3 @@ def _refuse_odd_name(name: str) -> None:
             hint="A name has 1 to 64 lower-case letters, digits, dots, dashes and underscores, and begins with a letter or "
             "digit. GET /v1/models lists the loaded models.",
         )
-
-
-def _draining() -> ServiceError:
-    return ServiceError("draining", "The service is shutting down.", retry_after_s=RETRY_AFTER_BUSY_S)

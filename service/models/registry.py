@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from service.engine import Engine
-from service.error_table import ServiceError
+from service.error_table import ServiceError, draining
 from service.models.checks import Check
 from service.models.retirement import Retirement
 
@@ -161,7 +161,7 @@ class Registry:
                 self._retire(old)
         if refused:
             model.engine.close()
-            raise ServiceError("draining", "The service is shutting down.")
+            raise draining()
 
     def remove(self, name: str) -> None:
         """New requests no longer find this model; it finishes what has been asked of it and is released.

@@ -6,21 +6,15 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from re import Pattern
 from typing import Final
 
-from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
-
-# the path as the router will read it: a root path is cut off
-from starlette._utils import get_route_path
 from starlette.datastructures import Headers
-from starlette.routing import compile_path
 from starlette.types import Message, Scope
 
 from service.observability import logs
 from service.observability.metrics import OTHER, Metrics
 from service.observability.tracing import Tracing
+from service.route_table import RoutePattern, fitting, route_patterns
 
 logger = logging.getLogger("service.access")
 
@@ -79,7 +73,7 @@ class Observer:
     def __init__(self, metrics: Metrics, tracing: Tracing | None) -> None:
         self._metrics = metrics
         self._tracing = tracing
-        self._routes: list[tuple[Pattern[str], str]] | None = None
+        self._routes: list[RoutePattern] | None = None
 
     @contextmanager
     def request(self, scope: Scope, request_id: str) -> Iterator[RequestRecord]:
@@ -114,11 +108,8 @@ class Observer:
     def _template(self, scope: Scope) -> str:
         """Template of the route whose path fits, whatever the method."""
         if self._routes is None:
-            app: FastAPI = scope["app"]
-            paths = [context.path for context in iter_route_contexts(app.routes)]
-            self._routes = [compile_path(path)[:2] for path in paths if path is not None]
-        path = get_route_path(scope)
-        return next((template for pattern, template in self._routes if pattern.match(path)), OTHER)
+            self._routes = route_patterns(scope["app"])
+        return next((route.template for route in fitting(self._routes, scope)), OTHER)
 
 
 def _log(record: RequestRecord, route: str) -> None:
