@@ -35,6 +35,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "QHNet as published, e3nn": {"backbone": "qhnet_strict", "qhnet_strict": {"path": "reference"}},
     "the same, fast path": {"backbone": "qhnet_strict", "qhnet_strict": {"path": "fast"}},
     "compact QHNet": {"backbone": "qhnet"},
+    "QHNetV2, two layers": {"backbone": "qhnetv2", "qhnetv2": {"layers": 2}},  # the default checkpoint's
     "QHNetV2": {"backbone": "qhnetv2"},
     "QHNetV2, width 128": {
         "backbone": "qhnetv2",

@@ -58,6 +58,18 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(
     assert metrics(config) == metrics(trained)
 
 
+def test_a_run_with_two_optimisers_resumes_to_the_bit(tiny: Summary, tmp_path: Path) -> None:
+    """Muon keeps a momentum of its own."""
+    states = []
+    for name, stops in (("whole", (None,)), ("cut", (5, None))):
+        config = read_run(write_run(tmp_path / name, tiny.file))
+        config = replace(config, optimiser=replace(config.optimiser, kind="muon"))
+        for stop in stops:
+            fit(config, until_step=stop)
+        states.append(config.output / "state.safetensors")
+    assert_same_tensors(*states)
+
+
 def test_a_run_killed_between_saves_repeats_the_lost_steps(trained: RunConfig, tiny: Summary, tmp_path: Path) -> None:
     config = read_run(write_run(tmp_path, tiny.file))
     fit(config, until_step=4)
