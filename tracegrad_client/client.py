@@ -18,7 +18,7 @@ from tracegrad_client.batch import Outcome, request_guesses
 from tracegrad_client.energies import EnergyUnit, OrbitalEnergies, check_unit, read_energies
 from tracegrad_client.errors import GuessMismatchError, InvalidAnswerError
 from tracegrad_client.guard import DEFAULT_THRESHOLD
-from tracegrad_client.guess import Guess, parse_guess, square_or_tall
+from tracegrad_client.guess import Guess, guess_for, square_or_tall
 from tracegrad_client.job import GuessJob
 from tracegrad_client.structure import Molecule, ao_labels, as_molecule, is_mole
 from tracegrad_client.transport import Answer, Transport
@@ -104,10 +104,7 @@ class Client:
         answer = self._transport.request(
             "POST", "/v1/initial-guess", accept=MEDIA_TYPE, payload=payload, params={"format_out": "safetensors"}
         )
-        guess = parse_guess(read_safetensors(answer.body), sent, time.perf_counter() - started)
-        if is_mole(molecule):
-            guess.check_against(molecule)
-        return guess
+        return guess_for(molecule, read_safetensors(answer.body), sent, time.perf_counter() - started)
 
     def guesses(
         self, molecules: Sequence[Any], *, charge: int | None = None, multiplicity: int | None = None

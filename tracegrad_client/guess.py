@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracegrad_client.errors import GuessMismatchError, InvalidAnswerError
-from tracegrad_client.structure import Molecule, ao_labels
+from tracegrad_client.structure import Molecule, ao_labels, is_mole
 from tracegrad_client.wire import Tensors
 
 DENSITY_TOLERANCE: Final = 1e-6
@@ -145,6 +145,18 @@ def parse_guess(answer: Tensors, molecule: Molecule, seconds: float) -> Guess:
         checks=checks,
         seconds=seconds,
     )
+
+
+def guess_for(asked: Any, answer: Tensors, sent: Molecule, seconds: float) -> Guess:
+    """:func:`parse_guess`, and the check against what was asked for where that is a PySCF Mole.
+
+    Raises:
+        InvalidAnswerError, GuessMismatchError: of the two.
+    """
+    guess = parse_guess(answer, sent, seconds)
+    if is_mole(asked):
+        guess.check_against(asked)
+    return guess
 
 
 def square_or_tall(answer: Tensors, name: str, rows: int) -> NDArray[np.float64]:

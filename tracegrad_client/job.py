@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tracegrad_client.errors import InvalidAnswerError, RequestTimeoutError
-from tracegrad_client.guess import Guess, parse_guess
-from tracegrad_client.structure import Molecule, is_mole
+from tracegrad_client.guess import Guess, guess_for
+from tracegrad_client.structure import Molecule
 from tracegrad_client.transport import Transport
 from tracegrad_client.wire import MEDIA_TYPE, read_safetensors
 
@@ -48,17 +48,17 @@ class GuessJob:
     Args:
         transport: to the server that has it.
         job_id: its id.
-        molecule: what was sent, to check the answer against.
-        mole: the caller's PySCF Mole, or None.
+        sent: what was sent, to check the answer against.
+        asked: the caller's molecule; a PySCF Mole is checked against too.
     """
 
-    def __init__(self, transport: Transport, job_id: str, molecule: Molecule, mole: Any = None) -> None:
+    def __init__(self, transport: Transport, job_id: str, sent: Molecule, asked: Any = None) -> None:
         if not _ID.fullmatch(job_id):
             raise InvalidAnswerError(f"{job_id!r} is no id of a job.")
         self.id = job_id
         self._transport = transport
-        self._molecule = molecule
-        self._mole = mole if is_mole(mole) else None
+        self._sent = sent
+        self._asked = asked
 
     def __repr__(self) -> str:
         return f"GuessJob({self.id!r})"
@@ -113,10 +113,7 @@ class GuessJob:
             TraceGradError: why the job failed.
         """
         answer = self._transport.request("GET", f"/v1/jobs/{self.id}/result", accept=MEDIA_TYPE)
-        guess = parse_guess(read_safetensors(answer.body), self._molecule, seconds)
-        if self._mole is not None:
-            guess.check_against(self._mole)
-        return guess
+        return guess_for(self._asked, read_safetensors(answer.body), self._sent, seconds)
 
     def delete(self) -> None:
         """Stop the job and delete its data on the server."""
