@@ -40,7 +40,8 @@ def trace_labels(coefficients: Tensor, shell_pair: Tensor, n_shell_pairs: int, k
         return total
     if kind == "layer_norm":
         return layer_norm(total, (n_shell_pairs,))
-    count = torch.bincount(shell_pair, minlength=n_shell_pairs).to(total.dtype)
+    # bincount would read the largest index, and a GPU would wait for it
+    count = total.new_zeros(n_shell_pairs).index_add_(0, shell_pair, total.new_ones(len(shell_pair)))
     return torch.log(total / count + FLOOR)
 
 
