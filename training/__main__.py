@@ -68,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     release.add_argument("--description", required=True)
     release.add_argument("--licence", default="MIT")
     release.add_argument(
+        "--weights",
+        choices=["best", "last"],
+        default="best",
+        help="of the best validation, or the average at the end: for a run on data unlike the validation's",
+    )
+    release.add_argument(
         "--report",
         type=Path,
         nargs="+",
@@ -146,6 +152,7 @@ def _release(options: argparse.Namespace) -> None:
         description=options.description,
         licence=options.licence,
         report=report,
+        weights=options.weights,
     )
     print(f"{options.folder}: {card.name} {card.version}, weights {card.weights_sha256[:16]}...")
 

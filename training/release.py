@@ -1,4 +1,4 @@
-"""``python -m training release``: turn a run's best weights and its evaluation into a checkpoint folder.
+"""``python -m training release``: turn a run's weights and its evaluation into a checkpoint folder.
 
 The folder is written beside its final place, loaded back and checked (hash, shapes, golden molecules), and only then
 moved there; a failed release leaves the old checkpoint as it was.
@@ -31,6 +31,7 @@ from model.structure import SYMBOLS, Structure
 from training.config import RunConfig
 from training.datasets import read_level
 from training.fit import load_or_fit_reference, run_record
+from training.state import STATE_FILE
 
 XC_NOTES: Final = {
     "b3lyp": "B3LYP with VWN-RPA correlation (libxc 402), as PySCF >= 2.3 and Gaussian define it; not b3lyp5 (VWN5), "
@@ -64,6 +65,7 @@ def release(
     description: str,
     licence: str,
     report: Mapping[str, Any] | None,
+    weights: str = "best",
 ) -> Card:
     """Write a checkpoint folder.
 
@@ -74,13 +76,15 @@ def release(
         description: for people.
         licence: of weights and labels.
         report: from ``training.evaluate`` of these very weights, or None for a first release that is then evaluated.
+        weights: "best": of the best validation; "last": the average at the end, for a run on data unlike the validation's.
 
     Raises:
-        CheckpointError: the run has no weights yet, the report is not about these weights, or the result cannot be loaded
-            back; nothing was replaced.
+        CheckpointError: the run has no such weights yet, the report is not about these weights, or the result cannot be
+            loaded back; nothing was replaced.
     """
     fitted = config.reference.kind == "fitted"
-    for name in ("best.safetensors", "reference.safetensors") if fitted else ("best.safetensors",):
+    needed = ["best.safetensors"] + ["reference.safetensors"] * fitted + [STATE_FILE] * (weights == "last")
+    for name in needed:
         if not (config.output / name).is_file():
             raise CheckpointError(
                 f"The run {config.name!r} has no {name}.", hint="Run 'python -m training fit' with this run file first."
@@ -88,16 +92,19 @@ def release(
     basis = load_basis(config.basis, [SYMBOLS.index(symbol) for symbol in config.elements])
     network = HamiltonianNetwork(config.network, basis)
     standardisation = Standardisation(basis, len(INPUT_MATRICES))
-    with safe_open(config.output / "best.safetensors", framework="pt") as file:
-        metadata = file.metadata()
-        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors, metadata = _read(config.output / "best.safetensors")
     network.load_state_dict(_group(tensors, "network/"))
     standardisation.load_state_dict(_group(tensors, "standardisation/"))
+    step, validation = int(metadata["step"]), json.loads(metadata["validation"])
+    if weights == "last":
+        tensors, metadata = _read(config.output / STATE_FILE)
+        network.load_state_dict(network.state_dict() | _group(tensors, "average/"))
+        step = int(json.loads(metadata["progress"])["step"])
+        validation = _validation(config.output / "metrics.jsonl", step)
     reference = load_or_fit_reference(config, basis, [])
     level = read_level(config.data.file, config.data.format)
     record = run_record(config)
-    record["best_step"] = int(metadata["step"])
-    record["validation"] = json.loads(metadata["validation"])
+    record |= {"weights": weights, "step": step, "validation": validation}
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -204,6 +211,19 @@ def _replace(folder: Path, temporary: Path) -> None:
         folder.rename(old)
     temporary.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+
+
+def _validation(path: Path, step: int) -> dict[str, float]:
+    """What the run logged at a step; empty if it was cut between two validations."""
+    lines: list[dict[str, float]] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found: dict[str, float] = next((line for line in reversed(lines) if line["step"] == step), {})
+    return {name: value for name, value in found.items() if name not in ("step", "seconds")}
 
 
 def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

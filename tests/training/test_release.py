@@ -27,6 +27,7 @@ from training.labels import make_samples
 from training.loss import predict
 from training.release import release
 from training.resident import collate
+from training.state import STATE_FILE
 
 from .test_fit import load_group
 
@@ -103,6 +104,19 @@ def test_a_refused_release_leaves_the_old_checkpoint(
         make(trained, folder, report, version)
     assert contents(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"], "nothing is left beside it"
+
+
+def test_the_last_weights_are_the_average_at_the_end(trained: RunConfig, tmp_path: Path) -> None:
+    card = release(
+        trained, tmp_path / "tiny", version="1.2.3", description="for tests", licence="MIT", report=None, weights="last"
+    )
+    released = Predictor.load(tmp_path / "tiny").checkpoint.network
+    state = load_file(trained.output / STATE_FILE)
+    for name, value in released.named_parameters():
+        assert torch.equal(value.cpu(), state[f"average/{name}"]), name
+    assert (card.training["weights"], card.training["step"]) == ("last", trained.optimiser.steps)
+    logged = json.loads((trained.output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    assert card.training["validation"]["mae_uEh"] == logged["mae_uEh"]
 
 
 def test_a_run_that_never_ran_cannot_be_released(trained: RunConfig, tmp_path: Path) -> None:
