@@ -130,7 +130,6 @@ def test_paths_agree(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also with messages between few pairs only, and with pairs in several chunks."""
-    monkeypatch.setattr(fast_path, "UNDIVIDED_PAIRS", 0)
     monkeypatch.setattr(fast_path, "PAIRS_PER_CHUNK", 17)
     fast, reference = backbones(SMALL, dtype)
     graph = batch(molecule, dtype, cutoff)

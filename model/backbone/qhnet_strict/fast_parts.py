@@ -24,9 +24,7 @@ from model.backbone.qhnet_strict.paths import (
 
 Parts = list[Tensor]
 PAIRS_PER_CHUNK = 64
-"""Pairs that are worked on at once, which bounds memory; of 60 atoms, 64 to 128 are equally fast, 256 a fifth slower."""
-UNDIVIDED_PAIRS = 192
-"""Up to so many pairs (20 atoms) fewer calls and one copy less are worth more than the cache: some 5 %."""
+"""Pairs that are worked on at once, which bounds memory; between 48 and 128 of them the speed hardly changes."""
 
 
 def to_parts(features: Tensor, lmax: int) -> Parts:

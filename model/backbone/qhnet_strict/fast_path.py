@@ -22,7 +22,6 @@ from torch.nn.functional import silu
 
 from model.backbone.qhnet_strict.fast_parts import (
     PAIRS_PER_CHUNK,
-    UNDIVIDED_PAIRS,
     Parts,
     couple,
     frame_weights,
@@ -64,13 +63,10 @@ class Bonds:
 
 
 def chunks(count: int) -> list[slice]:
-    """Slices of at most ``PAIRS_PER_CHUNK`` pairs, as even as possible, none of no pairs (a lone atom).
-
-    One slice of at most ``UNDIVIDED_PAIRS`` pairs, and in a graph that is being exported.
-    """
+    """Slices of at most ``PAIRS_PER_CHUNK`` pairs, as even as possible; one slice in a graph that is being exported."""
     if torch.compiler.is_compiling():
         return [slice(None)]
-    number = min(count, 1) if count <= UNDIVIDED_PAIRS else -(-count // PAIRS_PER_CHUNK)
+    number = -(-count // PAIRS_PER_CHUNK)  # none, if there are no pairs: a lone atom
     return [slice(count * index // number, count * (index + 1) // number) for index in range(number)]
 
 
