@@ -15,12 +15,13 @@ import torch
 from ase.build import molecule
 from ase.collections import g2
 from machine import describe
-from pyscf import dft, lib
+from pyscf import lib
 
 from model.electronic.molecule import build_mole
 from model.errors import DomainError
 from model.predictor import Predictor
 from model.structure import Structure
+from training.evaluation.scf import run_scf
 
 
 def main() -> None:
@@ -45,15 +46,12 @@ def main() -> None:
         except DomainError:
             continue
         mole = build_mole(structure, predictor.card.basis.name)
-        minao, ours = (dft.RKS(mole, xc=predictor.card.xc) for _ in range(2))
         guess = predictor.predict([structure])[0].guess
         assert guess is not None
-        for calculation, density in ((minao, None), (ours, guess.density_matrix)):
-            calculation.verbose = 0
-            calculation.kernel(dm0=density)
-            if not calculation.converged:
-                print(f"{name} did not converge")
-        difference = ours.e_tot - minao.e_tot
+        minao, ours = (run_scf(mole, predictor.card.xc, density) for density in (None, guess.density_matrix))
+        if not (minao.converged and ours.converged):
+            print(f"{name} did not converge")
+        difference = ours.energy - minao.energy
         cycles.append((minao.cycles, ours.cycles))
         largest = max(largest, abs(difference))
         protected = "yes" if guess.has_intruder else ""

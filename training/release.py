@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
-from safetensors import safe_open
 from torch import Tensor
 
 from model.checkpoint import io
@@ -31,7 +30,7 @@ from model.structure import SYMBOLS, Structure
 from training.config import RunConfig
 from training.datasets import read_level
 from training.fit import load_or_fit_reference, run_record
-from training.state import STATE_FILE
+from training.state import STATE_FILE, read_tensors
 
 XC_NOTES: Final = {
     "b3lyp": "B3LYP with VWN-RPA correlation (libxc 402), as PySCF >= 2.3 and Gaussian define it; not b3lyp5 (VWN5), "
@@ -92,12 +91,12 @@ def release(
     basis = load_basis(config.basis, [SYMBOLS.index(symbol) for symbol in config.elements])
     network = HamiltonianNetwork(config.network, basis)
     standardisation = Standardisation(basis, len(INPUT_MATRICES))
-    tensors, metadata = _read(config.output / "best.safetensors")
+    tensors, metadata = read_tensors(config.output / "best.safetensors")
     network.load_state_dict(_group(tensors, "network/"))
     standardisation.load_state_dict(_group(tensors, "standardisation/"))
     step, validation = int(metadata["step"]), json.loads(metadata["validation"])
     if weights == "last":
-        tensors, metadata = _read(config.output / STATE_FILE)
+        tensors, metadata = read_tensors(config.output / STATE_FILE)
         network.load_state_dict(network.state_dict() | _group(tensors, "average/"))
         step = int(json.loads(metadata["progress"])["step"])
         validation = _validation(config.output / "metrics.jsonl", step)
@@ -211,12 +210,6 @@ def _replace(folder: Path, temporary: Path) -> None:
         folder.rename(old)
     temporary.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file."""
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
 
 
 def _validation(path: Path, step: int) -> dict[str, float]:

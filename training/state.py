@@ -79,9 +79,8 @@ def load_training_state(
     path = folder / STATE_FILE
     if not path.is_file():
         return None
-    with safe_open(path, framework="pt") as file:
-        progress: dict[str, Any] = json.loads(file.metadata()["progress"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors, metadata = read_tensors(path)
+    progress: dict[str, Any] = json.loads(metadata["progress"])
     parameters = dict(module.named_parameters())
     device = next(iter(parameters.values())).device
     with torch.no_grad():
@@ -104,6 +103,12 @@ def _names_in_optimiser_order(module: nn.Module, optimiser: torch.optim.Optimize
     """Parameter names as an optimiser numbers them: group by group, which is not the module's order."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     return [names[id(parameter)] for group in optimiser.param_groups for parameter in group["params"]]
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
 
 
 def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -32,8 +32,16 @@ from training.state import STATE_FILE
 from .test_fit import load_group
 
 
-def make(config: RunConfig, folder: Path, report: dict[str, object] | None = None, version: str = "1.2.3") -> Card:
-    return release(config, folder, version=version, description="for tests", licence="MIT", report=report)
+def make(
+    config: RunConfig,
+    folder: Path,
+    report: dict[str, object] | None = None,
+    version: str = "1.2.3",
+    weights: str = "best",
+) -> Card:
+    return release(
+        config, folder, version=version, description="for tests", licence="MIT", report=report, weights=weights
+    )
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +115,7 @@ def test_a_refused_release_leaves_the_old_checkpoint(
 
 
 def test_the_last_weights_are_the_average_at_the_end(trained: RunConfig, tmp_path: Path) -> None:
-    card = release(
-        trained, tmp_path / "tiny", version="1.2.3", description="for tests", licence="MIT", report=None, weights="last"
-    )
+    card = make(trained, tmp_path / "tiny", weights="last")
     released = Predictor.load(tmp_path / "tiny").checkpoint.network
     state = load_file(trained.output / STATE_FILE)
     for name, value in released.named_parameters():
