@@ -34,6 +34,7 @@ from model.structure import Structure
 MODELS: dict[str, dict[str, Any]] = {
     "QHNet as published, e3nn": {"backbone": "qhnet_strict", "qhnet_strict": {"path": "reference"}},
     "the same, fast path": {"backbone": "qhnet_strict", "qhnet_strict": {"path": "fast"}},
+    "the same, fast path in torch alone": {"backbone": "qhnet_strict", "qhnet_strict": {"path": "torch"}},
     "compact QHNet": {"backbone": "qhnet"},
     "QHNetV2, two layers": {"backbone": "qhnetv2", "qhnetv2": {"layers": 2}},  # the default checkpoint's
     "QHNetV2": {"backbone": "qhnetv2"},

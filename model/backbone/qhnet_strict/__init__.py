@@ -14,7 +14,8 @@ Deviations, all outside the function itself:
   * atoms without neighbours have finite gradients on the fast path.
 
 One set of parameters, two evaluations of it (``QHNetStrictConfig.path``): "reference", plain e3nn modules in the
-published order, and "fast", the same function restructured (``fast_path`` says how).
+published order, and "fast", the same function restructured (``fast_path`` says how), or "torch", which is that without
+the own kernel of ``pair_products``.
 """
 
 from model.backbone.qhnet_strict.backbone import QHNetStrict

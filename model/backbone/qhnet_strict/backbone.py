@@ -99,7 +99,8 @@ class QHNetStrict(nn.Module):
             old = to_parts(features.diagonal, lmax) if index else None
             diagonal = from_parts(fast_path.self_block(parts, old, self_net))
             old_pair = features.pair.transpose(0, 1).unflatten(1, (2, pairs.low.shape[0])) if index else None
-            pair = fast_path.pair_block(parts, old_pair, pair_net, context.pairs, context.pair_radial)
+            kernels = self.config.path == "fast"
+            pair = fast_path.pair_block(parts, old_pair, pair_net, context.pairs, context.pair_radial, kernels=kernels)
             return Features(node, diagonal, pair.flatten(1, 2).transpose(0, 1))
         modules = self._reference(node)
         flat = modules.flat(node)
@@ -131,7 +132,7 @@ class QHNetStrict(nn.Module):
     def _context(self, graph: AtomGraph) -> Context:
         pairs = BlockPairs.of(graph)
         pair_radial = self._radial_functions(pairs.unordered.vectors)
-        if self.config.path == "fast":
+        if self.config.path != "reference":
             edges = UnorderedPairs.of(graph.edge_index, graph.edge_vectors, graph.n_atoms)
             bonds = fast_path.Bonds.of(edges, self._radial_functions(edges.vectors), self.wigner)
             return Context(pairs, pair_radial, bonds, None, None)

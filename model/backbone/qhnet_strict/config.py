@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from model.errors import CheckpointError
 
-PATHS = ("fast", "reference")
+PATHS = ("fast", "torch", "reference")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class QHNetStrictConfig:
         radial_size: number of radial functions.
         cutoff_angstrom: longest message.
         embedding_rows: rows of the table of atomic numbers (its first row, 0, stays idle).
-        path: how the same function is evaluated: "fast" or "reference".
+        path: how the same function is evaluated: "fast"; "torch", which is fast without own kernels; or "reference".
 
     Raises:
         CheckpointError: a path or a number of layers that cannot be.

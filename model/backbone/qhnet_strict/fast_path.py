@@ -1,4 +1,6 @@
-"""The strict QHNet evaluated fast: the same function of the same parameters as ``reference_path``, in plain torch.
+"""The strict QHNet evaluated fast: the same function of the same parameters as ``reference_path``.
+
+Plain torch, except that an own kernel may take over the products of pairs (``pair_products``).
 
 Where the time is saved:
   * convolutions run in the bond's frame, where harmonics have m = 0 only (exact); one frame serves both directions of a
@@ -33,6 +35,7 @@ from model.backbone.qhnet_strict.fast_parts import (
     take,
 )
 from model.backbone.qhnet_strict.lists import BlockPairs, UnorderedPairs
+from model.backbone.qhnet_strict.pair_products import weighted_products
 from model.backbone.qhnet_strict.parameters import ConvolutionParameters, PairParameters, SelfParameters
 from model.nn.frames import WignerMatrices, bond_rotations
 
@@ -188,7 +191,7 @@ def self_block(node: Parts, old: Parts | None, parameters: SelfParameters) -> Pa
 
 
 def pair_block(
-    node: Parts, old: Tensor | None, parameters: PairParameters, pairs: BlockPairs, radial: Tensor
+    node: Parts, old: Tensor | None, parameters: PairParameters, pairs: BlockPairs, radial: Tensor, *, kernels: bool
 ) -> Tensor:
     """PairNet.
 
@@ -196,6 +199,7 @@ def pair_block(
         node: features of the atoms.
         old: features of both directions, (component, direction, unordered pair, channel), or None in the first block.
         radial: radial functions of the unordered pairs.
+        kernels: let an own kernel do what it can do faster than torch.
 
     Returns:
         new features, like ``old``.
@@ -219,45 +223,9 @@ def pair_block(
         shared = inner_products(whole_invariant, low, high, lmax) @ of_inner.T
         summed = row_hidden.index_select(0, rows) + column_hidden.index_select(0, columns)
         hidden = silu(summed.view(2, low.shape[0], -1) + shared).flatten(0, 1)
-        weights = _pair_weights(hidden, radial_hidden[part], parameters)
-        totals = _pair_products(take(whole, low, lmax), take(whole, high, lmax), weights, parameters)
+        totals = weighted_products(whole, low, high, hidden, radial_hidden[part], parameters, kernels=kernels)
         new = torch.cat(linear(norm_gate(totals, parameters.gate), parameters.linear)).unflatten(1, (2, -1))
         done.append(new if old is None else new + old[:, :, part])
     if not done:
         return scalars.new_zeros((sum(len(part) for part in node), 2, 0, channels))
     return torch.cat(done, dim=2) if len(done) > 1 else done[0]
-
-
-def _pair_weights(hidden: Tensor, radial_hidden: Tensor, parameters: PairParameters) -> Tensor:
-    """hidden (direction * pair, n), radial_hidden (pair, n) -> path weights (path, direction, pair, channel)."""
-    last, n_paths = parameters.invariant.last, len(parameters.paths)
-    weights = per_path(hidden, last.weight.T, n_paths, last.bias).unflatten(1, (2, -1))
-    return weights.mul_(per_path(radial_hidden, parameters.radial.second, n_paths).unsqueeze(1))
-
-
-def _pair_products(low: Parts, high: Parts, weights: Tensor, parameters: PairParameters) -> Parts:
-    """The weighted product of column atom and row atom, for both directions of each pair.
-
-    The first direction has the low atom as column, and couples c(l1 of low, l2 of high). The second one's path
-    (l2, l1) is the same c times (-1)^(l1 + l2 + l3), so nothing is coupled twice.
-
-    Args:
-        weights: (path, direction, pair, channel).
-
-    Returns:
-        parts, items (direction, pair) flattened.
-    """
-    groups = parameters.groups
-    first, second = (one.unbind() for one in weights.unbind(1))
-    forth: dict[int, Tensor] = {}
-    back: dict[int, Tensor] = {}
-    for (a, b), group in groups.items():
-        start, turned = group.start, groups[b, a].start
-        for index, (path, product) in enumerate(zip(group.paths, couple(low[a], high[b], group), strict=True)):
-            one, other = first[start + index], second[turned + index]
-            if a == 0:  # the first path into l3 is (0, l3), whose sign is plus
-                forth[path.out], back[path.out] = product * one, product * other
-            else:
-                forth[path.out].addcmul_(product, one)
-                back[path.out].addcmul_(product, other, value=(-1.0) ** (a + b + path.out))
-    return [torch.cat([forth[ang], back[ang]], dim=1) for ang in range(len(low))]

@@ -1,0 +1,56 @@
+"""Own kernels in C for the CPU: compiled on first use, if the machine has a C compiler, and gone with the process.
+
+A kernel takes part of a second to compile, so nothing is kept on disk: no stale file, and always this processor's
+instructions. Every kernel is a faster form of a plain torch function, which stays and serves wherever no kernel can.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-O3", "-march=native", "-fno-strict-aliasing", "-shared", "-fPIC")
+C_TYPES = {torch.float32: "float", torch.float64: "double"}
+
+_log = logging.getLogger(__name__)
+
+
+def usable(like: Tensor) -> bool:
+    """Whether a kernel may stand in for torch: on the CPU, where nothing records gradients or a graph."""
+    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return like.device.type == "cpu" and like.dtype in C_TYPES and not recorded
+
+
+@cache
+def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
+    """A C file compiled with REAL as this dtype; None, and one line in the log, where that cannot be done."""
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    if compiler is None:
+        _log.info("no C compiler (%s): %s runs in torch", ", ".join(COMPILERS), source.stem)
+        return None
+    try:
+        # deleted once it is loaded: the process keeps its mapping
+        with tempfile.TemporaryDirectory(prefix="tracegrad-") as folder:
+            built = Path(folder) / f"{source.stem}.so"
+            command = [compiler, *FLAGS, f"-DREAL={C_TYPES[dtype]}", str(source), "-o", str(built)]
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+            return ctypes.CDLL(str(built))
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
+        _log.warning("%s could not be compiled, it runs in torch: %s", source.stem, reason)
+        return None
+
+
+def address(array: Tensor) -> ctypes.c_void_p:
+    """Where a contiguous tensor's numbers start."""
+    assert array.is_contiguous()
+    return ctypes.c_void_p(array.data_ptr())
