@@ -84,6 +84,11 @@ def errors(predicted: Tensor, batch: Batch) -> Errors:
     )
 
 
+def uses_trace(network: HamiltonianNetwork, config: LossConfig) -> bool:
+    """Whether the trace takes part in the loss: the network says one, and it has a weight."""
+    return network.has_trace_head and config.trace > 0
+
+
 def trace_error(
     network: HamiltonianNetwork, standardisation: Standardisation, batch: Batch, predicted: Tensor
 ) -> Tensor:
@@ -115,8 +120,7 @@ def loss(
     """
     guess = config.guess if progress >= config.guess_from else 0.0
     spectral = config.spectral if progress >= config.spectral_from else 0.0
-    use_trace = network.has_trace_head and config.trace > 0
-    output, predicted = predict(network, standardisation, batch, with_trace=use_trace)
+    output, predicted = predict(network, standardisation, batch, with_trace=uses_trace(network, config))
     found = errors(predicted, batch)
     main = (
         MILLIHARTREE_PER_HARTREE
@@ -133,7 +137,7 @@ def loss(
         "density_per_electron": float(found.density_per_electron.detach().mean()),
         "levels_uEh": 1e6 * float(found.levels.detach().mean()),
     }
-    if not use_trace or output.trace is None:
+    if output.trace is None:
         return main, parts
     trace = trace_error(network, standardisation, batch, output.trace)
     ramp = min(1.0, step / max(1, config.trace_ramp_steps))

@@ -17,7 +17,7 @@ from model.hamiltonian.encoding import Standardisation
 from model.network import HamiltonianNetwork
 from training.batches import TrainingSet
 from training.config import RunConfig
-from training.loss import errors, loss, predict
+from training.loss import errors, loss, predict, uses_trace
 from training.optimiser import learning_rate, make_optimisers
 from training.resident import Batch
 from training.state import MovingAverage, load_training_state, save_training_state, write_atomically
@@ -138,12 +138,13 @@ class Trainer:
         """
         config = self.config
         batch = self.training_set.batch(self.training_set.groups(config.seed, 0, config.optimiser))
+        with_trace = uses_trace(self.network, config.loss)
         self.network.train()
         found: list[list[torch.Tensor]] = []
         with _without_zeros(self.network):
             for network in (self.network, self.step_network):
                 self.network.zero_grad()
-                _functional(network, self.standardisation, batch, with_trace=config.loss.trace > 0).backward()
+                _functional(network, self.standardisation, batch, with_trace=with_trace).backward()
                 found.append([p.grad for p in self.network.parameters() if p.grad is not None])
         self.network.zero_grad()
         deviation = largest_deviation(*found)
@@ -215,7 +216,7 @@ def _functional(
     network: HamiltonianNetwork, standardisation: Standardisation, batch: Batch, *, with_trace: bool
 ) -> torch.Tensor:
     """A linear functional of everything a network puts out, with fixed random coefficients."""
-    output, _ = predict(network, standardisation, batch, with_trace=with_trace and network.has_trace_head)
+    output, _ = predict(network, standardisation, batch, with_trace=with_trace)
     generator = torch.Generator().manual_seed(0)  # its own: a run's random numbers stay as they are
     parts = [part for part in (output.diagonal, output.pair, output.trace) if part is not None]
     coefficients = [torch.randn(part.shape, generator=generator).to(part) for part in parts]
