@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from model.backbone.qhnetv2 import QHNetV2Config
 from model.basis import AOBasis
 from model.checkpoint.io import Checkpoint, load
 from model.electronic.molecule import load_basis
 from model.hamiltonian.encoding import Standardisation
 from model.hamiltonian.reference import INPUT_MATRICES, FittedReference, NoReference, Reference
-from model.network import HamiltonianNetwork, of_tracegrad
+from model.network import HamiltonianNetwork, NetworkConfig, of_tracegrad
 from model.structure import SYMBOLS
 from training import statistics
 from training.batches import TrainingSet, pack
@@ -177,7 +178,7 @@ def load_start(folder: Path, config: RunConfig) -> Checkpoint:
         CheckpointError: it cannot be loaded.
     """
     checkpoint = load(folder)
-    if replace(checkpoint.network.config, tracegrad=config.network.tracegrad) != config.network:
+    if not same_weights(checkpoint.network.config, config.network):
         raise ConfigError(
             f"start_from {folder} has the architecture {checkpoint.network.config.to_mapping()}, "
             f"the run asks for {config.network.to_mapping()}; give [network] the same backbone with the same settings, or "
@@ -186,10 +187,22 @@ def load_start(folder: Path, config: RunConfig) -> Checkpoint:
     return checkpoint
 
 
+def same_weights(one: NetworkConfig, other: NetworkConfig) -> bool:
+    """Whether two networks can share their backbone's weights: they may differ in TraceGrad and in floors of norms."""
+
+    def plain(config: NetworkConfig) -> NetworkConfig:
+        backbone = config.backbone_config
+        if isinstance(backbone, QHNetV2Config):
+            backbone = replace(backbone, norm_floors=())
+        return replace(config, backbone_config=backbone, tracegrad=other.tracegrad)
+
+    return plain(one) == plain(other)
+
+
 def take_weights(network: HamiltonianNetwork, start: HamiltonianNetwork) -> None:
     """All of ``start``'s weights; without TraceGrad's where the two differ in its settings: those start fresh."""
     state = start.state_dict()
-    if network.config != start.config:
+    if network.config.tracegrad != start.config.tracegrad:
         state = {name: value for name, value in state.items() if not of_tracegrad(name)}
     missing, unexpected = network.load_state_dict(state, strict=False)
     assert not unexpected

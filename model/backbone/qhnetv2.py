@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, silu
 
 from model.backbone.interface import Features, InputCoefficients
+from model.errors import CheckpointError
 from model.graph import AtomGraph
 from model.nn import layers, so2
 from model.nn.embeddings import InputEmbedding, WeightNet
@@ -57,6 +58,12 @@ class QHNetV2Config:
         radial_size: number of radial functions.
         cutoff_angstrom: where messages vanish smoothly.
         n_inputs: known matrices that enter (3: overlap, reference, its density).
+        norm_floors: the least that the norms of atoms' features divide by: one for each layer, and one for the gate of the
+            diagonal read-out; empty for none. What training data reach is a good value
+            (docs/decisions/0011-norm-floors.md); no weights depend on it.
+
+    Raises:
+        CheckpointError: another number of floors, or a negative one.
     """
 
     node_channels: int = 64
@@ -69,6 +76,20 @@ class QHNetV2Config:
     radial_size: int = 16
     cutoff_angstrom: float = 15.0
     n_inputs: int = 3
+    norm_floors: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "norm_floors", tuple(self.norm_floors))  # a list, if read from a file
+        if len(self.norm_floors) not in (0, self.layers + 1) or any(floor < 0 for floor in self.norm_floors):
+            raise CheckpointError(
+                f"norm_floors {list(self.norm_floors)} do not fit {self.layers} layers.",
+                hint="Give none, or one for each layer and one for the diagonal read-out, none negative.",
+            )
+
+    @property
+    def floors(self) -> tuple[float, ...]:
+        """``norm_floors``, zeros if there are none."""
+        return self.norm_floors or (0.0,) * (self.layers + 1)
 
 
 @dataclass(frozen=True)
@@ -97,9 +118,10 @@ class Context:
 class FrameLayer(nn.Module):
     """Updates pairs from their atoms, and atoms from their pairs."""
 
-    def __init__(self, layout: Layout, n_types: int, config: QHNetV2Config) -> None:
+    def __init__(self, layout: Layout, n_types: int, config: QHNetV2Config, norm_floor: float) -> None:
         super().__init__()
         self.layout = layout
+        self.norm_floor = norm_floor
         pair = SectorLayout(layout, config.pair_channels)
         self.exchange = SectorLayout(layout, 2 * config.exchange_channels)
         inner = SectorLayout(layout, config.frame_channels)
@@ -123,7 +145,7 @@ class FrameLayer(nn.Module):
 
     def forward(self, node: Tensor, pair: Sectors, graph: AtomGraph, context: Context) -> tuple[Tensor, Sectors]:
         row, column = graph.pair_index
-        left, right, node_in = self._node_side(layers.root_mean_square_norm(node))
+        left, right, node_in = self._node_side(layers.root_mean_square_norm(node, self.norm_floor))
         ends = torch.cat([left.index_select(0, row), right.index_select(0, column)], dim=-1)
         atoms = self.exchange.of_rows(torch.bmm(context.sort, ends))
         own = so2.root_mean_square_norm(pair)
@@ -233,8 +255,11 @@ class QHNetV2(nn.Module):
         self.node_input = InputEmbedding(coefficients, layout, n_elements, config.n_inputs, config.node_channels)
         self.pair_input = FrameInput(coefficients, n_types, config.n_inputs, config.pair_channels)
         self.radial = ExponentialBernstein(config.radial_size, config.cutoff_angstrom)
-        self.layers = nn.ModuleList([FrameLayer(layout, n_types, config) for _ in range(config.layers)])
-        self.diagonal_read_out = ReadOut(layout, config.node_channels, coefficients, n_elements, config.hidden)
+        *floors, last_floor = config.floors
+        self.layers = nn.ModuleList([FrameLayer(layout, n_types, config, floor) for floor in floors])
+        self.diagonal_read_out = ReadOut(
+            layout, config.node_channels, coefficients, n_elements, config.hidden, last_floor
+        )
         self.pair_read_out = FrameReadOut(layout, config.pair_channels, coefficients, n_types, config.hidden)
 
     def start(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor) -> tuple[Features, Context]:

@@ -65,9 +65,35 @@ class RaggedLinear(nn.Module):
         return [part @ weight for part, weight in zip(parts, self.weights, strict=True)]
 
 
-def root_mean_square_norm(features: Tensor) -> Tensor:
-    """Features of each item divided by their root mean square over components and channels."""
-    return features * (features.square().mean(dim=(1, 2), keepdim=True) + 1e-6).rsqrt()
+def root_mean_square_norm(features: Tensor, floor: float = 0.0) -> Tensor:
+    """Features of each item divided by their root mean square over components and channels.
+
+    Args:
+        features: (item, component, channel).
+        floor: what they are divided by at least. Where the largest irrep of an atom vanishes by symmetry, the mean
+            square collapses, and without a floor all other irreps are magnified beyond anything seen in training
+            (docs/decisions/0011-norm-floors.md).
+    """
+    mean_square = features.square().mean(dim=(1, 2), keepdim=True)
+    if floor:
+        mean_square = mean_square.clamp_min(floor**2)
+    return features * (mean_square + 1e-6).rsqrt()
+
+
+class FloorLayerNorm(nn.LayerNorm):
+    """LayerNorm over the last axis that divides by at least ``floor``, see ``root_mean_square_norm``."""
+
+    def __init__(self, width: int, floor: float) -> None:
+        super().__init__(width)
+        self.floor = floor
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(item, width) -> the same shape."""
+        if not self.floor:
+            return super().forward(input)
+        centred = input - input.mean(dim=-1, keepdim=True)
+        variance = centred.square().mean(dim=-1, keepdim=True).clamp_min(self.floor**2)
+        return torch.addcmul(self.bias, centred * (variance + self.eps).rsqrt(), self.weight)
 
 
 class NormGate(nn.Module):
@@ -79,13 +105,16 @@ class NormGate(nn.Module):
         layout: irreps; the first is the scalar.
         channels: channels per irrep.
         hidden: width of the MLP.
+        floor: of the LayerNorm.
     """
 
-    def __init__(self, layout: Layout, channels: int, hidden: int) -> None:
+    def __init__(self, layout: Layout, channels: int, hidden: int, floor: float = 0.0) -> None:
         super().__init__()
         self.layout = layout
         width = channels * len(layout.irreps)
-        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, width))
+        self.mlp = nn.Sequential(
+            FloorLayerNorm(width, floor), nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, width)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """(item, component, channel) -> the same shape."""

@@ -15,11 +15,17 @@ class ReadOut(nn.Module):
     irrep: Tensor
 
     def __init__(
-        self, layout: Layout, channels: int, coefficients: CoefficientLayout, n_types: int, hidden: int
+        self,
+        layout: Layout,
+        channels: int,
+        coefficients: CoefficientLayout,
+        n_types: int,
+        hidden: int,
+        norm_floor: float = 0.0,
     ) -> None:
         super().__init__()
         self.layout = layout
-        self.gate = NormGate(self.layout, channels, hidden)
+        self.gate = NormGate(self.layout, channels, hidden, norm_floor)
         # the element pair decides what a shell pair means, so channels are weighted by it before they are mixed
         self.scale = nn.Parameter(torch.ones(n_types, len(self.layout.irreps), channels))
         self.linear = RaggedLinear(

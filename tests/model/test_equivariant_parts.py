@@ -11,7 +11,14 @@ from torch import Tensor
 
 from model.nn.frames import bond_rotations, harmonics_from_wigner, wigner_matrices
 from model.nn.irreps import Layout, coupling
-from model.nn.layers import ChannelwiseProduct, FrameConvolution, Linear, NormGate
+from model.nn.layers import (
+    ChannelwiseProduct,
+    FloorLayerNorm,
+    FrameConvolution,
+    Linear,
+    NormGate,
+    root_mean_square_norm,
+)
 from model.nn.radial import ExponentialBernstein, smooth_cutoff
 
 TIGHT = 1e-12
@@ -166,3 +173,22 @@ def test_radial_functions_vanish_smoothly() -> None:
     # Bernstein polynomials are a partition of unity before the cutoff
     total = radial(inside.detach()).sum(dim=1) / smooth_cutoff(inside.detach(), 5.0)
     assert (total - 1).abs().max() < 1e-10
+
+
+def test_norms_never_magnify_below_their_floor() -> None:
+    """Above the floor nothing changes; below it, small features stay small in proportion."""
+    large, small = 3.0 * torch.randn(5, 9, 4, dtype=torch.float64), 1e-3 * torch.randn(5, 9, 4, dtype=torch.float64)
+    assert torch.equal(root_mean_square_norm(large, 0.5), root_mean_square_norm(large))
+    assert torch.allclose(root_mean_square_norm(small, 0.5), small / 0.5, rtol=1e-5)
+    assert root_mean_square_norm(small).abs().max() > 1
+    plain, floored = FloorLayerNorm(36, 0.0).double(), FloorLayerNorm(36, 0.5).double()
+    with torch.no_grad():
+        for norm in (plain, floored):
+            norm.weight.copy_(torch.linspace(0.5, 2.0, 36))
+            norm.bias.copy_(torch.linspace(-1.0, 1.0, 36))
+    rows, faint = large.flatten(1), small.flatten(1)
+    assert torch.allclose(floored(rows), plain(rows), rtol=TIGHT)
+    assert torch.allclose(plain(rows), torch.nn.functional.layer_norm(rows, (36,), plain.weight, plain.bias))
+    centred = (faint - faint.mean(dim=1, keepdim=True)) / 0.5
+    assert torch.allclose(floored(faint), centred * plain.weight + plain.bias, rtol=1e-4)
+    assert plain(faint).abs().max() > 1.5 > floored(faint).abs().max()

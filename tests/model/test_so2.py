@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from model.backbone import qhnetv2
 from model.checkpoint import io
+from model.errors import CheckpointError
 from model.nn.frames import WignerMatrices, bond_rotations
 from model.nn.irreps import CoefficientLayout, Layout
 from model.nn.so2 import (
@@ -226,6 +228,32 @@ def backbone() -> qhnetv2.QHNetV2:
         for weight in (*made.diagonal_read_out.linear.weights, *made.pair_read_out.linear.weights):
             weight.normal_()
     return made
+
+
+def test_floors_of_norms_are_one_for_each_layer_and_one_for_the_read_out() -> None:
+    config = qhnetv2.QHNetV2Config(layers=2)
+    assert config.floors == (0.0, 0.0, 0.0)
+    assert qhnetv2.QHNetV2Config(layers=2, norm_floors=[0.5, 30, 20.0]).norm_floors == (0.5, 30, 20.0)
+    for wrong in ((1.0,), (1.0, 1.0), (1.0, -1.0, 1.0)):
+        with pytest.raises(CheckpointError, match="norm_floors"):
+            qhnetv2.QHNetV2Config(layers=2, norm_floors=wrong)
+
+
+def test_floors_of_norms_change_what_is_below_them_only(backbone: qhnetv2.QHNetV2) -> None:
+    """Tiny floors change nothing; huge ones do, in all three places, and nothing blows up."""
+    structure = Structure(np.array([8, 1, 1]), np.array([[0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]]))
+    before = run(backbone, [structure])
+    for place in range(3):
+        for floor, same in ((1e-9, True), (1e3, False)):
+            floors = [0.0, 0.0, 0.0]
+            floors[place] = floor
+            other = qhnetv2.QHNetV2(
+                replace(backbone.config, norm_floors=floors), backbone.pair_input.coefficients, 5
+            ).double()
+            other.load_state_dict(backbone.state_dict())
+            diagonal = run(other, [structure])[0]
+            assert torch.isfinite(diagonal).all()
+            assert torch.allclose(diagonal, before[0]) == same, (place, floor)
 
 
 @torch.no_grad()

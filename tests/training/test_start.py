@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.network import HamiltonianNetwork, of_tracegrad
+from model.network import HamiltonianNetwork, NetworkConfig, of_tracegrad
 from training.config import ConfigError, RunConfig, read_run
-from training.fit import fit, load_start, take_weights
+from training.fit import fit, load_start, same_weights, take_weights
 from training.generate import Summary
 from training.release import release
 
@@ -51,6 +51,15 @@ def test_another_architecture_is_refused(checkpoint: Path, tiny: Summary, tmp_pa
     config = dataclasses.replace(config, network=dataclasses.replace(config.network, backbone_config=wider))
     with pytest.raises(ConfigError, match="architecture"):
         fit(config)
+
+
+def test_floors_of_norms_may_differ_from_the_start() -> None:
+    one = NetworkConfig.from_mapping({"backbone": "qhnetv2"})
+    floors = NetworkConfig.from_mapping({"backbone": "qhnetv2", "qhnetv2": {"norm_floors": [1.0, 2.0, 3.0, 4.0]}})
+    wider = NetworkConfig.from_mapping({"backbone": "qhnetv2", "qhnetv2": {"pair_channels": 9}})
+    assert one != floors
+    assert same_weights(one, floors)
+    assert not same_weights(one, wider)
 
 
 def test_other_tracegrad_settings_start_fresh(checkpoint: Path, tiny: Summary, tmp_path: Path) -> None:
