@@ -1,6 +1,6 @@
 """Predictor: the one door for callers. Structures in, Hamiltonians, orbitals and initial guesses out.
 
-    structure -> integrals and H0 (PySCF, CPU, float64) -> network (device, float32) -> H = H0 + dH (float64)
+    structure -> integrals and H0 (PySCF, CPU, float64) -> network (device, float32) -> H = H0 + damped dH (float64)
               -> orbitals -> density -> checks
 
 A batch runs through the network at once; everything else is per molecule.
@@ -22,6 +22,7 @@ from model.backbone.interface import InputCoefficients
 from model.checkpoint import io
 from model.checkpoint.card import Card
 from model.electronic import molecule
+from model.electronic.dependence import damp_correction
 from model.electronic.eigensolve import Orbitals, solve
 from model.electronic.guess import GuessChecks, InitialGuess, check_guess, make_guess
 from model.errors import CheckpointError, NumericalError
@@ -250,14 +251,18 @@ class Predictor:
     def finish(
         self, item: Prepared, hamiltonian: NDArray[np.float64], *, orbitals: bool, forward_ms: float
     ) -> Prediction:
-        """Orbitals, guess, checks and warnings, on the CPU."""
+        """Correction where basis functions nearly depend damped, then orbitals, guess, checks and warnings, on the CPU."""
         started = time.perf_counter()
+        h0 = item.reference.hamiltonian
+        damping = self.card.reference.overlap_damping
+        if damping:
+            hamiltonian = h0 + damp_correction(hamiltonian - h0, item.integrals.overlap, damping)
         warnings = list(self.card.domain_warnings(item.structure))
         in_domain = not warnings
         guess = checks = solved = None
         if orbitals:
             solved = solve(hamiltonian, item.integrals.overlap, item.structure.n_electrons)
-            guess = make_guess(solved, item.reference.hamiltonian)
+            guess = make_guess(solved, h0)
             solved = guess.orbitals
             if guess.has_intruder:
                 warnings.append(
@@ -272,7 +277,7 @@ class Predictor:
         return Prediction(
             structure=item.structure,
             hamiltonian=hamiltonian,
-            reference=item.reference.hamiltonian,
+            reference=h0,
             overlap=item.integrals.overlap,
             ao_labels=item.integrals.ao_labels,
             atom_offsets=tuple(int(o) for o in self.basis.atom_offsets(item.structure.numbers)),

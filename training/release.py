@@ -20,6 +20,7 @@ from torch import Tensor
 
 from model.checkpoint import io
 from model.checkpoint.card import FORMAT_VERSION, Card
+from model.electronic.dependence import OVERLAP_DAMPING
 from model.electronic.molecule import load_basis
 from model.errors import CheckpointError
 from model.hamiltonian.encoding import Standardisation
@@ -133,7 +134,11 @@ def release(
             "charges": [level.charge],
             "multiplicities": [level.multiplicity],
             "target": "hamiltonian_minus_reference" if fitted else "hamiltonian",
-            "reference": {"kind": config.reference.kind, "description": REFERENCE_NOTES[config.reference.kind]},
+            "reference": {
+                "kind": config.reference.kind,
+                "description": REFERENCE_NOTES[config.reference.kind],
+                "overlap_damping": OVERLAP_DAMPING if fitted else 0.0,
+            },
             "statistics": "per (element pair, shell pair, irrep) root mean square over the training set; scalars of "
             "diagonal blocks centred",
             "ao_order": "pyscf",

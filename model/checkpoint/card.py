@@ -21,7 +21,7 @@ from model.errors import (
 )
 from model.structure import SYMBOLS, Structure
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -37,12 +37,19 @@ class BasisCard(BaseModel):
 
 
 class ReferenceCard(BaseModel):
-    """Reference Hamiltonian H0 that the network corrects: ``fitted``, its coefficients are among the weights; or ``none``,
-    H0 = 0 and the network predicts all of H."""
+    """Reference Hamiltonian H0 that the network corrects.
+
+    Attributes:
+        kind: ``fitted``, its coefficients are among the weights; or ``none``, H0 = 0 and the network predicts all of H.
+        description: for people.
+        overlap_damping: where eigenvalues of the overlap are as small as this, the correction is damped
+            (``electronic.dependence``); 0 for not at all.
+    """
 
     model_config = _STRICT
     kind: Literal["fitted", "none"]
     description: str
+    overlap_damping: float = Field(ge=0.0)
 
 
 class UnitsCard(BaseModel):
@@ -66,7 +73,7 @@ class Card(BaseModel):
     """A checkpoint's description.
 
     Attributes:
-        format_version: of the folder layout; this code reads ``FORMAT_VERSION``.
+        format_version: of the folder layout; this code reads 1 to ``FORMAT_VERSION``.
         name, version: of the checkpoint.
         description: one paragraph for people.
         created: ISO date.
@@ -167,6 +174,12 @@ class Card(BaseModel):
         return tuple(warnings)
 
 
+def _from_version_1(values: dict[str, Any]) -> None:
+    """Version 1 knew no damping."""
+    if isinstance(values.get("reference"), dict):
+        values["reference"].setdefault("overlap_damping", 0.0)
+
+
 def read_card(path: Path) -> Card:
     """Read ``card.json``.
 
@@ -184,11 +197,13 @@ def read_card(path: Path) -> Card:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path.parent.name}/{path.name} cannot be read: {error}.") from error
     version = values.get("format_version") if isinstance(values, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in range(1, FORMAT_VERSION + 1):
         raise CheckpointError(
-            f"{path.parent.name}/{path.name} has format version {version!r}; this program reads {FORMAT_VERSION}.",
+            f"{path.parent.name}/{path.name} has format version {version!r}; this program reads 1 to {FORMAT_VERSION}.",
             hint="Install the matching version of the service, or release the checkpoint again.",
         )
+    if version == 1:
+        _from_version_1(values)
     try:
         return Card.model_validate(values)
     except ValidationError as error:

@@ -75,6 +75,19 @@ def test_other_format_version(copy: Path) -> None:
     assert "format version 99" in refused(copy)
 
 
+def test_version_1_had_no_damping(copy: Path) -> None:
+    """Cards from before it read, and nothing is damped."""
+
+    def to_version_1(card: dict[str, Any]) -> None:
+        card["format_version"] = 1
+        del card["reference"]["overlap_damping"]
+
+    edit_card(copy, to_version_1)
+    assert Predictor.load(copy, verify_golden=False).card.reference.overlap_damping == 0.0
+    edit_card(copy, lambda card: card.update(format_version=2))
+    assert "overlap_damping" in refused(copy)
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 from pyscf import df, dft, gto, scf
 
+from model.electronic.dependence import OVERLAP_DAMPING, damp_correction
 from model.electronic.eigensolve import density_matrix, solve
 from model.electronic.guess import check_guess, make_guess
 from model.electronic.molecule import build_mole, gaussian_potentials, integrals
@@ -136,6 +137,45 @@ def test_sound_prediction_is_left_alone(molecule: Callable[[str], Structure]) ->
     assert not guess.has_intruder
     assert guess.orbitals is orbitals
     assert make_guess(orbitals, np.zeros_like(fock)).displaced == 0.0, "no reference, nothing to compare"
+
+
+def cyanogen() -> Structure:
+    """NCCN, whose smallest eigenvalue of S in def2-SVP is 1e-4."""
+    heights = np.cumsum([0.0, 1.16, 1.38, 1.16])
+    return Structure.from_symbols(list("NCCN"), [[0.0, 0.0, height] for height in heights])
+
+
+def test_errors_are_not_magnified_by_nearly_dependent_functions(rng: np.random.Generator) -> None:
+    """Errors of 0.3 millihartree move a level of the core Hamiltonian by more than a hartree; damped, by a tenth of that."""
+    data = integrals(cyanogen(), "def2-svp")
+    exact = scipy.linalg.eigh(data.core, data.overlap, eigvals_only=True)
+    noise = 3e-4 * rng.standard_normal(data.core.shape)
+    noise = noise + noise.T
+
+    def largest_shift(error: np.ndarray) -> float:
+        return float(np.abs(scipy.linalg.eigh(data.core + error, data.overlap, eigvals_only=True) - exact).max())
+
+    damped = damp_correction(noise, data.overlap, OVERLAP_DAMPING)
+    assert largest_shift(noise) > 1.0
+    assert largest_shift(damped) < 0.1 * largest_shift(noise)
+    assert np.array_equal(damped, damped.T)
+    assert np.abs(damped - noise).mean() < 0.1 * np.abs(noise).mean(), "as a matrix it hardly changes"
+
+
+def test_damping_is_a_filter_of_the_overlap(rng: np.random.Generator) -> None:
+    """In S's eigenvectors each element has the weight s_i s_j / (s_i s_j + damping²); the basis' rotation drops out."""
+    rotation = scipy.linalg.qr(rng.standard_normal((5, 5)))[0]
+    values = np.array([1e-5, 1e-3, 0.1, 1.0, 3.0])
+    correction = rng.standard_normal((5, 5))
+    correction = correction + correction.T
+    weights = np.outer(values, values) / (np.outer(values, values) + 1e-3**2)
+    found = damp_correction(rotation @ correction @ rotation.T, (rotation * values) @ rotation.T, 1e-3)
+    assert np.abs(rotation.T @ found @ rotation - weights * correction).max() < 1e-10
+    assert weights[1, 1] == pytest.approx(0.5)
+    singular = damp_correction(correction, np.diag([0.0, -1e-17, 0.1, 1.0, 3.0]), 1e-3)
+    assert np.isfinite(singular).all()
+    with pytest.raises(NumericalError, match="overlap"):
+        damp_correction(correction, np.full((5, 5), np.nan), 1e-3)
 
 
 def test_energies_are_eigenvalues_of_the_pencil(rng: np.random.Generator) -> None:
