@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyscf import gto
 from scipy.special import gamma, sph_harm_y
 
-from model.checkpoint.card import Card
+from model.checkpoint.card import Card, read_card
 from model.electronic.eigensolve import Orbitals, solve
 from model.electronic.guess import check_guess, make_guess
 from model.electronic.molecule import build_mole
@@ -33,7 +33,7 @@ POINT_VALUE_TOLERANCE = 1e-9
 
 @pytest.fixture(scope="session")
 def card() -> Card:
-    return Card.model_validate_json((ROOT / "checkpoints" / "default" / "card.json").read_text(encoding="utf-8"))
+    return read_card(ROOT / "checkpoints" / "default" / "card.json")
 
 
 Case = tuple[Prediction, dict[str, Any], Any]
