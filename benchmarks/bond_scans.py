@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import describe
+from machine import DEFAULT_CHECKPOINT, describe
 from numpy.typing import NDArray
 
 from model.backbone.qhnetv2 import FrameLayer
 from model.nn.layers import FloorLayerNorm
-from model.predictor import Predictor
+from model.predictor import Prediction, Predictor
 from model.structure import Structure
 from training.datasets import read_frames
 
@@ -59,52 +59,60 @@ def hydrogen_azide(middle: float) -> Structure:
     )
 
 
+def diacetylene(middle: float) -> Structure:
+    """HCCCCH."""
+    return linear("HCCCCH", 1.065, 1.21, middle, 1.21, 1.065)
+
+
+def cyanogen(middle: float) -> Structure:
+    """NCCN."""
+    return linear("NCCN", 1.16, middle, 1.16)
+
+
 SCANS: dict[str, tuple[Callable[[float], Structure], float, float]] = {
     "N2O, N-N": (lambda length: linear("NNO", length, 1.19), 1.05, 1.35),
     "CO2, one C-O": (lambda length: linear("OCO", length, 1.16), 1.05, 1.35),
     "HNCO, C-N": (isocyanic_acid, 1.05, 1.35),
     "HNCNH, one C-N": (carbodiimide, 1.05, 1.35),
     "HN3, middle N-N": (hydrogen_azide, 1.05, 1.35),
-    "HCCCCH, middle C-C": (lambda length: linear("HCCCCH", 1.065, 1.21, length, 1.21, 1.065), 1.25, 1.45),
-    "HCCCCH, too short": (lambda length: linear("HCCCCH", 1.065, 1.21, length, 1.21, 1.065), 1.15, 1.25),
-    "NCCN, C-C": (lambda length: linear("NCCN", 1.16, length, 1.16), 1.25, 1.45),
-    "NCCN, too short": (lambda length: linear("NCCN", 1.16, length, 1.16), 1.15, 1.25),
+    "HCCCCH, middle C-C": (diacetylene, 1.25, 1.45),
+    "HCCCCH, too short": (diacetylene, 1.15, 1.25),
+    "NCCN, C-C": (cyanogen, 1.25, 1.45),
+    "NCCN, too short": (cyanogen, 1.15, 1.25),
     "N2": (lambda length: linear("NN", length), 1.05, 1.35),
 }
 """What is moved: a structure by one bond length, and that length's range, Å."""
 
 
+def predictions(predictor: Predictor, structures: list[Structure]) -> list[Prediction]:
+    """In batches."""
+    batches = [structures[first : first + BATCH] for first in range(0, len(structures), BATCH)]
+    return [prediction for batch in batches for prediction in predictor.predict(batch)]
+
+
 def steps(predictor: Predictor, make: Callable[[float], Structure], start: float, stop: float) -> NDArray[np.float64]:
     """Mean |change| of what the network adds to H0, hartree, from one length to the next."""
     structures = [make(float(length)) for length in np.arange(start, stop, STEP_ANGSTROM)]
-    found = [
-        prediction.hamiltonian - prediction.reference
-        for first in range(0, len(structures), BATCH)
-        for prediction in predictor.predict(structures[first : first + BATCH])
-    ]
+    found = [prediction.hamiltonian - prediction.reference for prediction in predictions(predictor, structures)]
     return np.abs(np.diff(np.array(found), axis=0)).mean(axis=(1, 2))
 
 
 def norm_scales(predictor: Predictor, structures: list[Structure]) -> dict[str, NDArray[np.float32]]:
     """What each norm of atoms' features divides by, all atoms of all structures."""
     found: dict[str, list[torch.Tensor]] = {}
-    network = predictor.checkpoint.network
+
+    def recorder(name: str, scale: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., None]:
+        return lambda module, inputs: found.setdefault(name, []).append(scale(inputs[0]))
+
     hooks = []
-    for name, module in network.named_modules():
+    for name, module in predictor.checkpoint.network.named_modules():
         if isinstance(module, FrameLayer):
-
-            def of_layer(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], name: str = name) -> None:
-                found.setdefault(name, []).append(inputs[0].square().mean(dim=(1, 2)).sqrt())
-
-            hooks.append(module.register_forward_pre_hook(of_layer))
+            root_mean_square = recorder(name, lambda features: features.square().mean(dim=(1, 2)).sqrt())
+            hooks.append(module.register_forward_pre_hook(root_mean_square))
         elif isinstance(module, FloorLayerNorm) and "diagonal_read_out" in name:
-
-            def of_gate(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], name: str = name) -> None:
-                found.setdefault(name, []).append(inputs[0].std(dim=-1, unbiased=False))
-
-            hooks.append(module.register_forward_pre_hook(of_gate))
-    for first in range(0, len(structures), BATCH):
-        predictor.predict(structures[first : first + BATCH])
+            deviation = recorder(name, lambda features: features.std(dim=-1, unbiased=False))
+            hooks.append(module.register_forward_pre_hook(deviation))
+    predictions(predictor, structures)
     for hook in hooks:
         hook.remove()
     return {name: torch.cat(values).numpy() for name, values in found.items()}
@@ -112,9 +120,8 @@ def norm_scales(predictor: Predictor, structures: list[Structure]) -> dict[str, 
 
 def main() -> None:
     """Print both tables."""
-    root = Path(__file__).parents[1]
     parser = argparse.ArgumentParser(description="Bond scans and scales of norms.")
-    parser.add_argument("--checkpoint", type=Path, default=root / "checkpoints" / "default")
+    parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
     parser.add_argument("--data", type=Path, help="training data, for the second table")
     arguments = parser.parse_args()
     predictor = Predictor.load(arguments.checkpoint)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from ase.build import molecule
 from ase.collections import g2
-from machine import describe
+from machine import DEFAULT_CHECKPOINT, describe
 from pyscf import lib
 
 from model.electronic.molecule import build_mole
@@ -28,9 +28,7 @@ def main() -> None:
     """Print one row per molecule, then the sums."""
     torch.set_num_threads(1)
     lib.num_threads(1)
-    predictor = Predictor.load(
-        Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "checkpoints" / "default"
-    )
+    predictor = Predictor.load(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_CHECKPOINT)
     print(f"{describe()}; {predictor.card.name} {predictor.card.version}\n")
     print("| molecule | cycles, minao | cycles, guess | difference of the energies, hartree | guess protected |")
     print("|---|---|---|---|---|")

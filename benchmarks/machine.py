@@ -1,4 +1,4 @@
-"""What a benchmark ran on, as one line for docs/benchmarks.md."""
+"""What a benchmark ran on: the machine, as one line for docs/benchmarks.md, and the checkpoint if none is named."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
+
+DEFAULT_CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "default"
 
 
 def describe() -> str:

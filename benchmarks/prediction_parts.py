@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from ase.build import molecule
-from machine import describe
+from machine import DEFAULT_CHECKPOINT, describe
 from pyscf import dft, lib
 
 from model.electronic.molecule import build_mole
@@ -28,7 +28,7 @@ def main() -> None:
     """Print one row per molecule."""
     torch.set_num_threads(1)
     lib.num_threads(1)
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "checkpoints" / "default"
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_CHECKPOINT
     predictor = Predictor.load(folder)
     structures = {name: Structure(molecule(name).numbers, molecule(name).positions) for name in MOLECULES}
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in structures}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import torch
-from machine import describe
+from machine import DEFAULT_CHECKPOINT, describe
 from numpy.typing import NDArray
 from pyscf import dft, lib, scf
 from pyscf.gto.basis import load as load_pyscf_basis
@@ -69,7 +69,7 @@ def main() -> None:
     """Print one row per candidate."""
     torch.set_num_threads(1)
     lib.num_threads(1)
-    reference = Predictor.load(Path(__file__).parents[1] / "checkpoints" / "default").checkpoint.reference
+    reference = Predictor.load(DEFAULT_CHECKPOINT).checkpoint.reference
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 12
     frames = list(read_frames(Path(sys.argv[1]), ["val"], frames_per_molecule=1, max_molecules=count))
     candidates: dict[str, Candidate] = {
