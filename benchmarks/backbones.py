@@ -25,10 +25,10 @@ import ase.io
 import torch
 from machine import describe
 
-from model.backbone.interface import InputCoefficients
-from model.electronic.molecule import load_basis
-from model.graph import AtomGraph, build_graph
+from model.architectures.interface import InputCoefficients
+from model.integrals.pyscf_molecule import load_basis
 from model.network import HamiltonianNetwork, NetworkConfig, TraceGradModule
+from model.pairs.graph import AtomGraph, build_graph
 from model.structure import Structure
 
 MODELS: dict[str, dict[str, Any]] = {

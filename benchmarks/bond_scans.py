@@ -17,11 +17,11 @@ import torch
 from machine import DEFAULT_CHECKPOINT, describe
 from numpy.typing import NDArray
 
-from model.backbone.qhnetv2 import FrameLayer
+from model.architectures.qhnetv2.network import FrameLayer
 from model.nn.layers import FloorLayerNorm
 from model.predictor import Prediction, Predictor
 from model.structure import Structure
-from training.datasets import read_frames
+from training.data.sources import read_frames
 
 STEP_ANGSTROM = 0.0025
 QUANTILES = (0.0, 0.001, 0.01, 0.5, 1.0)

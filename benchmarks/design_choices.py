@@ -17,11 +17,11 @@ import numpy as np
 from machine import describe
 from small_runs import last_validation, small_run
 
-from training import fit as fit_module
-from training import statistics
-from training.config import LossConfig, RunConfig, read_run
-from training.datasets import Frame
-from training.labels import Sample
+from training.data.sources import Frame
+from training.fit import run as fit_module
+from training.fit import statistics
+from training.fit.config import LossConfig, RunConfig, read_run
+from training.fit.samples import Sample
 
 LOSS = LossConfig(mae=1.0, rmse=1.0, guess=2.0, trace=0.0)
 

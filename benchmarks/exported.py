@@ -18,9 +18,9 @@ from backbones import DAMPING, MODELS, batch_of, cpu_seconds, network_of, row_of
 from machine import describe
 from torch import Tensor, nn
 
-from model.backbone.interface import InputCoefficients
-from model.graph import AtomGraph
+from model.architectures.interface import InputCoefficients
 from model.network import HamiltonianNetwork
+from model.pairs.graph import AtomGraph
 
 EXPORTABLE = [name for name in MODELS if MODELS[name]["backbone"] in ("qhnet", "qhnetv2")]
 MOLECULES = ("water", "ethanol", "c6h11no2", "lisinopril")

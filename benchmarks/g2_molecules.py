@@ -17,11 +17,11 @@ from ase.collections import g2
 from machine import DEFAULT_CHECKPOINT, describe
 from pyscf import lib
 
-from model.electronic.molecule import build_mole
 from model.errors import DomainError
+from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Predictor
 from model.structure import Structure
-from training.evaluation.scf import run_scf
+from training.evaluate.scf import run_scf
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from machine import describe
 from small_runs import last_validation, small_run
 
-from training.config import LossConfig, read_run
+from training.fit.config import LossConfig, read_run
 
 VARIANTS = {
     "blocks only": LossConfig(mae=1.0, rmse=1.0, guess=0.0, trace=0.0),

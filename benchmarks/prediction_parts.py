@@ -16,7 +16,7 @@ from ase.build import molecule
 from machine import DEFAULT_CHECKPOINT, describe
 from pyscf import dft, lib
 
-from model.electronic.molecule import build_mole
+from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Predictor
 from model.structure import Structure
 

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from pyscf import dft, lib, scf
 from pyscf.gto.basis import load as load_pyscf_basis
 
-from model.electronic.molecule import Integrals, integrals
-from model.hamiltonian.reference import FittedReference, TermLayout
-from model.hamiltonian.reference import term_matrices as all_terms
+from model.integrals.pyscf_molecule import Integrals, integrals
 from model.predictor import Predictor
+from model.reference.fitted import FittedReference, TermLayout
+from model.reference.fitted import term_matrices as all_terms
 from model.surroundings import surroundings
-from training.datasets import Frame, read_frames
-from training.evaluate import first_order_density
+from training.data.sources import Frame, read_frames
+from training.evaluate.orbitals import first_order_density
 
 Matrix = NDArray[np.float64]
 Candidate = Callable[[Frame, Integrals], Matrix]

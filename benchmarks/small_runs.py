@@ -10,8 +10,8 @@ import dataclasses
 import json
 from typing import Any
 
-from training.config import LossConfig, RunConfig
-from training.fit import fit
+from training.fit.config import LossConfig, RunConfig
+from training.fit.run import fit
 
 SMALL = {
     "qhnet": {"node_channels": 32, "pair_channels": 24, "node_layers": 1, "pair_layers": 2, "hidden": 48},

@@ -16,10 +16,10 @@ from typing import Any
 from machine import describe
 from small_runs import SMALL, last_validation, small_run
 
-from model.electronic.molecule import load_basis
+from model.integrals.pyscf_molecule import load_basis
 from model.network import HamiltonianNetwork
 from model.structure import SYMBOLS
-from training.config import LossConfig, RunConfig, read_run
+from training.fit.config import LossConfig, RunConfig, read_run
 
 MODES = ("none", "trace", "grad", "both")
 WIDE = "none, wide"

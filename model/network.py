@@ -19,17 +19,17 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from model.backbone.interface import InputCoefficients, OwnReadOut
-from model.backbone.qhnet import QHNet, QHNetConfig
-from model.backbone.qhnet_strict import QHNetStrict, QHNetStrictConfig
-from model.backbone.qhnetv2 import QHNetV2, QHNetV2Config
-from model.basis import AOBasis
+from model.architectures.interface import InputCoefficients, OwnReadOut
+from model.architectures.qhnet.network import QHNet, QHNetConfig
+from model.architectures.qhnet_published import QHNetStrict, QHNetStrictConfig
+from model.architectures.qhnetv2.network import QHNetV2, QHNetV2Config
+from model.blocks.spaces import Expansion
 from model.errors import CheckpointError
-from model.graph import AtomGraph
-from model.hamiltonian.expansion import Expansion
 from model.nn.irreps import Layout
 from model.nn.read_out import ReadOut
 from model.nn.so2 import SectorLayout, sum_of_squares
+from model.orbitals.space import OrbitalSpace
+from model.pairs.graph import AtomGraph
 from model.tracegrad.full_contraction import FullScalars
 from model.tracegrad.gradient import GradientFeature
 from model.tracegrad.invariants import SectorScalars, SelfProductScalars
@@ -211,7 +211,7 @@ class HamiltonianNetwork(nn.Module):
     element_index: Tensor
     shell_pair: Tensor
 
-    def __init__(self, config: NetworkConfig, basis: AOBasis) -> None:
+    def __init__(self, config: NetworkConfig, basis: OrbitalSpace) -> None:
         super().__init__()
         self.config = config
         expansion = Expansion(basis.template)

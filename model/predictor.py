@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.backbone.interface import InputCoefficients
-from model.checkpoint import io
+from model.architectures.interface import InputCoefficients
+from model.blocks.assemble import BlockMap, gather
+from model.blocks.standardise import Encoder
+from model.checkpoint import store
 from model.checkpoint.card import Card
-from model.electronic import molecule
 from model.electronic.dependence import damp_correction
-from model.electronic.eigensolve import Orbitals, solve
 from model.electronic.guess import GuessChecks, InitialGuess, check_guess, make_guess
+from model.electronic.solve import Orbitals, solve
 from model.errors import CheckpointError, NumericalError
-from model.graph import build_graph
-from model.hamiltonian.blocks import BlockMap, gather
-from model.hamiltonian.encoding import Encoder
-from model.hamiltonian.reference import ReferenceResult, input_matrices
+from model.integrals import pyscf_molecule as molecule
+from model.pairs.graph import build_graph
+from model.reference.fitted import ReferenceResult, input_matrices
 from model.structure import Structure
 from model.surroundings import surroundings
 
@@ -108,7 +108,7 @@ class Predictor:
         device: torch device of the network.
     """
 
-    def __init__(self, checkpoint: io.Checkpoint, folder: Path, device: str) -> None:
+    def __init__(self, checkpoint: store.Checkpoint, folder: Path, device: str) -> None:
         self.checkpoint = checkpoint
         self.folder = folder
         self.device = device
@@ -136,7 +136,7 @@ class Predictor:
         Raises:
             CheckpointError: a folder that must not be served.
         """
-        predictor = cls(io.load(Path(folder), device=device, dtype=dtype), Path(folder), device)
+        predictor = cls(store.load(Path(folder), device=device, dtype=dtype), Path(folder), device)
         loaded = molecule.load_basis(predictor.basis.name, predictor.card.elements)
         if loaded.fingerprint != predictor.basis.fingerprint or loaded.shells != dict(predictor.basis.shells):
             raise CheckpointError(

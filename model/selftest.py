@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
-from model.ao_order import e3nn_to_pyscf
-from model.basis import AOBasis
-from model.electronic.eigensolve import solve
+from model.electronic.solve import solve
 from model.errors import CheckpointError
 from model.nn.frames import wigner_matrices
+from model.orbitals.orders import e3nn_to_pyscf
+from model.orbitals.space import OrbitalSpace
 from model.structure import Structure
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def self_test(predictor: Predictor, *, seed: int = 0) -> list[Deviation]:
 
 
 def ao_representation(
-    matrix: NDArray[np.float64], numbers: Sequence[int] | NDArray[np.int64], basis: AOBasis
+    matrix: NDArray[np.float64], numbers: Sequence[int] | NDArray[np.int64], basis: OrbitalSpace
 ) -> NDArray[np.float64]:
     """How AOs in PySCF order transform under x -> matrix @ x.
 
@@ -137,7 +137,7 @@ def _shaken(structure: Structure, rng: np.random.Generator) -> Structure:
 
 
 def _motions(
-    structure: Structure, basis: AOBasis, rng: np.random.Generator, *, with_reflection: bool
+    structure: Structure, basis: OrbitalSpace, rng: np.random.Generator, *, with_reflection: bool
 ) -> Iterator[_Motion]:
     numbers, positions = structure.numbers, structure.positions_angstrom
     turns = {"rotation": 1.0, "reflection": -1.0} if with_reflection else {"rotation": 1.0}

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from model.electronic.molecule import Integrals, gaussian_potentials
-from model.hamiltonian.reference import Surroundings
+from model.integrals.pyscf_molecule import Integrals, gaussian_potentials
+from model.reference.fitted import Surroundings
 from model.structure import Structure
 
 

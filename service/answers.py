@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.ao_order import pyscf_to_e3nn
+from model.orbitals.orders import pyscf_to_e3nn
 from model.units import EV_PER_HARTREE
 from service.schemas.requests import CommonOptions, PredictOptions
 from service.schemas.responses import Checks, Meta, Timings

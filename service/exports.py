@@ -96,7 +96,7 @@ WRITERS: Final[Mapping[str, Callable[[Prediction, Card], bytes]]] = {
 
 def _mole(prediction: Prediction, card: Card) -> Any:
     # PySCF takes most of a second to import; only these formats need it here.
-    from model.electronic.molecule import build_mole
+    from model.integrals.pyscf_molecule import build_mole
 
     return build_mole(prediction.structure, card.basis.name)
 

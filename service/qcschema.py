@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.ao_order import e3nn_to_pyscf, pyscf_to_e3nn
 from model.errors import NumericalError
+from model.orbitals.orders import e3nn_to_pyscf, pyscf_to_e3nn
 
 if TYPE_CHECKING:
     from model.checkpoint.card import Card

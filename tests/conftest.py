@@ -12,7 +12,7 @@ import pytest
 import torch
 from ase.build import molecule as ase_molecule
 
-from model.checkpoint import io
+from model.checkpoint import store
 from model.network import HamiltonianNetwork, NetworkConfig
 from model.predictor import Predictor, golden_record
 from model.structure import Structure
@@ -81,14 +81,14 @@ TINY_ARCHITECTURES: dict[str, dict[str, Any]] = {
 def make_tiny_checkpoint(folder: Path, architecture: dict[str, Any]) -> Path:
     """A complete checkpoint folder with a small network of random weights; its corrections to H are not zero."""
     folder.mkdir()
-    source = io.load(RELEASED)
+    source = store.load(RELEASED)
     torch.manual_seed(7)
     network = HamiltonianNetwork(NetworkConfig.from_mapping(architecture), source.card.ao_basis())
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if "read_out.linear.weights" in name:  # they start at zero
                 weight.copy_(0.1 * torch.randn(weight.shape))
-    digest = io.save_weights(folder / io.WEIGHTS, network, source.standardisation, source.reference)
+    digest = store.save_weights(folder / store.WEIGHTS, network, source.standardisation, source.reference)
     card = source.card.model_dump() | {
         "name": "tiny",
         "description": "random weights, for tests",
@@ -97,10 +97,10 @@ def make_tiny_checkpoint(folder: Path, architecture: dict[str, Any]) -> Path:
         "metrics": {},
         "largest_tested": {"atoms": 12, "heavy_atoms": 4, "orbitals": 120},
     }
-    io.save_json(folder / io.CARD, card)
-    io.save_json(folder / io.GOLDEN, {"energy_unit": "hartree", "molecules": []})
+    store.save_json(folder / store.CARD, card)
+    store.save_json(folder / store.GOLDEN, {"energy_unit": "hartree", "molecules": []})
     predictor = Predictor.load(folder, verify_golden=False)
-    io.save_json(folder / io.GOLDEN, golden_record(predictor, {"water": structure_of("H2O")}))
+    store.save_json(folder / store.GOLDEN, golden_record(predictor, {"water": structure_of("H2O")}))
     return folder
 
 

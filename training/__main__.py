@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import ModelError
-from training.datasets import DatasetError
+from training.data.sources import DatasetError
 from training.tables import ConfigError
 
 
@@ -91,8 +91,8 @@ def _minutes(text: str) -> float:
 
 
 def _generate(options: argparse.Namespace) -> None:
-    from training.generate import generate, read_recipe
-    from training.generation.shards import FAILURES_FILE
+    from training.generate.run import generate, read_recipe
+    from training.generate.shards import FAILURES_FILE
 
     made = generate(read_recipe(options.recipe))
     print(f"{made.file}: {made.frames} frames of {made.molecules} molecules, {made.labelled} labelled in this call")
@@ -101,14 +101,15 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from training.config import read_run
-    from training.fit import fit
+    from training.fit.config import read_run
+    from training.fit.run import fit
 
     fit(read_run(options.run), until_step=options.until_step, for_minutes=options.for_minutes)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from training.evaluate import evaluate, table, write_report
+    from training.evaluate.report import evaluate, write_report
+    from training.evaluate.summary import table
 
     report = evaluate(
         options.checkpoint,
@@ -129,7 +130,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _release(options: argparse.Namespace) -> None:
-    from training.config import read_run
+    from training.fit.config import read_run
     from training.release import release
 
     report: dict[str, Any] | None = None

@@ -18,20 +18,20 @@ from typing import Any, Final
 from pydantic import ValidationError
 from torch import Tensor
 
-from model.checkpoint import io
+from model.blocks.standardise import Standardisation
+from model.checkpoint import store
 from model.checkpoint.card import FORMAT_VERSION, Card
 from model.electronic.dependence import OVERLAP_DAMPING
-from model.electronic.molecule import load_basis
 from model.errors import CheckpointError
-from model.hamiltonian.encoding import Standardisation
-from model.hamiltonian.reference import INPUT_MATRICES
+from model.integrals.pyscf_molecule import load_basis
 from model.network import HamiltonianNetwork
 from model.predictor import Predictor, golden_record
+from model.reference.fitted import INPUT_MATRICES
 from model.structure import SYMBOLS, Structure
-from training.config import RunConfig
-from training.datasets import read_level
-from training.fit import load_or_fit_reference, run_record
-from training.state import STATE_FILE, read_tensors
+from training.data.sources import read_level
+from training.fit.config import RunConfig
+from training.fit.run import load_or_fit_reference, run_record
+from training.fit.state import STATE_FILE, read_tensors
 
 XC_NOTES: Final = {
     "b3lyp": "B3LYP with VWN-RPA correlation (libxc 402), as PySCF >= 2.3 and Gaussian define it; not b3lyp5 (VWN5), "
@@ -75,7 +75,7 @@ def release(
         version: like 1.2.0.
         description: for people.
         licence: of weights and labels.
-        report: from ``training.evaluate`` of these very weights, or None for a first release that is then evaluated.
+        report: from ``training.evaluate.report`` of these very weights, or None for a first release that is then evaluated.
         weights: "best": of the best validation; "last": the average at the end, for a run on data unlike the validation's.
 
     Raises:
@@ -109,7 +109,7 @@ def release(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        digest = io.save_weights(temporary / io.WEIGHTS, network, standardisation, reference)
+        digest = store.save_weights(temporary / store.WEIGHTS, network, standardisation, reference)
         if report is not None and report.get("weights_sha256") != digest:
             raise CheckpointError(
                 f"The report is about weights {str(report.get('weights_sha256'))[:16]}..., these are {digest[:16]}...",
@@ -153,11 +153,11 @@ def release(
             card = Card.model_validate(values)
         except ValidationError as error:
             raise CheckpointError(f"The card would not be valid: {error}") from error
-        io.save_json(temporary / io.CARD, card.model_dump())
-        io.save_json(temporary / io.GOLDEN, {"energy_unit": "hartree", "molecules": []})
+        store.save_json(temporary / store.CARD, card.model_dump())
+        store.save_json(temporary / store.GOLDEN, {"energy_unit": "hartree", "molecules": []})
         known = set(basis.elements)
         golden = {n: s for n, s in GOLDEN_MOLECULES.items() if set(s.numbers.tolist()) <= known}
-        io.save_json(temporary / io.GOLDEN, golden_record(Predictor.load(temporary, verify_golden=False), golden))
+        store.save_json(temporary / store.GOLDEN, golden_record(Predictor.load(temporary, verify_golden=False), golden))
         (temporary / "README.md").write_text(render(card), encoding="utf-8")
         Predictor.load(temporary)
         _replace(folder, temporary)

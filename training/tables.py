@@ -1,6 +1,6 @@
 """TOML tables -> frozen dataclasses: every key is a field with a type, and an unknown key is an error.
 
-Knows nothing of what the tables mean (``training.config`` and ``training.generation.recipe`` do), and imports neither
+Knows nothing of what the tables mean (``training.fit.config`` and ``training.generate.recipe`` do), and imports neither
 torch nor PySCF, so that worker processes start fast.
 """
 

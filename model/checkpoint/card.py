@@ -11,7 +11,6 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from model.basis import AOBasis
 from model.errors import (
     CheckpointError,
     UnsupportedChargeError,
@@ -19,6 +18,7 @@ from model.errors import (
     UnsupportedMultiplicityError,
     UnsupportedPeriodicityError,
 )
+from model.orbitals.space import OrbitalSpace
 from model.structure import SYMBOLS, Structure
 
 FORMAT_VERSION: Final = 2
@@ -120,10 +120,10 @@ class Card(BaseModel):
     libraries: dict[str, str]
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
-    def ao_basis(self) -> AOBasis:
+    def ao_basis(self) -> OrbitalSpace:
         """The basis as the model uses it."""
         shells = {SYMBOLS.index(symbol): tuple(ls) for symbol, ls in self.basis.shells.items()}
-        return AOBasis(self.basis.name, shells, self.basis.fingerprint)
+        return OrbitalSpace(self.basis.name, shells, self.basis.fingerprint)
 
     def check(self, structure: Structure) -> None:
         """Refuse what the checkpoint was not made for.

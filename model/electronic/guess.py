@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.electronic.eigensolve import Orbitals, density_matrix
+from model.electronic.solve import Orbitals, density_matrix
 
 TRACE_TOLERANCE = 1e-6
 IDEMPOTENCY_TOLERANCE = 1e-6

@@ -109,10 +109,10 @@ class ModelLoader:
 
 def fingerprint(folder: Path) -> str | None:
     """SHA-256 over all files of a checkpoint that are loaded; None if one of them cannot be read."""
-    from model.checkpoint import io
+    from model.checkpoint import store
 
     try:
-        digests = [io.sha256_of(folder / name) for name in (io.CARD, io.WEIGHTS, io.GOLDEN)]
+        digests = [store.sha256_of(folder / name) for name in (store.CARD, store.WEIGHTS, store.GOLDEN)]
     except OSError:
         return None
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()

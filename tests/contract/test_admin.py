@@ -19,7 +19,7 @@ import torch
 from fastapi import FastAPI
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import io
+from model.checkpoint import store
 from model.network import Output
 from model.predictor import Predictor, golden_record
 from service.access.new_key import new_key, table_of
@@ -40,15 +40,15 @@ SAME_NUMBERS_HARTREE = 1e-6
 def variant(source: Path, folder: Path, *, scale: float = 1.0, **card_changes: Any) -> Path:
     """A copy of a checkpoint whose network corrects H0 by another amount; complete with hash and golden numbers."""
     shutil.copytree(source, folder)
-    tensors = load_file(folder / io.WEIGHTS)
+    tensors = load_file(folder / store.WEIGHTS)
     for name, value in tensors.items():
         if "read_out.scale" in name:
             value.mul_(scale)
-    save_file(tensors, folder / io.WEIGHTS)
-    card = json.loads((folder / io.CARD).read_text()) | card_changes
-    io.save_json(folder / io.CARD, card | {"weights_sha256": io.sha256_of(folder / io.WEIGHTS)})
+    save_file(tensors, folder / store.WEIGHTS)
+    card = json.loads((folder / store.CARD).read_text()) | card_changes
+    store.save_json(folder / store.CARD, card | {"weights_sha256": store.sha256_of(folder / store.WEIGHTS)})
     predictor = Predictor.load(folder, verify_golden=False)
-    io.save_json(folder / io.GOLDEN, golden_record(predictor, {"water": structure_of("H2O")}))
+    store.save_json(folder / store.GOLDEN, golden_record(predictor, {"water": structure_of("H2O")}))
     return folder
 
 
@@ -172,20 +172,20 @@ def change_number(path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "damage", "check"),
     [
-        (io.WEIGHTS, flip, "weights"),
-        (io.WEIGHTS, cut, "weights"),
-        (io.WEIGHTS, Path.unlink, "weights"),
-        (io.CARD, cut, "card"),
+        (store.WEIGHTS, flip, "weights"),
+        (store.WEIGHTS, cut, "weights"),
+        (store.WEIGHTS, Path.unlink, "weights"),
+        (store.CARD, cut, "card"),
         (
-            io.CARD,
+            store.CARD,
             lambda path: path.write_text(path.read_text().replace('"weights_sha256": "', '"weights_sha256": "0')),
             "card",
         ),
-        (io.CARD, lambda path: path.write_text(path.read_text().replace('"hidden": 16', '"hidden": 17')), "weights"),
-        (io.GOLDEN, cut, "weights"),
-        (io.GOLDEN, Path.unlink, "weights"),
-        (io.GOLDEN, change_number, "golden"),
-        (io.GOLDEN, lambda path: path.write_text('{"molecules": [{}]}'), "golden"),
+        (store.CARD, lambda path: path.write_text(path.read_text().replace('"hidden": 16', '"hidden": 17')), "weights"),
+        (store.GOLDEN, cut, "weights"),
+        (store.GOLDEN, Path.unlink, "weights"),
+        (store.GOLDEN, change_number, "golden"),
+        (store.GOLDEN, lambda path: path.write_text('{"molecules": [{}]}'), "golden"),
     ],
 )
 def test_a_damaged_checkpoint_is_rejected_and_the_old_model_serves_on(admin, water, file, damage, check):
@@ -208,9 +208,9 @@ def test_a_damaged_checkpoint_is_rejected_and_the_old_model_serves_on(admin, wat
 def test_a_network_that_prefers_a_direction_is_rejected_although_its_golden_numbers_are_right(
     admin, sources, water, monkeypatch
 ):
-    intact = io.load
+    intact = store.load
 
-    def with_a_direction(*arguments: Any, **options: Any) -> io.Checkpoint:
+    def with_a_direction(*arguments: Any, **options: Any) -> store.Checkpoint:
         checkpoint = intact(*arguments, **options)
 
         def add(_module: Any, _inputs: Any, output: Output) -> Output:
@@ -222,7 +222,7 @@ def test_a_network_that_prefers_a_direction_is_rejected_although_its_golden_numb
         return checkpoint
 
     before = admin.predict(water)
-    monkeypatch.setattr(io, "load", with_a_direction)
+    monkeypatch.setattr(store, "load", with_a_direction)
     # released by the same broken code: its stored answers are what it computes
     variant(sources["0.10.0"], admin.folder / "tiny" / "0.10.0")
     body = problem(admin.load(), 422, "model_rejected")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyscf import dft, scf
 from scipy.spatial.transform import Rotation
 
-from model.electronic.molecule import build_mole
+from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Predictor
 from model.structure import Structure
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import io
+from model.checkpoint import store
 from model.errors import CheckpointError, DomainError, UnsupportedElementError, UnsupportedPeriodicityError
 from model.predictor import Predictor
 from model.structure import Structure
@@ -27,17 +27,17 @@ def copy(tiny_checkpoint: Path, tmp_path: Path) -> Path:
 
 
 def edit_card(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    card = json.loads((folder / io.CARD).read_text())
+    card = json.loads((folder / store.CARD).read_text())
     change(card)
-    (folder / io.CARD).write_text(json.dumps(card))
+    (folder / store.CARD).write_text(json.dumps(card))
 
 
 def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
     """Change the weights and put the right hash into the card: only the contents are wrong."""
-    tensors = load_file(folder / io.WEIGHTS)
+    tensors = load_file(folder / store.WEIGHTS)
     change(tensors)
-    save_file(tensors, folder / io.WEIGHTS)
-    edit_card(folder, lambda card: card.update(weights_sha256=io.sha256_of(folder / io.WEIGHTS)))
+    save_file(tensors, folder / store.WEIGHTS)
+    edit_card(folder, lambda card: card.update(weights_sha256=store.sha256_of(folder / store.WEIGHTS)))
 
 
 def refused(folder: Path) -> str:
@@ -53,18 +53,18 @@ def test_a_good_one_loads(copy: Path) -> None:
 
 def test_missing_folder_and_files(copy: Path) -> None:
     assert "no checkpoint folder" in refused(copy.parent / "nothing")
-    (copy / io.GOLDEN).unlink()
+    (copy / store.GOLDEN).unlink()
     assert "golden.json" in refused(copy)
-    (copy / io.WEIGHTS).unlink()
+    (copy / store.WEIGHTS).unlink()
     assert "weights.safetensors" in refused(copy)
-    (copy / io.CARD).unlink()
+    (copy / store.CARD).unlink()
     assert "training release" in refused(copy)
 
 
 def test_one_flipped_bit(copy: Path) -> None:
-    data = bytearray((copy / io.WEIGHTS).read_bytes())
+    data = bytearray((copy / store.WEIGHTS).read_bytes())
     data[-5] ^= 1
-    (copy / io.WEIGHTS).write_bytes(bytes(data))
+    (copy / store.WEIGHTS).write_bytes(bytes(data))
     message = refused(copy)
     assert "SHA-256" in message
     assert "copy the checkpoint folder again" in message
@@ -107,9 +107,9 @@ def test_card_that_does_not_read(copy: Path, change: Callable[[dict[str, Any]], 
 
 
 def test_card_that_is_not_json(copy: Path) -> None:
-    (copy / io.CARD).write_text("{")
+    (copy / store.CARD).write_text("{")
     assert "cannot be read" in refused(copy)
-    (copy / io.CARD).write_text("[1]")
+    (copy / store.CARD).write_text("[1]")
     assert "format version None" in refused(copy)
 
 
@@ -126,8 +126,8 @@ def test_missing_extra_and_misshapen_tensors(copy: Path) -> None:
 def test_weights_that_are_not_finite_or_not_safetensors(copy: Path) -> None:
     edit_weights(copy, lambda tensors: tensors["network/pair_read_out.scale"].fill_(float("nan")))
     assert "not finite" in refused(copy)
-    (copy / io.WEIGHTS).write_bytes(b"\x80\x04\x95pickle?")
-    edit_card(copy, lambda card: card.update(weights_sha256=io.sha256_of(copy / io.WEIGHTS)))
+    (copy / store.WEIGHTS).write_bytes(b"\x80\x04\x95pickle?")
+    edit_card(copy, lambda card: card.update(weights_sha256=store.sha256_of(copy / store.WEIGHTS)))
     assert "not a safetensors file" in refused(copy)
 
 
@@ -137,14 +137,14 @@ def test_other_basis_data(copy: Path) -> None:
 
 
 def test_golden_numbers_are_compared(copy: Path) -> None:
-    golden = json.loads((copy / io.GOLDEN).read_text())
+    golden = json.loads((copy / store.GOLDEN).read_text())
     golden["molecules"][0]["orbital_energies"][4] += 1e-3
-    (copy / io.GOLDEN).write_text(json.dumps(golden))
+    (copy / store.GOLDEN).write_text(json.dumps(golden))
     assert "does not reproduce its stored answer for water" in refused(copy)
 
 
 def test_no_pickle_in_a_checkpoint(tiny_checkpoint: Path) -> None:
-    assert sorted(path.name for path in tiny_checkpoint.iterdir()) == [io.CARD, io.GOLDEN, io.WEIGHTS]
+    assert sorted(path.name for path in tiny_checkpoint.iterdir()) == [store.CARD, store.GOLDEN, store.WEIGHTS]
     for path in tiny_checkpoint.iterdir():
         assert path.read_bytes()[:2] != b"\x80\x04"
 

@@ -10,11 +10,11 @@ import scipy.linalg
 from pyscf import df, dft, gto, scf
 
 from model.electronic.dependence import OVERLAP_DAMPING, damp_correction
-from model.electronic.eigensolve import density_matrix, solve
 from model.electronic.guess import check_guess, make_guess
-from model.electronic.molecule import build_mole, gaussian_potentials, integrals
+from model.electronic.solve import density_matrix, solve
 from model.errors import ElectronCountError, NumericalError
-from model.hamiltonian.reference import unpack
+from model.integrals.pyscf_molecule import build_mole, gaussian_potentials, integrals
+from model.reference.fitted import unpack
 from model.structure import Structure
 
 
@@ -47,7 +47,7 @@ def test_gaussian_potentials_are_three_centre_integrals(
                 point = gto.fakemol_for_charges(mole.atom_coords()[[atom]], expnt=exponent)
                 expected[atom, row] += weight * df.incore.aux_e2(mole, point, "int3c2e")[:, :, 0]
     for chunk_bytes in (1, 10**9):
-        monkeypatch.setattr("model.electronic.molecule.CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr("model.integrals.pyscf_molecule.CHUNK_BYTES", chunk_bytes)
         chunks = [chunk for _, chunk in gaussian_potentials(mole, exponents, table)]
         assert len(chunks) == (3 if chunk_bytes == 1 else 1)
         assert np.abs(unpack(np.concatenate(chunks)) - expected).max() < 1e-11

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.backbone.qhnet_strict import QHNetStrictConfig, pair_products
-from model.backbone.qhnet_strict.parameters import PairParameters
+from model.architectures.qhnet_published import QHNetStrictConfig, pair_products
+from model.architectures.qhnet_published.parameters import PairParameters
 from model.nn import native
 
 SAME = {torch.float64: 1e-14, torch.float32: 1e-6}

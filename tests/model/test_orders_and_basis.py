@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.ao_order import e3nn_to_pyscf, pyscf_to_e3nn
-from model.basis import AOBasis
-from model.electronic.molecule import build_mole, load_basis
+from model.blocks.assemble import BlockMap, gather
+from model.blocks.spaces import Expansion
+from model.blocks.standardise import Encoder
 from model.errors import UnsupportedBasisError, UnsupportedElementError
-from model.graph import pair_list
-from model.hamiltonian.blocks import BlockMap, gather
-from model.hamiltonian.encoding import Encoder
-from model.hamiltonian.expansion import Expansion
+from model.integrals.pyscf_molecule import build_mole, load_basis
+from model.orbitals.orders import e3nn_to_pyscf, pyscf_to_e3nn
+from model.orbitals.space import OrbitalSpace
+from model.pairs.graph import pair_list
 from model.structure import Structure
 
 ELEMENTS = (1, 6, 7, 8, 9)
 
 
 @pytest.fixture(scope="module")
-def basis() -> AOBasis:
+def basis() -> OrbitalSpace:
     return load_basis("def2-svp", ELEMENTS)
 
 
@@ -33,7 +33,7 @@ def test_orders_are_inverse() -> None:
     assert np.array_equal(back[forward], np.arange(20))
 
 
-def test_p_and_d_labels(basis: AOBasis) -> None:
+def test_p_and_d_labels(basis: OrbitalSpace) -> None:
     """e3nn order is m = -l..l: (y, z, x) and (xy, yz, z2, xz, x2-y2) in PySCF's own names."""
     mole = build_mole(Structure(np.array([8]), np.zeros((1, 3))), "def2-svp")
     labels = np.array([label.split()[-1] for label in mole.ao_labels()])
@@ -52,7 +52,7 @@ def test_shells_of_any_pyscf_basis(name: str) -> None:
         assert basis.count_orbitals([number]) == mole.nao
 
 
-def test_template_of_def2_svp(basis: AOBasis) -> None:
+def test_template_of_def2_svp(basis: OrbitalSpace) -> None:
     assert basis.template == (0, 0, 0, 1, 1, 2)
     assert basis.template_size == 14
     assert basis.template_shells(1) == (0, 1, 3)
@@ -65,14 +65,14 @@ def test_fingerprint_sees_the_coefficients() -> None:
     assert load_basis("def2-svp", [1, 8]).fingerprint != load_basis("def2-svpd", [1, 8]).fingerprint
 
 
-def test_unknown_basis_and_element(basis: AOBasis) -> None:
+def test_unknown_basis_and_element(basis: OrbitalSpace) -> None:
     for name in ("no-such-basis", "../secret", "H    S\n 1.0 1.0"):
         with pytest.raises(UnsupportedBasisError):
             load_basis(name, [1])
     with pytest.raises(UnsupportedElementError, match="Allowed: H, C, N, O, F"):
         basis.shells_of(16)
     with pytest.raises(UnsupportedBasisError, match="ascending"):
-        AOBasis("odd", {1: (1, 0)}, "")
+        OrbitalSpace("odd", {1: (1, 0)}, "")
 
 
 def symmetric(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -82,7 +82,7 @@ def symmetric(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("name", ["H2O", "CH3CH2OH", "H2", "CH3CN"])
 def test_blocks_and_back(
-    name: str, basis: AOBasis, molecule: Callable[[str], Structure], rng: np.random.Generator
+    name: str, basis: OrbitalSpace, molecule: Callable[[str], Structure], rng: np.random.Generator
 ) -> None:
     """Cutting a matrix into blocks, expanding them in irreps, and assembling gives the matrix back, in any batch."""
     import torch
@@ -100,7 +100,7 @@ def test_blocks_and_back(
     assert np.abs(gather(blocks, torch.from_numpy(index)).numpy() - matrix).max() < 1e-13
 
 
-def test_block_is_the_right_part_of_the_matrix(basis: AOBasis, molecule: Callable[[str], Structure]) -> None:
+def test_block_is_the_right_part_of_the_matrix(basis: OrbitalSpace, molecule: Callable[[str], Structure]) -> None:
     """Template rows of a block are the AOs that PySCF labels so."""
     structure = molecule("CH3CH2OH")
     mole = build_mole(structure, "def2-svp")

@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.backbone.interface import InputCoefficients
-from model.backbone.qhnet_strict import QHNetStrict, QHNetStrictConfig, fast_path
-from model.backbone.qhnet_strict.lists import BlockPairs
-from model.backbone.qhnet_strict.paths import SHIFTED_SOFTPLUS_SCALE
-from model.backbone.qhnet_strict.reference_path import default_dtype, reference_modules
-from model.checkpoint import io
+from model.architectures.interface import InputCoefficients
+from model.architectures.qhnet_published import QHNetStrict, QHNetStrictConfig, fast_path
+from model.architectures.qhnet_published.lists import BlockPairs
+from model.architectures.qhnet_published.paths import SHIFTED_SOFTPLUS_SCALE
+from model.architectures.qhnet_published.reference_path import default_dtype, reference_modules
+from model.blocks.spaces import Expansion
+from model.checkpoint import store
 from model.errors import CheckpointError
-from model.graph import AtomGraph, build_graph
-from model.hamiltonian.expansion import Expansion
 from model.network import HamiltonianNetwork, NetworkConfig, TraceGradConfig
 from model.nn.frames import WignerMatrices, bond_rotations, wigner_matrices
+from model.pairs.graph import AtomGraph, build_graph
 from model.predictor import Predictor
 from model.structure import Structure
 from tests.conftest import RELEASED
@@ -183,7 +183,7 @@ def test_evaluation_path_is_no_part_of_the_weights() -> None:
 @pytest.mark.parametrize("mode", ["none", "both"])
 def test_network_alternates_it_with_tracegrad(mode: str, molecule: Callable[[str], Structure]) -> None:
     """TraceGrad sees both directions of a pair; labels exist for the listed one. Mode "none" adds no parameters."""
-    basis = io.load(RELEASED).card.ao_basis()
+    basis = store.load(RELEASED).card.ao_basis()
     graph = batch(molecule, torch.float64)
     nothing = InputCoefficients(graph.edge_vectors[:0], graph.edge_vectors[:0])
     found = []
@@ -209,19 +209,19 @@ def predictor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """A predictor with random weights, float64."""
     folder: Path = tmp_path_factory.mktemp("strict") / request.param
     folder.mkdir()
-    source = io.load(RELEASED)
+    source = store.load(RELEASED)
     torch.manual_seed(6)
     config = NetworkConfig("qhnet_strict", replace(SMALL, path=request.param), TraceGradConfig(mode="none"))
     network = HamiltonianNetwork(config, source.card.ao_basis())
-    digest = io.save_weights(folder / io.WEIGHTS, network, source.standardisation, source.reference)
+    digest = store.save_weights(folder / store.WEIGHTS, network, source.standardisation, source.reference)
     card = source.card.model_dump() | {
         "name": "strict",
         "architecture": config.to_mapping(),
         "weights_sha256": digest,
         "metrics": {},
     }
-    io.save_json(folder / io.CARD, card)
-    io.save_json(folder / io.GOLDEN, {"energy_unit": "hartree", "molecules": []})
+    store.save_json(folder / store.CARD, card)
+    store.save_json(folder / store.GOLDEN, {"energy_unit": "hartree", "molecules": []})
     return Predictor.load(folder, dtype=torch.float64, verify_golden=False)
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from model.electronic.molecule import integrals
-from model.hamiltonian.reference import (
+from model.integrals.pyscf_molecule import integrals
+from model.predictor import Predictor
+from model.reference.fitted import (
     FittedReference,
     ShellIndex,
     Surroundings,
@@ -18,7 +19,6 @@ from model.hamiltonian.reference import (
     response_density,
     term_matrices,
 )
-from model.predictor import Predictor
 from model.structure import Structure
 from model.surroundings import surroundings
 

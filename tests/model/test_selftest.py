@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.checkpoint import io
-from model.electronic.molecule import build_mole
+from model.checkpoint import store
 from model.errors import CheckpointError
+from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Prediction, Predictor
 from model.selftest import ENERGY_TOLERANCE_HARTREE, HAMILTONIAN_TOLERANCE_HARTREE, ao_representation, self_test
 from model.structure import Structure
@@ -127,6 +127,6 @@ def test_a_network_without_mirror_symmetry_by_design_is_not_asked_for_it(tmp_pat
 def test_without_a_golden_molecule_nothing_can_be_shown(tiny_checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     shutil.copytree(tiny_checkpoint, folder)
-    (folder / io.GOLDEN).write_text(json.dumps({"energy_unit": "hartree", "molecules": []}))
+    (folder / store.GOLDEN).write_text(json.dumps({"energy_unit": "hartree", "molecules": []}))
     with pytest.raises(CheckpointError, match="no golden molecule"):
         self_test(Predictor.load(folder))

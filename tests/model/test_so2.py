@@ -13,8 +13,8 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from model.backbone import qhnetv2
-from model.checkpoint import io
+from model.architectures.qhnetv2 import network as qhnetv2
+from model.checkpoint import store
 from model.errors import CheckpointError
 from model.nn.frames import WignerMatrices, bond_rotations
 from model.nn.irreps import CoefficientLayout, Layout
@@ -216,13 +216,13 @@ def test_scalars_in_the_frame_are_invariant(motion: str) -> None:
 @pytest.fixture(scope="module")
 def backbone() -> qhnetv2.QHNetV2:
     """A small backbone of random weights."""
-    from model.hamiltonian.expansion import Expansion
+    from model.blocks.spaces import Expansion
 
     torch.manual_seed(3)
     config = qhnetv2.QHNetV2Config(
         node_channels=6, pair_channels=6, exchange_channels=4, frame_channels=6, product_channels=4, layers=2, hidden=12
     )
-    coefficients: CoefficientLayout = Expansion(io.load(RELEASED).card.ao_basis().template).coefficients
+    coefficients: CoefficientLayout = Expansion(store.load(RELEASED).card.ao_basis().template).coefficients
     made = qhnetv2.QHNetV2(config, coefficients, 5).double()
     with torch.no_grad():
         for weight in (*made.diagonal_read_out.linear.weights, *made.pair_read_out.linear.weights):
@@ -259,8 +259,8 @@ def test_floors_of_norms_change_what_is_below_them_only(backbone: qhnetv2.QHNetV
 @torch.no_grad()
 def run(backbone: qhnetv2.QHNetV2, structures: list[Structure]) -> tuple[Tensor, Tensor]:
     """Coefficients of a batch; inputs are the same random numbers for every molecule, scalars only."""
-    from model.backbone.interface import InputCoefficients
-    from model.graph import build_graph
+    from model.architectures.interface import InputCoefficients
+    from model.pairs.graph import build_graph
 
     graph = build_graph(structures, cutoff_angstrom=15.0, dtype=torch.float64)
     atom_type = torch.searchsorted(torch.tensor([1, 6, 7, 8, 9]), graph.numbers)

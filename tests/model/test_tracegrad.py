@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from model.hamiltonian.expansion import Expansion
+from model.blocks.spaces import Expansion
 from model.nn.frames import wigner_matrices
 from model.nn.irreps import Layout
 from model.tracegrad.full_contraction import FullScalars
@@ -152,11 +152,11 @@ def test_low_rank_is_the_full_contraction_with_a_weight_of_low_rank(features: Te
 
 
 def test_frames_refuse_the_full_contraction() -> None:
-    from model.checkpoint import io
+    from model.checkpoint import store
     from model.errors import CheckpointError
     from model.network import HamiltonianNetwork, NetworkConfig
     from tests.conftest import RELEASED
 
     config = NetworkConfig.from_mapping({"backbone": "qhnetv2", "tracegrad": {"contraction": "full"}})
     with pytest.raises(CheckpointError, match="low_rank"):
-        HamiltonianNetwork(config, io.load(RELEASED).card.ao_basis())
+        HamiltonianNetwork(config, store.load(RELEASED).card.ao_basis())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from model.checkpoint import io
+from model.checkpoint import store
 from service.error_table import ServiceError, StartupError
 from service.models.catalogue import scan
 from service.models.checks import CheckList, RejectedError
@@ -30,8 +30,8 @@ def put(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Path]:
     def copy(place: str, **changes: Any) -> Path:
         folder = tmp_path / place
         shutil.copytree(tiny_checkpoint, folder)
-        card = json.loads((folder / io.CARD).read_text()) | changes
-        (folder / io.CARD).write_text(json.dumps(card))
+        card = json.loads((folder / store.CARD).read_text()) | changes
+        (folder / store.CARD).write_text(json.dumps(card))
         return folder
 
     return copy
@@ -98,7 +98,7 @@ def test_half_copies_and_other_folders_are_left_alone(put, tmp_path):
 
 def test_a_broken_newest_version_is_not_passed_over(put, tmp_path):
     put("tiny/0.1.0", version="0.1.0")
-    card = put("tiny/0.2.0", version="0.2.0") / io.CARD
+    card = put("tiny/0.2.0", version="0.2.0") / store.CARD
     card.write_text(card.read_text()[:-20])
     with pytest.raises(RejectedError) as caught:
         scan(tmp_path).pick("tiny")
@@ -107,7 +107,7 @@ def test_a_broken_newest_version_is_not_passed_over(put, tmp_path):
 
 
 def test_a_broken_card_is_found_under_the_name_of_its_folder(put, tmp_path):
-    card = put("tiny") / io.CARD
+    card = put("tiny") / store.CARD
     card.write_text("{")
     with pytest.raises(RejectedError) as caught:
         scan(tmp_path).pick("tiny")
@@ -152,16 +152,16 @@ def test_every_check_runs_and_has_its_figures(put, tmp_path, loader):
 @pytest.mark.parametrize(
     ("damage", "check", "words"),
     [
-        (lambda folder: flip(folder / io.WEIGHTS), "weights", "SHA-256"),
-        (lambda folder: (folder / io.WEIGHTS).unlink(), "weights", "has no weights.safetensors"),
-        (lambda folder: (folder / io.GOLDEN).unlink(), "weights", "has no golden.json"),
-        (lambda folder: (folder / io.GOLDEN).write_text("["), "weights", "cannot be read"),
-        (lambda folder: replace_by_folder(folder / io.GOLDEN), "weights", "cannot be read"),
-        (lambda folder: replace_by_folder(folder / io.WEIGHTS), "weights", "weights.safetensors"),
+        (lambda folder: flip(folder / store.WEIGHTS), "weights", "SHA-256"),
+        (lambda folder: (folder / store.WEIGHTS).unlink(), "weights", "has no weights.safetensors"),
+        (lambda folder: (folder / store.GOLDEN).unlink(), "weights", "has no golden.json"),
+        (lambda folder: (folder / store.GOLDEN).write_text("["), "weights", "cannot be read"),
+        (lambda folder: replace_by_folder(folder / store.GOLDEN), "weights", "cannot be read"),
+        (lambda folder: replace_by_folder(folder / store.WEIGHTS), "weights", "weights.safetensors"),
         (lambda folder: edit_golden(folder, lambda item: item["orbital_energies"].pop()), "golden", "does not repr"),
         (lambda folder: edit_golden(folder, lambda item: item.pop("numbers")), "golden", "could not be done"),
         (lambda folder: edit_golden(folder, lambda item: item["numbers"].pop()), "golden", "atomic numbers came"),
-        (lambda folder: (folder / io.GOLDEN).write_text('{"molecules": []}'), "equivariance", "no golden molecule"),
+        (lambda folder: (folder / store.GOLDEN).write_text('{"molecules": []}'), "equivariance", "no golden molecule"),
     ],
 )
 def test_what_is_damaged_is_named_and_no_path_with_it(put, tmp_path, loader, damage, check, words):
@@ -174,8 +174,8 @@ def test_what_is_damaged_is_named_and_no_path_with_it(put, tmp_path, loader, dam
 def test_files_that_change_while_they_are_read_are_refused(put, tmp_path, loader):
     folder = put("tiny")
     candidate = scan(tmp_path).pick("tiny")
-    card = json.loads((folder / io.CARD).read_text())
-    (folder / io.CARD).write_text(json.dumps(card | {"description": "another"}))
+    card = json.loads((folder / store.CARD).read_text())
+    (folder / store.CARD).write_text(json.dumps(card | {"description": "another"}))
     with pytest.raises(RejectedError, match="changed while they were read"):
         loader.load(candidate)
 
@@ -184,13 +184,13 @@ def test_any_file_that_changes_changes_the_fingerprint(put):
     folder = put("tiny")
     before = fingerprint(folder)
     assert before == fingerprint(folder)
-    for name in (io.CARD, io.GOLDEN, io.WEIGHTS):
+    for name in (store.CARD, store.GOLDEN, store.WEIGHTS):
         original = (folder / name).read_bytes()
         (folder / name).write_bytes(original + b" ")
         assert fingerprint(folder) != before
         (folder / name).write_bytes(original)
     assert fingerprint(folder) == before
-    (folder / io.GOLDEN).unlink()
+    (folder / store.GOLDEN).unlink()
     assert fingerprint(folder) is None
 
 
@@ -262,7 +262,7 @@ def test_a_card_that_is_none_stops_the_start(tmp_path, content):
 
 def test_a_second_checkpoint_that_fails_stops_the_start(put, tmp_path):
     put("good", name="good")
-    flip(put("tiny") / io.WEIGHTS)
+    flip(put("tiny") / store.WEIGHTS)
     with pytest.raises(StartupError, match=r"tiny.* cannot be served: .*SHA-256"):
         load_registry(settings_for(tmp_path))
 
@@ -291,6 +291,6 @@ def replace_by_folder(path: Path) -> None:
 
 
 def edit_golden(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    golden = json.loads((folder / io.GOLDEN).read_text())
+    golden = json.loads((folder / store.GOLDEN).read_text())
     change(golden["molecules"][0])
-    (folder / io.GOLDEN).write_text(json.dumps(golden))
+    (folder / store.GOLDEN).write_text(json.dumps(golden))

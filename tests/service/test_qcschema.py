@@ -15,10 +15,10 @@ from pyscf import gto
 from scipy.special import gamma, sph_harm_y
 
 from model.checkpoint.card import Card, read_card
-from model.electronic.eigensolve import Orbitals, solve
 from model.electronic.guess import check_guess, make_guess
-from model.electronic.molecule import build_mole
+from model.electronic.solve import Orbitals, solve
 from model.errors import NumericalError
+from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Prediction
 from model.structure import Structure
 from service.encoding import dump_json

@@ -10,15 +10,15 @@ from ase import Atoms
 from ase.build import molecule as ase_molecule
 from ase.io import write
 
-from model.basis import AOBasis
-from model.electronic.molecule import load_basis
-from model.hamiltonian.reference import FittedReference
-from training.config import RunConfig, read_run
-from training.datasets import Frame, read_frames
-from training.fit import fit
-from training.generate import Summary, generate, read_recipe
-from training.labels import Sample, make_samples
-from training.reference_fit import fit_reference
+from model.integrals.pyscf_molecule import load_basis
+from model.orbitals.space import OrbitalSpace
+from model.reference.fitted import FittedReference
+from training.data.sources import Frame, read_frames
+from training.fit.config import RunConfig, read_run
+from training.fit.reference import fit_reference
+from training.fit.run import fit
+from training.fit.samples import Sample, make_samples
+from training.generate.run import Summary, generate, read_recipe
 
 SPLITS = {"H2": "train", "H2O": "train", "CH4": "train", "NH3": "train", "HF": "val"}
 EXPONENTS = 0.08 * 4.0 ** np.arange(6)
@@ -100,19 +100,19 @@ def tiny_frames(tiny: Summary) -> list[Frame]:
 
 
 @pytest.fixture(scope="session")
-def basis() -> AOBasis:
+def basis() -> OrbitalSpace:
     """def2-SVP of H C N O F."""
     return load_basis("def2-svp", [1, 6, 7, 8, 9])
 
 
 @pytest.fixture(scope="session")
-def tiny_reference(tiny_frames: list[Frame], basis: AOBasis) -> FittedReference:
+def tiny_reference(tiny_frames: list[Frame], basis: OrbitalSpace) -> FittedReference:
     """H0 fitted to the tiny training set."""
     return fit_reference(tiny_frames, basis, exponents=EXPONENTS, density_weight=0.03, processes=0)
 
 
 @pytest.fixture(scope="session")
-def tiny_samples(tiny_frames: list[Frame], basis: AOBasis, tiny_reference: FittedReference) -> list[Sample]:
+def tiny_samples(tiny_frames: list[Frame], basis: OrbitalSpace, tiny_reference: FittedReference) -> list[Sample]:
     """The tiny training set as samples."""
     return make_samples(tiny_frames, basis, tiny_reference, cache=None, processes=0)
 

@@ -11,24 +11,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.basis import AOBasis
-from model.electronic.molecule import integrals
-from model.hamiltonian.encoding import Standardisation
-from model.hamiltonian.reference import INPUT_MATRICES, NoReference
+from model.blocks.standardise import Standardisation
+from model.integrals.pyscf_molecule import integrals
 from model.network import HamiltonianNetwork, NetworkConfig
+from model.orbitals.space import OrbitalSpace
 from model.predictor import Predictor
-from training import statistics
+from model.reference.fitted import INPUT_MATRICES, NoReference
 from training.__main__ import main
-from training.batches import pack
-from training.config import ConfigError, LossConfig, OptimiserConfig, RunConfig, read_run
-from training.datasets import Frame
-from training.fit import fit
-from training.labels import Sample, make_samples
-from training.loss import loss, predict
-from training.optimiser import learning_rate
+from training.data.sources import Frame
+from training.fit import statistics
+from training.fit.batches import pack
+from training.fit.config import ConfigError, LossConfig, OptimiserConfig, RunConfig, read_run
+from training.fit.loss import loss, predict
+from training.fit.optimiser import learning_rate
+from training.fit.resident import collate
+from training.fit.run import fit
+from training.fit.samples import Sample, make_samples
+from training.fit.stream import SampleSize, StreamedSamples
 from training.release import release
-from training.resident import collate
-from training.stream import SampleSize, StreamedSamples
 
 RUN = """
 [run]
@@ -144,7 +144,7 @@ def test_evaluation_names_scheme_and_split(
     assert "allowed are random, size_ood" in capsys.readouterr().err
 
 
-def test_h0_and_its_density_are_zero(basis: AOBasis, tiny_frames: list[Frame]) -> None:
+def test_h0_and_its_density_are_zero(basis: OrbitalSpace, tiny_frames: list[Frame]) -> None:
     sample = make_samples(tiny_frames[:1], basis, NoReference(), cache=None, processes=0)[0]
     assert not sample.diagonal[:, 1:].any()
     assert not sample.pair[:, 1:].any()
@@ -157,7 +157,7 @@ def assert_equal(one: Sample, other: Sample) -> None:
         assert np.array_equal(getattr(one, field.name), getattr(other, field.name)), field.name
 
 
-def test_workers_make_the_samples_of_this_process(folder: Path, basis: AOBasis) -> None:
+def test_workers_make_the_samples_of_this_process(folder: Path, basis: OrbitalSpace) -> None:
     data = read_run(folder / "streamed.toml").data
     here = StreamedSamples(data, basis, NoReference(), processes=0)
     there = StreamedSamples(data, basis, NoReference(), processes=1)
@@ -203,7 +203,7 @@ def test_words_that_are_not_known_are_refused(old: str, new: str, words: str, tm
         read_run(path)
 
 
-def test_the_published_loss_is_mean_error_plus_mean_square(basis: AOBasis, tiny_frames: list[Frame]) -> None:
+def test_the_published_loss_is_mean_error_plus_mean_square(basis: OrbitalSpace, tiny_frames: list[Frame]) -> None:
     """In hartree, per molecule over all entries, then over molecules; here times 1000."""
     samples = make_samples(tiny_frames[2:5], basis, NoReference(), cache=None, processes=0)
     standardisation = Standardisation(basis, len(INPUT_MATRICES))

@@ -9,9 +9,9 @@ import pytest
 from ase.io import write
 
 from training.__main__ import main
-from training.config import RunConfig
-from training.datasets import read_frames
-from training.generate import Summary
+from training.data.sources import read_frames
+from training.fit.config import RunConfig
+from training.generate.run import Summary
 
 from .conftest import displaced, write_recipe, write_run
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from training.config import ConfigError, read_run
-from training.generation.recipe import read_recipe
+from training.fit.config import ConfigError, read_run
+from training.generate.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = '[data]\nfile = "focks.h5"\n[network]\nbackbone = "qhnet"\n[optimiser]\nsteps = 10\n'

@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
-from model.electronic.molecule import integrals
-from training.datasets import DatasetError, Frame, read_frames, read_level
-from training.generate import Summary
+from model.integrals.pyscf_molecule import integrals
+from training.data.sources import DatasetError, Frame, read_frames, read_level
+from training.generate.run import Summary
 
 
 def test_frames_come_in_name_order_with_symmetric_focks(tiny_frames: list[Frame]) -> None:

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 import torch
 
-from model.basis import AOBasis
-from model.hamiltonian.encoding import Standardisation
-from model.hamiltonian.reference import INPUT_MATRICES
+from model.blocks.standardise import Standardisation
 from model.network import HamiltonianNetwork, NetworkConfig
+from model.orbitals.space import OrbitalSpace
+from model.reference.fitted import INPUT_MATRICES
 from tests.conftest import TINY_ARCHITECTURES
-from training.config import OptimiserConfig
-from training.device import choose_device
-from training.labels import Sample
-from training.loss import errors, predict, trace_error
-from training.optimiser import Muon, make_optimisers
-from training.resident import collate
-from training.state import MovingAverage
+from training.fit.config import OptimiserConfig
+from training.fit.device import choose_device
+from training.fit.loss import errors, predict, trace_error
+from training.fit.optimiser import Muon, make_optimisers
+from training.fit.resident import collate
+from training.fit.samples import Sample
+from training.fit.state import MovingAverage
 from training.tables import ConfigError
 
 NOWHERE = torch.device("meta")
@@ -51,7 +51,7 @@ def test_products_are_never_rounded_to_tf32() -> None:
         torch.set_float32_matmul_precision(before)
 
 
-def step_on(device: torch.device, architecture: dict[str, Any], samples: list[Sample], basis: AOBasis) -> None:
+def step_on(device: torch.device, architecture: dict[str, Any], samples: list[Sample], basis: OrbitalSpace) -> None:
     """Forward, every term of the loss, backward, Muon and the average; nothing reads a number."""
     network = HamiltonianNetwork(NetworkConfig.from_mapping(architecture), basis).to(device)
     standardisation = Standardisation(basis, len(INPUT_MATRICES)).to(device)
@@ -76,13 +76,13 @@ def step_on(device: torch.device, architecture: dict[str, Any], samples: list[Sa
 
 
 @pytest.mark.parametrize("backbone", sorted(TINY_ARCHITECTURES))
-def test_a_step_stays_on_its_device(backbone: str, tiny_samples: list[Sample], basis: AOBasis) -> None:
+def test_a_step_stays_on_its_device(backbone: str, tiny_samples: list[Sample], basis: OrbitalSpace) -> None:
     step_on(NOWHERE, TINY_ARCHITECTURES[backbone], tiny_samples, basis)
 
 
 @pytest.mark.parametrize("backbone", sorted(TINY_ARCHITECTURES))
 def test_a_tensor_left_behind_is_found(
-    backbone: str, tiny_samples: list[Sample], basis: AOBasis, monkeypatch: pytest.MonkeyPatch
+    backbone: str, tiny_samples: list[Sample], basis: OrbitalSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail: one table that does not move with the module is enough."""
     move = Standardisation.to

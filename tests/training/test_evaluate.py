@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from model.electronic.eigensolve import Orbitals, density_matrix, solve
-from model.electronic.molecule import build_mole, integrals, load_basis
+from model.electronic.solve import Orbitals, density_matrix, solve
+from model.integrals.pyscf_molecule import build_mole, integrals, load_basis
 from model.predictor import Prediction
 from training.__main__ import main
-from training.datasets import DatasetError, Frame
-from training.evaluate import FrameErrors, evaluate, frame_errors, summarise, table, write_report
-from training.evaluation.plots import draw
-from training.evaluation.scf import run_scf
-from training.generate import Summary
+from training.data.sources import DatasetError, Frame
+from training.evaluate.frames import FrameErrors, frame_errors
+from training.evaluate.plots import draw
+from training.evaluate.report import evaluate, write_report
+from training.evaluate.scf import run_scf
+from training.evaluate.summary import summarise, table
+from training.generate.run import Summary
 
 WATER = 4
 """Index of H2O's first frame in the tiny training set (CH4, H2, H2O, NH3, two frames each)."""
@@ -243,7 +245,7 @@ def test_a_report_as_a_folder_has_pictures(evaluated: tuple[dict, Path], tmp_pat
 def test_without_matplotlib_there_is_everything_but_pictures(
     evaluated: tuple[dict, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "training.evaluation.plots", raising=False)
+    monkeypatch.delitem(sys.modules, "training.evaluate.plots", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     written = write_report(evaluated[0], tmp_path)
     assert [path.name for path in written] == ["report.json", "table.txt"]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from model.basis import AOBasis
-from model.electronic.molecule import integrals
-from training.datasets import Frame
-from training.evaluation.errors import ShellErrors, block_errors, eigenbasis_shares
-from training.evaluation.parity import ERROR_EDGES, SIZE_EDGES, ParityCounts
+from model.integrals.pyscf_molecule import integrals
+from model.orbitals.space import OrbitalSpace
+from training.data.sources import Frame
+from training.evaluate.errors import ShellErrors, block_errors, eigenbasis_shares
+from training.evaluate.parity import ERROR_EDGES, SIZE_EDGES, ParityCounts
 
 ROUNDING = 1e-10
 HEAVY, HYDROGEN = (0, 0, 0, 1, 1, 2), (0, 0, 1)
@@ -57,7 +57,7 @@ def labels(shells: tuple[int, ...]) -> list[str]:
     return names
 
 
-def test_a_constructed_error_is_on_its_place_in_the_map(basis: AOBasis) -> None:
+def test_a_constructed_error_is_on_its_place_in_the_map(basis: OrbitalSpace) -> None:
     """Water and HF: 7 in O's on-site s2-p1, 5 between O's p2 and H's s1, 1 elsewhere."""
     errors = ShellErrors(basis)
     for numbers in (np.array([8, 1, 1]), np.array([1, 9])):
@@ -103,7 +103,7 @@ def test_a_constructed_error_is_on_its_place_in_the_map(basis: AOBasis) -> None:
     }
 
 
-def test_an_empty_map_has_no_worst_block(basis: AOBasis) -> None:
+def test_an_empty_map_has_no_worst_block(basis: OrbitalSpace) -> None:
     with pytest.raises(ValueError, match="No molecule"):
         ShellErrors(basis).worst()
 

@@ -7,9 +7,9 @@ import pytest
 import scipy.linalg
 from pyscf import dft
 
-from model.electronic.molecule import build_mole, integrals
-from training.datasets import Frame
-from training.evaluation import orbitals as measure
+from model.integrals.pyscf_molecule import build_mole, integrals
+from training.data.sources import Frame
+from training.evaluate import orbitals as measure
 
 AMMONIA = 6
 """Index of NH3's first frame in the tiny training set."""

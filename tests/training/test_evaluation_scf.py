@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from pyscf import dft
 
-from model.electronic.molecule import build_mole
-from training.datasets import Frame
-from training.evaluation.scf import Baselines, ScfComparison, ScfRun, ScfTask, compare_scf, run_scf
-from training.evaluation.summary import scf_ratios
+from model.integrals.pyscf_molecule import build_mole
+from training.data.sources import Frame
+from training.evaluate.scf import Baselines, ScfComparison, ScfRun, ScfTask, compare_scf, run_scf
+from training.evaluate.summary import scf_ratios
 
 WATER = 4
 """Index of H2O's first frame in the tiny training set."""

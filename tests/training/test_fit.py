@@ -17,19 +17,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from model.basis import AOBasis
-from model.hamiltonian.encoding import Standardisation
-from model.hamiltonian.reference import INPUT_MATRICES
+from model.blocks.standardise import Standardisation
 from model.network import HamiltonianNetwork
-from training.batches import pack
-from training.config import OptimiserConfig, RunConfig, read_run
-from training.datasets import read_frames
-from training.fit import fit, load_or_fit_reference, run_record
-from training.generate import Summary
-from training.labels import Sample, make_samples
-from training.loss import errors, predict
-from training.optimiser import learning_rate
-from training.resident import collate
+from model.orbitals.space import OrbitalSpace
+from model.reference.fitted import INPUT_MATRICES
+from training.data.sources import read_frames
+from training.fit.batches import pack
+from training.fit.config import OptimiserConfig, RunConfig, read_run
+from training.fit.loss import errors, predict
+from training.fit.optimiser import learning_rate
+from training.fit.resident import collate
+from training.fit.run import fit, load_or_fit_reference, run_record
+from training.fit.samples import Sample, make_samples
+from training.generate.run import Summary
 
 from .conftest import write_run
 
@@ -181,7 +181,9 @@ def test_training_improves_on_the_reference(trained: RunConfig) -> None:
     assert min(line["mae_uEh"] for line in rest) < first["mae_uEh"]
 
 
-def test_best_weights_are_those_of_the_lowest_density_error(trained: RunConfig, basis: AOBasis, tmp_path: Path) -> None:
+def test_best_weights_are_those_of_the_lowest_density_error(
+    trained: RunConfig, basis: OrbitalSpace, tmp_path: Path
+) -> None:
     """The stored figures are recomputed from the stored tensors alone."""
     with safe_open(trained.output / "best.safetensors", framework="pt") as file:
         step, stored = int(file.metadata()["step"]), json.loads(file.metadata()["validation"])

@@ -14,9 +14,9 @@ from ase import Atoms
 from ase.io import write
 from pyscf import dft, gto
 
-import training.generate as generator
-from training.datasets import DatasetError, Frame, read_frames
-from training.generate import Summary, generate, is_checked, read_recipe
+import training.generate.run as generator
+from training.data.sources import DatasetError, Frame, read_frames
+from training.generate.run import Summary, generate, is_checked, read_recipe
 from training.tables import ConfigError
 
 from .conftest import displaced, write_recipe

@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from model.basis import AOBasis
-from model.electronic.molecule import integrals
-from model.hamiltonian.blocks import gather
-from model.hamiltonian.expansion import Expansion
-from model.hamiltonian.reference import FittedReference
+from model.blocks.assemble import gather
+from model.blocks.spaces import Expansion
+from model.integrals.pyscf_molecule import integrals
+from model.orbitals.space import OrbitalSpace
+from model.reference.fitted import FittedReference
 from model.surroundings import surroundings
-from training.datasets import Frame
-from training.labels import Sample, make_samples
-from training.resident import collate
+from training.data.sources import Frame
+from training.fit.resident import collate
+from training.fit.samples import Sample, make_samples
 
 SINGLE = 2e-6
 """Rounding of float32 entries up to some 20 hartree, through two changes of basis."""
 
 
 def test_target_coefficients_of_a_batch_assemble_to_fock_less_reference(
-    tiny_frames: list[Frame], tiny_samples: list[Sample], basis: AOBasis, tiny_reference: FittedReference
+    tiny_frames: list[Frame], tiny_samples: list[Sample], basis: OrbitalSpace, tiny_reference: FittedReference
 ) -> None:
     batch = collate(tiny_samples, cutoff_angstrom=15.0, template=basis.template_size, device=torch.device("cpu"))
     transform = torch.from_numpy(Expansion(basis.template).matrix).float()
@@ -55,7 +55,7 @@ def test_batch_orbitals_diagonalise_the_fock_matrix(tiny_frames: list[Frame], ti
 def test_the_cache_gives_back_the_same_samples_and_only_for_the_same_frames(
     tiny_frames: list[Frame],
     tiny_samples: list[Sample],
-    basis: AOBasis,
+    basis: OrbitalSpace,
     tiny_reference: FittedReference,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -63,7 +63,7 @@ def test_the_cache_gives_back_the_same_samples_and_only_for_the_same_frames(
     few, expected = tiny_frames[:2], tiny_samples[:2]
     make_samples(few, basis, tiny_reference, cache=tmp_path, processes=0)
     with monkeypatch.context() as patch:
-        patch.setattr("training.labels.make_sample", None)  # a second making would fail
+        patch.setattr("training.fit.samples.make_sample", None)  # a second making would fail
         again = make_samples(few, basis, tiny_reference, cache=tmp_path, processes=0)
     for one, other in zip(expected, again, strict=True):
         for name in ("diagonal", "pair", "target", "orbitals", "block", "entry", "positions"):

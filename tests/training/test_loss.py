@@ -8,23 +8,23 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from model.basis import AOBasis
-from model.electronic.molecule import integrals
-from model.hamiltonian.encoding import Standardisation
-from model.hamiltonian.reference import INPUT_MATRICES
+from model.blocks.standardise import Standardisation
+from model.integrals.pyscf_molecule import integrals
 from model.network import HamiltonianNetwork, NetworkConfig
-from training import statistics
-from training.config import LossConfig
-from training.datasets import Frame
-from training.labels import Sample
-from training.loss import N_EMPTY_LEVELS, errors, loss
-from training.resident import Batch, collate
+from model.orbitals.space import OrbitalSpace
+from model.reference.fitted import INPUT_MATRICES
+from training.data.sources import Frame
+from training.fit import statistics
+from training.fit.config import LossConfig
+from training.fit.loss import N_EMPTY_LEVELS, errors, loss
+from training.fit.resident import Batch, collate
+from training.fit.samples import Sample
 
 STEP = 1e-4
 """Of the finite difference, hartree."""
 
 
-def batch_of(samples: list[Sample], basis: AOBasis) -> Batch:
+def batch_of(samples: list[Sample], basis: OrbitalSpace) -> Batch:
     return collate(samples, cutoff_angstrom=15.0, template=basis.template_size, device=torch.device("cpu"))
 
 
@@ -41,7 +41,7 @@ def padded(matrix: np.ndarray, batch: Batch, row: int) -> Tensor:
 
 @pytest.mark.parametrize("index", range(0, 8, 2))
 def test_density_error_is_the_change_of_density(
-    index: int, tiny_frames: list[Frame], tiny_samples: list[Sample], basis: AOBasis, rng: np.random.Generator
+    index: int, tiny_frames: list[Frame], tiny_samples: list[Sample], basis: OrbitalSpace, rng: np.random.Generator
 ) -> None:
     """Oracle: diagonalise F + e dF and F - e dF. The density change's occupied-virtual part is what the term measures."""
     frame = tiny_frames[index]
@@ -68,7 +68,7 @@ def test_density_error_is_the_change_of_density(
 
 
 def test_a_change_that_mixes_no_occupied_with_virtual_orbitals_costs_no_density(
-    tiny_frames: list[Frame], tiny_samples: list[Sample], basis: AOBasis, rng: np.random.Generator
+    tiny_frames: list[Frame], tiny_samples: list[Sample], basis: OrbitalSpace, rng: np.random.Generator
 ) -> None:
     index = 2
     frame = tiny_frames[index]
@@ -84,7 +84,7 @@ def test_a_change_that_mixes_no_occupied_with_virtual_orbitals_costs_no_density(
 
 
 @pytest.fixture(scope="module")
-def parts(tiny_samples: list[Sample], basis: AOBasis) -> tuple[HamiltonianNetwork, Standardisation, Batch]:
+def parts(tiny_samples: list[Sample], basis: OrbitalSpace) -> tuple[HamiltonianNetwork, Standardisation, Batch]:
     sizes = {"node_channels": 8, "pair_channels": 8, "node_layers": 1, "pair_layers": 1, "hidden": 16}
     torch.manual_seed(0)
     network = HamiltonianNetwork(NetworkConfig.from_mapping({"backbone": "qhnet", "qhnet": sizes}), basis)
@@ -95,7 +95,7 @@ def parts(tiny_samples: list[Sample], basis: AOBasis) -> tuple[HamiltonianNetwor
 
 @pytest.mark.parametrize("index", range(0, 8, 3))
 def test_level_error_is_the_change_of_orbital_energies(
-    index: int, tiny_frames: list[Frame], tiny_samples: list[Sample], basis: AOBasis, rng: np.random.Generator
+    index: int, tiny_frames: list[Frame], tiny_samples: list[Sample], basis: OrbitalSpace, rng: np.random.Generator
 ) -> None:
     """Oracle: eigenvalues of F + e dF and F - e dF, for the occupied orbitals and the lowest empty ones."""
     frame = tiny_frames[index]
@@ -141,7 +141,7 @@ def test_terms_that_enter_late(parts: tuple[HamiltonianNetwork, Standardisation,
     assert float((late - middle).detach()) == pytest.approx(found["levels_uEh"] / 1000, rel=1e-3)
 
 
-def test_gradients_are_finite_for_a_perfect_prediction(tiny_samples: list[Sample], basis: AOBasis) -> None:
+def test_gradients_are_finite_for_a_perfect_prediction(tiny_samples: list[Sample], basis: OrbitalSpace) -> None:
     """Norms are not squared, so zero error is a kink; it must not give NaN."""
     batch = batch_of(tiny_samples, basis)
     predicted = batch.target.clone().requires_grad_()

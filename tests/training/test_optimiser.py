@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.config import OptimiserConfig
-from training.optimiser import Muon, make_optimisers, orthogonal
+from training.fit.config import OptimiserConfig
+from training.fit.optimiser import Muon, make_optimisers, orthogonal
 
 BFLOAT16_TOLERANCE = 2e-2
 """Both iterate in bfloat16; which product is rounded first differs."""

@@ -13,9 +13,9 @@ from ase.io import write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.generation.geometry import bonds_changed, bonds_of, geometries_of, parse_smiles
-from training.generation.plan import formula_of, make_plan, split_of
-from training.generation.recipe import SmilesConfig, SplitConfig, read_recipe
+from training.generate.geometry import bonds_changed, bonds_of, geometries_of, parse_smiles
+from training.generate.plan import formula_of, make_plan, split_of
+from training.generate.recipe import SmilesConfig, SplitConfig, read_recipe
 from training.tables import ConfigError
 
 from .conftest import displaced, write_recipe

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from model.network import BACKBONES
-from training.config import ConfigError, read_run
-from training.datasets import FORMATS
-from training.readers.md17 import MOLECULES
+from training.data.readers.md17 import MOLECULES
+from training.data.sources import FORMATS
+from training.fit.config import ConfigError, read_run
 
 PRESETS = Path(__file__).resolve().parents[2] / "training" / "presets"
 CRYSTALS = {"mg", "mm", "bg", "bb", "bt", "bs"}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from model.electronic.molecule import integrals
-from training.datasets import DatasetError, open_source, read_frames, read_level
-from training.readers import splits
+from model.integrals.pyscf_molecule import integrals
+from training.data import splits
+from training.data.sources import DatasetError, open_source, read_frames, read_level
 
 from .layouts import Label, label, write_md17, write_stable
 

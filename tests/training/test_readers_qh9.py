@@ -14,9 +14,9 @@ import pytest
 import scipy.linalg
 from pyscf import dft
 
-from model.electronic.molecule import build_mole, integrals
-from training.datasets import DatasetError, Frame, open_source, read_frames, read_level
-from training.readers import plain_pickle
+from model.integrals.pyscf_molecule import build_mole, integrals
+from training.data.readers import plain_pickle
+from training.data.sources import DatasetError, Frame, open_source, read_frames, read_level
 
 from .layouts import Label, label, lmdb_row, write_dynamic, write_lmdb, write_stable
 
@@ -84,7 +84,7 @@ def test_matrix_geometry_and_level_belong_together(
 
 def test_levels_are_in_todays_names() -> None:
     """'b3lyp' changed its meaning in PySCF 2.3; stable and dynamic-300k were made before."""
-    from training.readers.qh9 import VARIANTS
+    from training.data.readers.qh9 import VARIANTS
 
     assert {name: variant.level.xc for name, variant in VARIANTS.items()} == {
         "qh9_stable": "b3lyp5",

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from training.readers import splits
+from training.data import splits
 
 
 def counts(found: splits.Splits) -> tuple[int, ...]:

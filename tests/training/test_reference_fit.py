@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from model.basis import AOBasis
-from model.electronic.molecule import integrals
-from model.hamiltonian.reference import FittedReference, Surroundings
+from model.integrals.pyscf_molecule import integrals
+from model.orbitals.space import OrbitalSpace
+from model.reference.fitted import FittedReference, Surroundings
 from model.surroundings import surroundings
-from training.datasets import Frame
-from training.reference_fit import fit_reference
+from training.data.sources import Frame
+from training.fit.reference import fit_reference
 
 WEIGHT = 0.03
 
@@ -29,7 +29,7 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def cases(tiny_frames: list[Frame], basis: AOBasis, tiny_reference: FittedReference) -> list[Case]:
+def cases(tiny_frames: list[Frame], basis: OrbitalSpace, tiny_reference: FittedReference) -> list[Case]:
     found = []
     for frame in tiny_frames:
         data = integrals(frame.structure, basis.name)
@@ -79,7 +79,7 @@ def test_the_second_step_improves_on_the_first(cases: list[Case], tiny_reference
 
 
 def test_a_larger_density_weight_trades_blocks_for_density(
-    tiny_frames: list[Frame], basis: AOBasis, tiny_reference: FittedReference, cases: list[Case]
+    tiny_frames: list[Frame], basis: OrbitalSpace, tiny_reference: FittedReference, cases: list[Case]
 ) -> None:
     heavy = fit_reference(
         tiny_frames, basis, exponents=tiny_reference.exponents, density_weight=100 * WEIGHT, processes=0
@@ -95,6 +95,6 @@ def test_a_larger_density_weight_trades_blocks_for_density(
     assert blocks(heavy) > blocks(tiny_reference)
 
 
-def test_nothing_to_fit_is_said(basis: AOBasis) -> None:
+def test_nothing_to_fit_is_said(basis: OrbitalSpace) -> None:
     with pytest.raises(ValueError, match="no frames"):
         fit_reference([], basis, exponents=np.array([1.0]), density_weight=WEIGHT, processes=0)

@@ -12,23 +12,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.basis import AOBasis
+from model.blocks.standardise import Standardisation
 from model.checkpoint.card import Card
 from model.electronic.dependence import OVERLAP_DAMPING, damp_correction
 from model.errors import CheckpointError
-from model.hamiltonian.encoding import Standardisation
-from model.hamiltonian.reference import INPUT_MATRICES
 from model.network import HamiltonianNetwork
+from model.orbitals.space import OrbitalSpace
 from model.predictor import Predictor
-from training.config import RunConfig
-from training.datasets import Frame
-from training.evaluate import evaluate
-from training.fit import load_or_fit_reference
-from training.labels import make_samples
-from training.loss import predict
+from model.reference.fitted import INPUT_MATRICES
+from training.data.sources import Frame
+from training.evaluate.report import evaluate
+from training.fit.config import RunConfig
+from training.fit.loss import predict
+from training.fit.resident import collate
+from training.fit.run import load_or_fit_reference
+from training.fit.samples import make_samples
+from training.fit.state import STATE_FILE
 from training.release import release
-from training.resident import collate
-from training.state import STATE_FILE
 
 from .test_fit import load_group
 
@@ -57,7 +57,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_the_checkpoint_predicts_what_training_saw(
-    folder: Path, trained: RunConfig, tiny_frames: list[Frame], basis: AOBasis
+    folder: Path, trained: RunConfig, tiny_frames: list[Frame], basis: OrbitalSpace
 ) -> None:
     """Two roads from the same weights: the service's predictor, and samples, batch and network as in training."""
     frame = tiny_frames[4]

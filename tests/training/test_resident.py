@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.graph import build_graph
+from model.pairs.graph import build_graph
 from model.structure import Structure
-from training.labels import Sample
-from training.resident import Batch, collate, join, to_device
+from training.fit.resident import Batch, collate, join, to_device
+from training.fit.samples import Sample
 
 CPU = torch.device("cpu")
 TEMPLATE = 14

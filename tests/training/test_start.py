@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from model.network import HamiltonianNetwork, NetworkConfig, of_tracegrad
-from training.config import ConfigError, RunConfig, read_run
-from training.fit import fit, load_start, same_weights, take_weights
-from training.generate import Summary
+from training.fit.config import ConfigError, RunConfig, read_run
+from training.fit.run import fit, load_start, same_weights, take_weights
+from training.generate.run import Summary
 from training.release import release
 
 from .conftest import write_run

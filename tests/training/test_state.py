@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from training.state import MovingAverage, load_training_state, save_training_state, write_atomically
+from training.fit.state import MovingAverage, load_training_state, save_training_state, write_atomically
 
 
 def make_state(seed: int) -> tuple[nn.Module, torch.optim.Optimizer, MovingAverage]:
@@ -102,7 +102,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def broken(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("training.state.save_file", broken)
+    monkeypatch.setattr("training.fit.state.save_file", broken)
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, {"x": torch.zeros(2)})
     assert torch.equal(load_file(path)["x"], torch.ones(2))

@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from model.basis import AOBasis
-from model.graph import pair_list
-from model.hamiltonian.encoding import Standardisation
-from model.hamiltonian.reference import INPUT_MATRICES
-from training import statistics
-from training.labels import Sample
+from model.blocks.standardise import Standardisation
+from model.orbitals.space import OrbitalSpace
+from model.pairs.graph import pair_list
+from model.reference.fitted import INPUT_MATRICES
+from training.fit import statistics
+from training.fit.samples import Sample
 
 
 @pytest.fixture(scope="module")
-def filled(tiny_samples: list[Sample], basis: AOBasis) -> Standardisation:
+def filled(tiny_samples: list[Sample], basis: OrbitalSpace) -> Standardisation:
     standardisation = Standardisation(basis, len(INPUT_MATRICES))
     statistics.fill(standardisation, tiny_samples, basis)
     return standardisation
 
 
-def stacked(samples: list[Sample], basis: AOBasis) -> dict[str, torch.Tensor]:
+def stacked(samples: list[Sample], basis: OrbitalSpace) -> dict[str, torch.Tensor]:
     elements = np.array(basis.elements)
     atoms = [np.searchsorted(elements, sample.numbers) for sample in samples]
     pairs = [
@@ -54,7 +54,7 @@ def sizes(values: torch.Tensor, types: torch.Tensor, channel: torch.Tensor) -> d
 
 @pytest.mark.parametrize(("blocks", "types"), [("diagonal", "atom_type"), ("pair", "pair_type")])
 def test_targets_have_size_one(
-    blocks: str, types: str, filled: Standardisation, tiny_samples: list[Sample], basis: AOBasis
+    blocks: str, types: str, filled: Standardisation, tiny_samples: list[Sample], basis: OrbitalSpace
 ) -> None:
     data = stacked(tiny_samples, basis)
     values = filled.target(data["target_diagonal"], data["target_pair"], data["atom_type"], data["pair_type"])
@@ -67,7 +67,7 @@ def test_targets_have_size_one(
     assert max(found.values()) < 1.001, "a channel at the floor is smaller, never larger"
 
 
-def test_inputs_have_size_one(filled: Standardisation, tiny_samples: list[Sample], basis: AOBasis) -> None:
+def test_inputs_have_size_one(filled: Standardisation, tiny_samples: list[Sample], basis: OrbitalSpace) -> None:
     data = stacked(tiny_samples, basis)
     diagonal, pair = filled.inputs(data["diagonal"], data["pair"], data["atom_type"], data["pair_type"])
     for matrix in range(len(INPUT_MATRICES)):
@@ -76,7 +76,7 @@ def test_inputs_have_size_one(filled: Standardisation, tiny_samples: list[Sample
 
 
 def test_scalars_of_diagonal_blocks_are_centred_per_element(
-    filled: Standardisation, tiny_samples: list[Sample], basis: AOBasis
+    filled: Standardisation, tiny_samples: list[Sample], basis: OrbitalSpace
 ) -> None:
     data = stacked(tiny_samples, basis)
     diagonal, _ = filled.target(data["target_diagonal"], data["target_pair"], data["atom_type"], data["pair_type"])
@@ -85,7 +85,7 @@ def test_scalars_of_diagonal_blocks_are_centred_per_element(
         assert float(scalars[data["atom_type"] == kind].mean(dim=0).abs().max()) < 1e-3
 
 
-def test_elements_that_do_not_occur_keep_neutral_tables(filled: Standardisation, basis: AOBasis) -> None:
+def test_elements_that_do_not_occur_keep_neutral_tables(filled: Standardisation, basis: OrbitalSpace) -> None:
     fluorine = basis.elements.index(9)
     assert bool((filled.target_diagonal_scale[fluorine] == 1.0).all())
     assert bool((filled.target_mean[fluorine] == 0.0).all())
@@ -93,7 +93,7 @@ def test_elements_that_do_not_occur_keep_neutral_tables(filled: Standardisation,
 
 
 def test_assembling_standardised_targets_restores_hartree(
-    filled: Standardisation, tiny_samples: list[Sample], basis: AOBasis
+    filled: Standardisation, tiny_samples: list[Sample], basis: OrbitalSpace
 ) -> None:
     """``blocks`` is the inverse of ``target``, up to the expansion."""
     data = stacked(tiny_samples, basis)

@@ -1,0 +1,218 @@
+"""BlockSet: the product of the model, of labels and of files: the blocks H(R) of a matrix between the orbitals of two atoms.
+
+    H_ij(R) = <orbitals of atom i at home | H | orbitals of atom j in cell R>,    H_ji(-R) = H_ij(R)^dagger
+
+A molecule is R = 0. Matrices at Gamma or at k are derived from it (``model.blocks.assemble``). Blocks have the true number of
+rows and columns of their two atoms and lie one after the other in one flat array, row by row.
+
+Spin: ``restricted`` has one part, ``unrestricted`` two (alpha, beta), ``spinor`` four (uu, ud, du, dd; complex), the first
+letter the spin of the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import StructureError
+from model.orbitals.space import OrbitalSpace
+from model.pairs.pair_list import PairList
+
+Spin = Literal["restricted", "unrestricted", "spinor"]
+SPIN_PARTS: Final[dict[str, int]] = {"restricted": 1, "unrestricted": 2, "spinor": 4}
+Values = NDArray[Any]
+"""float64, or complex128 for spinors."""
+
+
+@dataclass(frozen=True, eq=False)
+class BlockGroup:
+    """Pairs whose two atoms are of the same elements, so that their blocks stack.
+
+    Attributes:
+        rows, columns: atomic number of the first and of the second atom.
+        pairs: indices of the pairs, (item,).
+        entries: flat position of each entry, (item, orbital of i, orbital of j).
+    """
+
+    rows: int
+    columns: int
+    pairs: NDArray[np.int64]
+    entries: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockSet:
+    """Blocks of one structure.
+
+    Attributes:
+        space: the orbitals; ``space.order`` is their order and signs.
+        numbers: atomic numbers, (atom,).
+        pairs: which blocks there are, closed under reversal.
+        values: (spin part, entry), hartree for a Hamiltonian; complex for spinors.
+        spin: spin treatment.
+
+    Raises:
+        StructureError: numbers, pairs and values that do not fit each other.
+    """
+
+    space: OrbitalSpace
+    numbers: NDArray[np.int64]
+    pairs: PairList
+    values: Values
+    spin: Spin = "restricted"
+
+    def __post_init__(self) -> None:
+        expected = (SPIN_PARTS[self.spin], int(self.starts[-1]))
+        if len(self.numbers) != self.pairs.n_atoms or self.values.shape != expected:
+            raise StructureError(
+                f"Blocks of {self.pairs.n_atoms} atoms need values of shape {expected}, not {self.values.shape}."
+            )
+
+    @classmethod
+    def zeros(
+        cls, space: OrbitalSpace, numbers: NDArray[np.int64], pairs: PairList, spin: Spin = "restricted"
+    ) -> BlockSet:
+        """All entries zero."""
+        size = int(_starts(space, numbers, pairs)[-1])
+        dtype = np.complex128 if spin == "spinor" else np.float64
+        return cls(space, numbers, pairs, np.zeros((SPIN_PARTS[spin], size), dtype=dtype), spin)
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """First entry of each block and, last, the number of entries, (pair + 1,)."""
+        return _starts(self.space, self.numbers, self.pairs)
+
+    @cached_property
+    def atom_offsets(self) -> NDArray[np.int64]:
+        """First orbital of each atom and, last, the number of orbitals of a cell, (atom + 1,)."""
+        return self.space.atom_offsets(self.numbers)
+
+    @property
+    def n_orbitals(self) -> int:
+        """Orbitals of a cell, without spin."""
+        return int(self.atom_offsets[-1])
+
+    def block(self, pair: int) -> Values:
+        """One block, (spin part, orbital of i, orbital of j); a view."""
+        sizes = np.diff(self.atom_offsets)
+        rows, columns = sizes[self.pairs.first[pair]], sizes[self.pairs.second[pair]]
+        return self.values[:, self.starts[pair] : self.starts[pair + 1]].reshape(-1, rows, columns)
+
+    def __iter__(self) -> Iterator[Values]:
+        return (self.block(pair) for pair in range(len(self.pairs)))
+
+    @cached_property
+    def groups(self) -> tuple[BlockGroup, ...]:
+        """The blocks, stacked by the elements of their two atoms."""
+        sizes = np.diff(self.atom_offsets)
+        rows, columns = self.numbers[self.pairs.first], self.numbers[self.pairs.second]
+        kinds, which = np.unique(np.stack([rows, columns]), axis=1, return_inverse=True)
+        found = []
+        for kind in range(kinds.shape[1]):
+            members = np.flatnonzero(which == kind)
+            shape = sizes[self.pairs.first[members[0]]], sizes[self.pairs.second[members[0]]]
+            entries = self.starts[members][:, None, None] + np.arange(shape[0] * shape[1]).reshape(shape)
+            found.append(BlockGroup(int(kinds[0, kind]), int(kinds[1, kind]), members, entries))
+        return tuple(found)
+
+    def with_values(self, values: Values) -> BlockSet:
+        """The same blocks with other entries, (spin part, entry)."""
+        return replace(self, values=values)
+
+    def adjoint_entries(self) -> NDArray[np.int64]:
+        """Flat position of the entry (b, a) of the reverse block for each entry (a, b), (entry,)."""
+        place = np.empty(self.values.shape[1], dtype=np.int64)
+        for group in self.groups:
+            reverse = self.starts[self.pairs.reverse[group.pairs]]
+            n_rows, n_columns = group.entries.shape[1:]
+            transposed = np.arange(n_rows * n_columns).reshape(n_columns, n_rows).T
+            place[group.entries] = reverse[:, None, None] + transposed
+        return place
+
+    def adjoint(self) -> BlockSet:
+        """The hermitian conjugate: block (i, j, R) is that of (j, i, -R), conjugated and transposed, spin included."""
+        values = self.values[:, self.adjoint_entries()].conj()
+        if self.spin == "spinor":
+            values = values[[0, 2, 1, 3]]
+        return self.with_values(values)
+
+    def hermitian_error(self) -> float:
+        """Largest |H - H^dagger|."""
+        return float(np.abs(self.values - self.adjoint().values).max(initial=0.0))
+
+    def hermitised(self) -> BlockSet:
+        """Half of the sum with the adjoint."""
+        return self.with_values(0.5 * (self.values + self.adjoint().values))
+
+    def in_order(self, order: str) -> BlockSet:
+        """The same matrix in another program's orbital order and signs.
+
+        Raises:
+            UnsupportedBasisError: an order that no table knows.
+        """
+        space = replace(self.space, order=order)
+        values = np.empty_like(self.values)
+        for group in self.groups:
+            row, row_sign = _between(self.space, space, group.rows)
+            column, column_sign = _between(self.space, space, group.columns)
+            source = group.entries[:, row[:, None], column[None, :]]
+            values[:, group.entries] = self.values[:, source] * (row_sign[:, None] * column_sign[None, :])
+        return BlockSet(space, self.numbers, self.pairs, values, self.spin)
+
+    def on_pairs(self, pairs: PairList) -> BlockSet:
+        """The same matrix on other pairs of the same atoms: blocks that are missing are zero, others are left out."""
+        other = BlockSet.zeros(self.space, self.numbers, pairs, self.spin)
+        own = {tuple(key): index for index, key in enumerate(self.pairs.keys.tolist())}
+        values = other.values.astype(self.values.dtype)
+        for index, key in enumerate(pairs.keys.tolist()):
+            source = own.get(tuple(key))
+            if source is not None:
+                values[:, other.starts[index] : other.starts[index + 1]] = self.values[
+                    :, self.starts[source] : self.starts[source + 1]
+                ]
+        return other.with_values(values)
+
+
+def stack_blocks(
+    space: OrbitalSpace,
+    numbers: NDArray[np.int64],
+    pairs: PairList,
+    blocks: Sequence[Values],
+    spin: Spin = "restricted",
+) -> BlockSet:
+    """A BlockSet from one array per pair, (spin part, row, column) or, for one spin part, (row, column).
+
+    Raises:
+        StructureError: a block that does not have its atoms' numbers of orbitals.
+    """
+    sizes = np.diff(space.atom_offsets(numbers))
+    parts = SPIN_PARTS[spin]
+    flat = []
+    for pair, block in enumerate(blocks):
+        i, j = int(pairs.first[pair]), int(pairs.second[pair])
+        expected = (parts, int(sizes[i]), int(sizes[j]))
+        shaped = block[None] if block.ndim == 2 else block
+        if shaped.shape != expected:
+            raise StructureError(
+                f"The block of atoms {i} and {j} has the shape {shaped.shape}; its orbitals need {expected}."
+            )
+        flat.append(shaped.reshape(parts, -1))
+    dtype = np.complex128 if spin == "spinor" else np.float64
+    return BlockSet(space, numbers, pairs, np.concatenate(flat, axis=1).astype(dtype, copy=False), spin)
+
+
+def _starts(space: OrbitalSpace, numbers: NDArray[np.int64], pairs: PairList) -> NDArray[np.int64]:
+    sizes = np.diff(space.atom_offsets(numbers))
+    counts = sizes[pairs.first] * sizes[pairs.second]
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+
+def _between(source: OrbitalSpace, target: OrbitalSpace, number: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Position and sign in the source's order of each orbital of an element in the target's order."""
+    forward, back = source.to_standard(number), target.to_standard(number).inverse()
+    return forward.index[back.index], forward.sign[back.index] * back.sign

@@ -1,0 +1,185 @@
+"""Checkpoint folders: ``card.json`` + ``weights.safetensors`` + ``golden.json``. Hash first, then load; never pickle.
+
+Weights are three groups of tensors: ``network/...``, ``standardisation/...`` and, unless the card says that there is no
+reference, ``reference/...``. Every expected tensor must be there with its shape, and no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model.blocks.standardise import Standardisation
+from model.checkpoint.card import Card, read_card
+from model.errors import CheckpointError
+from model.network import HamiltonianNetwork, NetworkConfig
+from model.reference.fitted import INPUT_MATRICES, FittedReference, NoReference, Reference, TermLayout
+
+CARD: Final = "card.json"
+WEIGHTS: Final = "weights.safetensors"
+GOLDEN: Final = "golden.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    Attributes:
+        card: its description.
+        network: in eval mode.
+        standardisation: its tables.
+        reference: H0.
+        golden: stored answers (``predictor.golden_record``).
+    """
+
+    card: Card
+    network: HamiltonianNetwork
+    standardisation: Standardisation
+    reference: Reference
+    golden: dict[str, Any]
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_weights(
+    path: Path, network: HamiltonianNetwork, standardisation: Standardisation, reference: Reference
+) -> str:
+    """Write ``weights.safetensors``; returns its SHA-256."""
+    tensors: dict[str, Tensor] = {f"network/{name}": value for name, value in network.state_dict().items()}
+    tensors |= {f"standardisation/{name}": value for name, value in standardisation.state_dict().items()}
+    if isinstance(reference, FittedReference):
+        tensors |= {f"reference/{name}": torch.from_numpy(getattr(reference, name)) for name in _REFERENCE_NAMES}
+    temporary = path.with_suffix(".part")
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
+    temporary.chmod(0o644)  # safetensors makes private files; the service runs as another user
+    os.replace(temporary, path)
+    return sha256_of(path)
+
+
+def save_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file, indented, atomically; NaN is refused."""
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Load and verify a checkpoint folder.
+
+    Args:
+        folder: the folder.
+        device: torch device.
+        dtype: of the network's arithmetic; weights are stored in float32.
+
+    Raises:
+        CheckpointError: anything missing, a wrong hash, a missing, extra or misshapen tensor, an unknown architecture.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"There is no checkpoint folder {folder.name!r}.", hint="Check TRACEGRAD_CHECKPOINTS or the path you gave."
+        )
+    card = read_card(folder / CARD)
+    tensors = _read_weights(folder, card)
+    golden = _read_golden(folder)
+    basis = card.ao_basis()
+    network = HamiltonianNetwork(NetworkConfig.from_mapping(card.architecture), basis)
+    standardisation = Standardisation(basis, len(INPUT_MATRICES))
+    n_exponents = len(tensors.get("reference/exponents", ()))
+    layout = TermLayout(basis, n_exponents)
+    expected = {f"network/{name}": value.shape for name, value in network.state_dict().items()}
+    expected |= {f"standardisation/{name}": value.shape for name, value in standardisation.state_dict().items()}
+    fitted = card.reference.kind == "fitted"
+    if fitted:
+        expected |= {
+            "reference/exponents": torch.Size([n_exponents]),
+            "reference/step1": torch.Size([layout.n_step1]),
+            "reference/step2": torch.Size([len(layout)]),
+        }
+    _compare(folder.name, expected, {name: value.shape for name, value in tensors.items()})
+    bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise CheckpointError(f"{folder.name}/{WEIGHTS}: {bad[0]} holds values that are not finite.")
+    network.load_state_dict(_group(tensors, "network/"))
+    standardisation.load_state_dict(_group(tensors, "standardisation/"))
+    reference: Reference = NoReference()
+    if fitted:
+        stored: dict[str, NDArray[np.float64]] = {
+            name: tensors[f"reference/{name}"].double().numpy() for name in _REFERENCE_NAMES
+        }
+        reference = FittedReference(basis=basis, **stored)
+    network.eval().requires_grad_(False)
+    return Checkpoint(
+        card=card,
+        network=network.to(device=device, dtype=dtype),
+        standardisation=standardisation.to(device=device, dtype=dtype),
+        reference=reference,
+        golden=golden,
+    )
+
+
+_REFERENCE_NAMES: Final = ("exponents", "step1", "step2")
+
+
+def _read_weights(folder: Path, card: Card) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{folder.name}/ has no {WEIGHTS}.", hint="Copy the whole checkpoint folder.")
+    data = path.read_bytes()  # hashed and parsed from the same bytes: the file cannot change in between
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != card.weights_sha256:
+        raise CheckpointError(
+            f"{folder.name}/{WEIGHTS} has SHA-256 {digest[:16]}..., the card says {card.weights_sha256[:16]}....",
+            hint="The file is damaged or belongs to another card; copy the checkpoint folder again.",
+        )
+    try:
+        return dict(load_bytes(data))
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{folder.name}/{WEIGHTS} is not a safetensors file: {error}.") from error
+
+
+def _read_golden(folder: Path) -> dict[str, Any]:
+    try:
+        golden = json.loads((folder / GOLDEN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder.name}/ has no {GOLDEN}.", hint="Copy the whole checkpoint folder.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder.name}/{GOLDEN} cannot be read: {error}.") from error
+    if not isinstance(golden, dict) or not isinstance(golden.get("molecules"), list):
+        raise CheckpointError(f"{folder.name}/{GOLDEN} holds no list of molecules.", hint="Release it again.")
+    return golden
+
+
+def _compare(name: str, expected: Mapping[str, torch.Size], found: Mapping[str, torch.Size]) -> None:
+    missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    shapes = sorted(key for key in set(expected) & set(found) if expected[key] != found[key])
+    if missing or extra or shapes:
+        parts = [
+            f"{what} {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+            for what, names in (("missing", missing), ("not expected", extra), ("of another shape", shapes))
+            if names
+        ]
+        raise CheckpointError(
+            f"{name}/{WEIGHTS} does not fit its card's architecture: tensors {'; '.join(parts)}.",
+            hint="Card and weights are of different runs or versions; release the checkpoint again.",
+        )
+
+
+def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

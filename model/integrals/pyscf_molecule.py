@@ -1,0 +1,179 @@
+"""PySCF's side of a molecule: integrals, AO labels, basis data. The only file of ``model/`` that imports PySCF.
+
+PySCF evaluates text in several places, so it gets typed lists only, and basis names are looked up in its own library,
+never read from a file. Lengths go in as Å, by name; everything that comes out is in hartree, in PySCF's AO order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyscf import gto
+from pyscf.gto.basis import ALIAS
+
+from model.errors import UnsupportedBasisError, UnsupportedElementError
+from model.orbitals.space import OrbitalSpace
+from model.structure import SYMBOLS, Structure
+
+CHUNK_BYTES = 256 * 2**20
+"""Three-centre integrals held at a time."""
+
+
+@dataclass(frozen=True)
+class Integrals:
+    """One-electron integrals of a molecule, each (ao, ao), hartree.
+
+    Attributes:
+        overlap: S.
+        core: kinetic energy plus nuclear attraction.
+        ao_labels: "0 O 1s" and so on, (ao,).
+        mole: PySCF's molecule.
+    """
+
+    overlap: NDArray[np.float64]
+    core: NDArray[np.float64]
+    ao_labels: tuple[str, ...]
+    mole: Any
+
+
+def basis_data(name: str, numbers: Sequence[int]) -> dict[str, Any]:
+    """PySCF's own table of a basis for some elements: symbol -> shells.
+
+    Raises:
+        UnsupportedBasisError: PySCF's library does not have this basis.
+        UnsupportedElementError: it does, but not for one of the elements.
+    """
+    if name.lower().replace("-", "").replace("_", "").replace(" ", "") not in ALIAS:
+        raise UnsupportedBasisError(
+            f"PySCF's library has no basis {name[:40]!r}.", hint="Give a name such as def2-svp."
+        )
+    return {SYMBOLS[int(number)]: _element_data(name, SYMBOLS[int(number)]) for number in numbers}
+
+
+@lru_cache(maxsize=512)
+def _element_data(name: str, symbol: str) -> list[Any]:
+    """One element's shells; PySCF parses its text file anew each time, a fifth of a small molecule's integrals."""
+    try:
+        shells: list[Any] = gto.basis.load(name, symbol)
+    except (KeyError, RuntimeError) as error:
+        raise UnsupportedElementError(f"Basis {name!r} has no data for {symbol}.", field="numbers") from error
+    return shells
+
+
+def load_basis(name: str, numbers: Sequence[int]) -> OrbitalSpace:
+    """Shells and fingerprint of a PySCF basis for some elements.
+
+    The fingerprint is the SHA-256 of all exponents and contraction coefficients as text: two bases with the same one give
+    the same integrals.
+
+    Raises:
+        UnsupportedBasisError, UnsupportedElementError: see :func:`basis_data`.
+    """
+    data = basis_data(name, sorted({int(number) for number in numbers}))
+    shells = {}
+    for symbol, entries in data.items():
+        angular: list[int] = []
+        for entry in entries:
+            n_contracted = len(entry[-1]) - 1
+            angular += [int(entry[0])] * n_contracted
+        shells[SYMBOLS.index(symbol)] = tuple(sorted(angular))
+    return OrbitalSpace(name=name, shells=shells, fingerprint=fingerprint(data))
+
+
+def fingerprint(data: Mapping[str, Any]) -> str:
+    """SHA-256 over a basis table {symbol: shells}."""
+    text = json.dumps({symbol: data[symbol] for symbol in sorted(data)}, default=float)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def build_mole(structure: Structure, basis_name: str) -> Any:
+    """PySCF's ``Mole`` of a structure (silent, no symmetry)."""
+    numbers = sorted({int(z) for z in structure.numbers})
+    return gto.M(
+        atom=[
+            (SYMBOLS[int(z)], tuple(float(c) for c in x))
+            for z, x in zip(structure.numbers, structure.positions_angstrom, strict=True)
+        ],
+        unit="Angstrom",
+        basis=basis_data(basis_name, numbers),
+        charge=int(structure.charge),
+        spin=int(structure.multiplicity) - 1,
+        verbose=0,
+        parse_arg=False,
+        dump_input=False,
+    )
+
+
+def integrals(structure: Structure, basis_name: str) -> Integrals:
+    """Overlap and core Hamiltonian of a structure."""
+    mole = build_mole(structure, basis_name)
+    return Integrals(
+        overlap=mole.intor_symmetric("int1e_ovlp"),
+        core=mole.intor_symmetric("int1e_kin") + mole.intor_symmetric("int1e_nuc"),
+        ao_labels=tuple(label.strip() for label in mole.ao_labels()),
+        mole=mole,
+    )
+
+
+def gaussian_potentials(
+    mole: Any, exponents: NDArray[np.float64], contractions: Mapping[int, NDArray[np.float64]]
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Coulomb potentials of atom-centred spherical Gaussian charges, (mu nu | g), exactly and analytically.
+
+    They come in chunks of atoms, so that a large molecule's are never all in memory.
+
+    Args:
+        mole: PySCF's molecule.
+        exponents: of the unit-charge Gaussians (a / pi)^(3/2) exp(-a r^2), (exponent,), 1/bohr^2.
+        contractions: atomic number -> (contraction, exponent): each row is one charge distribution of that element.
+
+    Yields:
+        which atoms, and (atom, contraction, ao (ao + 1) / 2): packed lower triangles, hartree per unit charge.
+    """
+    n_contractions = len(next(iter(contractions.values())))
+    # libcint's s functions carry Y_00; this is what makes one of them integrate to charge 1
+    unit_charge = 1.0 / (2.0 * np.sqrt(np.pi) * gto.gaussian_int(2, exponents))
+    environment: list[NDArray[np.float64]] = [np.zeros(gto.PTR_ENV_START), np.asarray(exponents, dtype=float)]
+    pointer = gto.PTR_ENV_START
+    exponent_pointer = pointer
+    pointer += len(exponents)
+    coefficient_pointer = {}
+    numbers = [int(mole.atom_charge(atom)) for atom in range(mole.natm)]
+    for number in sorted(set(numbers)):
+        coefficient_pointer[number] = pointer
+        environment.append((contractions[number] * unit_charge).ravel())
+        pointer += contractions[number].size
+    atoms = np.zeros((mole.natm, gto.ATM_SLOTS), dtype=np.int32)
+    shells = np.zeros((mole.natm, gto.BAS_SLOTS), dtype=np.int32)
+    for atom, number in enumerate(numbers):
+        atoms[atom, gto.PTR_COORD] = pointer
+        environment.append(np.asarray(mole.atom_coord(atom)))
+        pointer += 3
+        shells[atom, [gto.ATOM_OF, gto.NPRIM_OF, gto.NCTR_OF, gto.PTR_EXP, gto.PTR_COEFF]] = [
+            atom,
+            len(exponents),
+            n_contractions,
+            exponent_pointer,
+            coefficient_pointer[number],
+        ]
+    atm, bas, env = gto.mole.conc_env(mole._atm, mole._bas, mole._env, atoms, shells, np.concatenate(environment))
+    triangle = mole.nao * (mole.nao + 1) // 2
+    step = max(1, CHUNK_BYTES // (8 * triangle * n_contractions))
+    for start in range(0, mole.natm, step):
+        stop = min(mole.natm, start + step)
+        packed = gto.moleintor.getints(
+            "int3c2e_sph",
+            atm,
+            bas,
+            env,
+            shls_slice=(0, mole.nbas, 0, mole.nbas, mole.nbas + start, mole.nbas + stop),
+            aosym="s2ij",
+        )
+        yield slice(start, stop), packed.T.reshape(stop - start, n_contractions, triangle)

@@ -1,0 +1,165 @@
+"""All figures of one prediction against its label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.electronic.solve import Orbitals, density_matrix, solve
+from model.predictor import Prediction
+from training.data.sources import Frame
+from training.evaluate import orbitals as measure
+from training.evaluate.errors import block_errors, eigenbasis_shares
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FrameErrors:
+    """Figures of one prediction; energies and matrices in µEh (1e-6 hartree), definitions in docs/metrics.md.
+
+    Attributes:
+        hamiltonian, hamiltonian_diagonal, hamiltonian_off_diagonal: mean |dH| of all entries and of the blocks.
+        hamiltonian_reference: the same of H0, all entries; None if the checkpoint has no H0.
+        occupied_energies: mean |de| of the occupied orbitals.
+        homo, lumo, gap: signed errors.
+        psi, psi_overlap: mean |cos| of occupied orbitals in percent, without and with the overlap.
+        subspace: distance of the occupied spaces.
+        homo_distance, lumo_distance: distance of the frontier levels; ``intruder`` if one is above 0.7.
+        protected: whether the predictor found an intruder and protected the guess from it.
+        error_oo, error_ov, error_vv: shares of the squared error in the reference's eigenbasis.
+        density, density_reference: first-order |D_ia| of the prediction and of H0 (None if there is no H0).
+        density_exact, density_reference_exact, density_minao: |D_ia| of the very densities of prediction, H0, minao.
+        density_per_electron: ``density`` over sqrt(occupied orbitals).
+        prediction_ms: wall time of the prediction, alone in its batch.
+    """
+
+    molecule: str
+    index: int
+    smiles: str
+    heavy_atoms: int
+    atoms: int
+    orbitals: int
+    occupied: int
+    hamiltonian: float
+    hamiltonian_diagonal: float
+    hamiltonian_off_diagonal: float
+    hamiltonian_reference: float | None
+    occupied_energies: float
+    homo: float
+    lumo: float
+    gap: float
+    psi: float
+    psi_overlap: float
+    subspace: float
+    homo_distance: float
+    lumo_distance: float
+    intruder: bool
+    protected: bool
+    error_oo: float
+    error_ov: float
+    error_vv: float
+    density: float
+    density_per_electron: float
+    density_exact: float
+    density_reference: float | None
+    density_reference_exact: float | None
+    density_minao: float | None
+    prediction_ms: float
+
+
+@dataclass(frozen=True, eq=False)
+class Eigenpairs:
+    """Orbitals of the label and of H0 (None if the checkpoint has none), solved once per frame."""
+
+    label: Orbitals
+    reference: Orbitals | None
+
+    @classmethod
+    def of(cls, frame: Frame, prediction: Prediction) -> Eigenpairs:
+        """Solve both in the prediction's overlap."""
+        electrons = frame.structure.n_electrons
+        has_reference = bool(prediction.reference.any())
+        return cls(
+            label=solve(frame.fock, prediction.overlap, electrons),
+            reference=solve(prediction.reference, prediction.overlap, electrons) if has_reference else None,
+        )
+
+
+def frame_errors(
+    frame: Frame, prediction: Prediction, *, minao: Matrix | None = None, solved: Eigenpairs | None = None
+) -> FrameErrors:
+    """Compare a prediction with a label.
+
+    Args:
+        frame: with the converged Fock matrix.
+        prediction: with orbitals.
+        minao: PySCF's minao density, (ao, ao); None leaves its figure out.
+        solved: orbitals of label and H0, if they are at hand.
+    """
+    assert prediction.orbitals is not None, "predict with orbitals"
+    solved = solved or Eigenpairs.of(frame, prediction)
+    label, served, overlap = solved.label, prediction.orbitals, prediction.overlap
+    n_occupied = label.n_occupied
+    protected = prediction.guess is not None and prediction.guess.has_intruder
+    # published figures are of the predicted matrix itself; the occupied space and its density are those that are served
+    predicted = solve(prediction.hamiltonian, overlap, frame.structure.n_electrons) if protected else served
+    atom = np.repeat(np.arange(len(frame.structure)), np.diff(prediction.atom_offsets))
+    error = prediction.hamiltonian - frame.fock
+    whole, diagonal, off_diagonal = block_errors(1e6 * np.abs(error), atom)
+    kept = min(len(label.energies), len(predicted.energies))
+    d_energies = 1e6 * (predicted.energies[:kept] - label.energies[:kept])
+    homo = float(d_energies[n_occupied - 1])
+    lumo = float(d_energies[n_occupied]) if n_occupied < kept else 0.0
+    same = (label.coefficients, predicted.coefficients)
+    at_homo, at_lumo = measure.frontier_windows(label.energies[:kept], n_occupied)
+    homo_distance = measure.window_distance(*same, overlap, at_homo)
+    lumo_distance = 0.0 if at_lumo is None else measure.window_distance(*same, overlap, at_lumo)
+    shares = eigenbasis_shares(error, label.coefficients, n_occupied)
+    density = measure.first_order_density(error, label.energies, label.coefficients, n_occupied)
+
+    def exact(matrix: Matrix) -> float:
+        return measure.density_mixing(matrix, overlap, label.coefficients, n_occupied)
+
+    reference_error = reference_density = reference_exact = None
+    if solved.reference is not None:
+        wrong = prediction.reference - frame.fock
+        reference_error = float(1e6 * np.abs(wrong).mean())
+        reference_density = measure.first_order_density(wrong, label.energies, label.coefficients, n_occupied)
+        reference_exact = exact(density_matrix(solved.reference))
+    return FrameErrors(
+        molecule=frame.molecule,
+        index=frame.index,
+        smiles=frame.smiles,
+        heavy_atoms=frame.heavy_atoms,
+        atoms=len(frame.structure),
+        orbitals=len(frame.fock),
+        occupied=n_occupied,
+        hamiltonian=whole,
+        hamiltonian_diagonal=diagonal,
+        hamiltonian_off_diagonal=off_diagonal,
+        hamiltonian_reference=reference_error,
+        occupied_energies=float(np.abs(d_energies[:n_occupied]).mean()),
+        homo=homo,
+        lumo=lumo,
+        gap=lumo - homo,
+        psi=measure.orbital_cosine(*same, n_occupied),
+        psi_overlap=measure.orbital_overlap(*same, overlap, n_occupied),
+        subspace=measure.occupied_distance(label.coefficients, served.coefficients, overlap, n_occupied),
+        homo_distance=homo_distance,
+        lumo_distance=lumo_distance,
+        intruder=max(homo_distance, lumo_distance) > measure.INTRUDER_DISTANCE,
+        protected=protected,
+        error_oo=shares[0],
+        error_ov=shares[1],
+        error_vv=shares[2],
+        density=density,
+        density_per_electron=density / float(np.sqrt(n_occupied)),
+        density_exact=exact(density_matrix(served)),
+        density_reference=reference_density,
+        density_reference_exact=reference_exact,
+        density_minao=None if minao is None else exact(minao),
+        prediction_ms=float(sum(prediction.timings_ms.values())),
+    )

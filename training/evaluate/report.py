@@ -1,0 +1,213 @@
+"""Drive an evaluation and write what it found: report.json, table.txt and pictures."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from tqdm import tqdm
+
+from model.integrals.pyscf_molecule import build_mole
+from model.predictor import Predictor
+from training.data.sources import DatasetError, Frame, read_frames, read_level
+from training.evaluate.errors import ShellErrors
+from training.evaluate.frames import Eigenpairs, FrameErrors, frame_errors
+from training.evaluate.orbitals import minao_density
+from training.evaluate.parity import ParityCounts
+from training.evaluate.scf import Baselines, ScfComparison, ScfTask, compare_scf
+from training.evaluate.summary import summarise, table
+from training.pool import parallel_map
+
+LEVELS_SHOWN: Final = 8
+"""Orbital energies stored on each side of the gap."""
+LEVEL_QUANTILES: Final = {"best": 0.0, "median": 0.5, "95th percentile": 0.95, "worst": 1.0}
+"""Molecules whose levels are stored, by the larger of their HOMO and LUMO errors."""
+
+
+def evaluate(
+    folder: Path,
+    data: Path,
+    splits: Sequence[str],
+    *,
+    scf: bool,
+    processes: int,
+    frames_per_molecule: int | None = None,
+    max_molecules: int | None = None,
+    device: str = "cpu",
+    baselines: Path | None = None,
+    guesses: Sequence[str] = ("minao",),
+) -> dict[str, Any]:
+    """Evaluate a checkpoint.
+
+    Args:
+        folder: checkpoint.
+        data: labelled structures.
+        splits: of the data file.
+        scf: run the SCFs too (minutes for a hundred molecules).
+        processes: worker processes for them.
+        frames_per_molecule, max_molecules: limits, None for all.
+        device: of the network.
+        baselines: file that keeps the runs from PySCF's guesses between evaluations. Their seconds are then of another
+            hour, and the time ratios are left out.
+        guesses: of PySCF, to compare with (``scf.GUESSES``); minao is always one.
+
+    Returns:
+        {"checkpoint", "weights_sha256", "splits": {name: {"summary", "frames", "scf", "challenging", "shells",
+        "parity", "levels"}}}, JSON-able.
+
+    Raises:
+        DatasetError, ModelError: see the reader and the predictor.
+    """
+    predictor = Predictor.load(folder, device=device)
+    _refuse_another_level(predictor, data)
+    guesses = tuple(dict.fromkeys(["minao", *guesses]))
+    known = Baselines(baselines, f"{predictor.card.xc} {predictor.card.basis.name}")
+    report: dict[str, Any] = {"checkpoint": predictor.card.name, "weights_sha256": predictor.card.weights_sha256}
+    report["splits"] = {}
+    for split in splits:
+        frames = read_frames(data, [split], frames_per_molecule=frames_per_molecule, max_molecules=max_molecules)
+        report["splits"][split] = _evaluate_split(
+            predictor, frames, split, scf=scf, processes=processes, known=known, guesses=guesses
+        )
+    return report
+
+
+def _refuse_another_level(predictor: Predictor, data: Path) -> None:
+    """Labels of another functional or basis measure the difference of the levels, not the checkpoint."""
+    level, card = read_level(data), predictor.card
+    theirs, ours = (level.xc.lower(), level.basis.lower()), (card.xc.lower(), card.basis.name.lower())
+    if theirs != ours:
+        raise DatasetError(
+            f"{data} is labelled at {'/'.join(theirs)}, checkpoint {card.name!r} predicts {'/'.join(ours)}; "
+            "evaluate it on labels of its own level."
+        )
+
+
+def _evaluate_split(
+    predictor: Predictor,
+    frames: Iterable[Frame],
+    split: str,
+    *,
+    scf: bool,
+    processes: int,
+    known: Baselines,
+    guesses: Sequence[str],
+) -> dict[str, Any]:
+    shells, parity = ShellErrors(predictor.basis), ParityCounts()
+    found: list[FrameErrors] = []
+    levels: list[dict[str, list[float] | None]] = []
+    tasks: list[ScfTask] = []
+    for frame in tqdm(frames, desc=f"matrices, {split}", mininterval=5.0, delay=5.0):
+        # one at a time: batches of 4 to 16 save a tenth of the CPU time, and no frame would have a time of its own
+        started = time.process_time()
+        prediction = predictor.predict([frame.structure])[0]
+        seconds = time.process_time() - started
+        solved = Eigenpairs.of(frame, prediction)
+        minao = minao_density(build_mole(frame.structure, predictor.basis.name))
+        found.append(frame_errors(frame, prediction, minao=minao, solved=solved))
+        shells.add(frame.structure.numbers, 1e6 * np.abs(prediction.hamiltonian - frame.fock))
+        parity.add(frame.fock, prediction.hamiltonian, None if solved.reference is None else prediction.reference)
+        assert prediction.orbitals is not None
+        assert prediction.guess is not None
+        sides = {"label": solved.label, "predicted": prediction.orbitals, "h0": solved.reference}
+        window = slice(max(0, found[-1].occupied - LEVELS_SHOWN), found[-1].occupied + LEVELS_SHOWN)
+        levels.append({k: None if v is None else v.energies[window].tolist() for k, v in sides.items()})
+        if scf:
+            density = prediction.guess.density_matrix
+            tasks.append(ScfTask(frame, density, seconds, found[-1].hamiltonian, known.known(frame, guesses)))
+    if not found:
+        raise DatasetError(f"Split {split!r} has no structures; name another one with --splits.")
+    runs = _run(tasks, predictor, split, processes, known, guesses)
+    timed = [name for name in guesses if not any(name in task.known for task in tasks)]
+    worst_sample = max(found, key=lambda item: item.hamiltonian)
+    worst_block = shells.worst()
+    return {
+        "summary": summarise(found, runs, timed=timed, shells=shells),
+        "frames": [asdict(item) for item in found],
+        "scf": [asdict(item) for item in runs],
+        "challenging": {
+            "sample": {
+                "molecule": worst_sample.molecule,
+                "index": worst_sample.index,
+                "smiles": worst_sample.smiles,
+                "mae_uEh": worst_sample.hamiltonian,
+            },
+            "block": {"name": worst_block.name, **asdict(worst_block)},
+        },
+        "shells": shells.to_json(),
+        "parity": parity.to_json(),
+        "levels": _chosen_levels(found, levels),
+    }
+
+
+def _run(
+    tasks: Sequence[ScfTask],
+    predictor: Predictor,
+    split: str,
+    processes: int,
+    known: Baselines,
+    guesses: Sequence[str],
+) -> list[ScfComparison]:
+    if not tasks:
+        return []
+    work = partial(compare_scf, xc=predictor.card.xc, basis=predictor.card.basis.name, guesses=tuple(guesses))
+    done = parallel_map(work, tasks, total=len(tasks), processes=processes, title=f"SCF, {split}", chunk=1)
+    runs = []
+    for task, run in zip(tasks, done, strict=True):
+        runs.append(run)
+        for name in guesses:
+            if name not in task.known:
+                known.put(task.frame, run.baseline(name), name)
+    return runs
+
+
+def _chosen_levels(
+    found: Sequence[FrameErrors], levels: Sequence[dict[str, list[float] | None]]
+) -> list[dict[str, Any]]:
+    """Orbital energies around the gap, hartree, of a few frames from best to worst."""
+    order = np.argsort([max(abs(item.homo), abs(item.lumo)) for item in found], kind="stable")
+    chosen = {int(order[round(quantile * (len(order) - 1))]): rank for rank, quantile in LEVEL_QUANTILES.items()}
+    return [
+        {
+            "rank": rank,
+            "molecule": found[index].molecule,
+            "index": found[index].index,
+            "smiles": found[index].smiles,
+            "occupied": min(found[index].occupied, LEVELS_SHOWN),
+            **levels[index],
+        }
+        for index, rank in sorted(chosen.items(), key=lambda item: list(LEVEL_QUANTILES).index(item[1]))
+    ]
+
+
+def write_report(report: dict[str, Any], path: Path) -> list[Path]:
+    """Write a report.
+
+    Args:
+        report: from :func:`evaluate`.
+        path: a file ``*.json``; or a folder, which gets report.json, table.txt and the pictures.
+
+    Returns:
+        what was written; no pictures where matplotlib is not installed.
+    """
+    if path.suffix == ".json":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, allow_nan=False) + "\n")
+        return [path]
+    path.mkdir(parents=True, exist_ok=True)
+    text = path / "table.txt"
+    text.write_text(table(report) + "\n", encoding="utf-8")
+    written = [*write_report(report, path / "report.json"), text]
+    try:
+        from training.evaluate.plots import draw
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "matplotlib":
+            raise
+        return written
+    return [*written, *draw(report, path)]

@@ -1,6 +1,0 @@
-"""What a checkpoint is worth: errors of the matrix, of the orbitals, of the density, and SCF runs.
-
-``errors`` and ``parity`` know matrices, ``orbitals`` knows eigenpairs and densities, ``frames`` puts one prediction's
-figures together, ``scf`` runs and counts, ``summary`` averages, ``report`` drives and writes, ``plots`` draws. The
-door is :mod:`training.evaluate`; every figure is defined in docs/metrics.md.
-"""

@@ -1,0 +1,227 @@
+"""A run is one TOML file that can be read alone; this file says what may stand in it.
+
+Every table is a frozen dataclass, every key is listed here with its unit, and an unknown key is an error. Paths are
+relative to the TOML file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from model.errors import ModelError
+from model.network import NetworkConfig
+from training.data.sources import FORMATS
+from training.tables import ConfigError, read_table, read_toml, refuse_unknown_tables
+
+__all__ = [
+    "ConfigError",
+    "DataConfig",
+    "LossConfig",
+    "OptimiserConfig",
+    "ReferenceConfig",
+    "RunConfig",
+    "read_run",
+]
+
+TABLES: Final = ("run", "data", "reference", "network", "loss", "optimiser")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Attributes:
+    file: data file or folder.
+    extra: more files in the project's own format; their training splits are added.
+    format: a key of ``training.data.sources.FORMATS``.
+    split: scheme that makes the splits; empty for the format's first one.
+    train, validation: names of splits.
+    max_molecules: at most so many training and validation molecules (0: all), for short trials.
+    frames_per_molecule: at most so many geometries of each molecule (0: all).
+    max_validation: at most so many validation frames (0: all), spread evenly; they are held in memory.
+    stream: make training samples while training instead of holding them all, for sets that do not fit in memory.
+    """
+
+    file: Path
+    train: tuple[str, ...] = ("train",)
+    validation: tuple[str, ...] = ("val",)
+    max_molecules: int = 0
+    format: str = "tracegrad"
+    split: str = ""
+    frames_per_molecule: int = 0
+    max_validation: int = 0
+    stream: bool = False
+    extra: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReferenceConfig:
+    """The reference Hamiltonian H0; the network learns F - H0.
+
+    Attributes:
+        kind: "fitted" (the other keys describe the fit) or "none" (H0 = 0: the network learns F itself, as in the papers).
+        smallest_exponent: of the Gaussian charges, 1/bohr^2.
+        ratio: between neighbouring exponents.
+        n_exponents: number of exponents.
+        density_weight: weight of the first-order density error in the fit, hartree^2.
+        max_molecules: molecules in the fit, one geometry of each, spread evenly; there are some 300 coefficients.
+    """
+
+    kind: str = "fitted"
+    smallest_exponent: float = 0.08
+    ratio: float = 2.0
+    n_exponents: int = 13
+    density_weight: float = 0.03
+    max_molecules: int = 240
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss terms (``training.fit.loss``).
+
+    Attributes:
+        mae, rmse: of the Hamiltonian error per molecule, in millihartree.
+        mse: of the mean square error per molecule in hartree^2, times 1000 like the others: mae = mse = 1 and the rest 0 is
+            1000 times the published loss (MAE in hartree + MSE in hartree^2).
+        guess: of the first-order density error per square root of occupied orbitals, in percent.
+        spectral: of the first-order error of occupied orbital energies and LUMO, in millihartree; for a short last part.
+        guess_from, spectral_from: share of the run's steps after which these two terms enter (0: from the start).
+        trace: lambda of TraceGrad's Eq. 7.
+        trace_ramp_steps: steps over which lambda grows from 0.
+    """
+
+    mae: float = 1.0
+    rmse: float = 1.0
+    mse: float = 0.0
+    guess: float = 2.0
+    spectral: float = 0.0
+    guess_from: float = 0.0
+    spectral_from: float = 0.0
+    trace: float = 0.2
+    trace_ramp_steps: int = 500
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """Optimiser with warm-up, decay, clipping and an exponential moving average of the weights.
+
+    Attributes:
+        kind: "adamw", or "muon" for the weight matrices and AdamW for the rest.
+        muon_rate: learning rate of the matrices, relative to ``learning_rate``.
+        steps: length of the run.
+        batch_blocks: a batch holds molecules up to this many blocks (diagonal + pair); cost, not count.
+        batch_molecules: and at most so many molecules (0: no such limit).
+        schedule: of the decay, "cosine" or "linear" (polynomial of power 1, as published).
+        betas: of Adam's two moments.
+        learning_rate, final_learning_rate: after warm-up and at the end.
+        warmup_steps: linear warm-up.
+        weight_decay: decoupled.
+        clip_norm: largest gradient norm.
+        ema_decay: of the average; the first steps use a shorter memory.
+    """
+
+    steps: int
+    batch_blocks: int = 700
+    learning_rate: float = 2e-3
+    final_learning_rate: float = 1e-5
+    warmup_steps: int = 300
+    weight_decay: float = 1e-3
+    clip_norm: float = 5.0
+    ema_decay: float = 0.999
+    batch_molecules: int = 0
+    schedule: str = "cosine"
+    betas: tuple[float, ...] = (0.9, 0.99)
+    kind: str = "adamw"
+    muon_rate: float = 2.0
+
+
+CHOICES: Final = {
+    ("data", "format"): tuple(FORMATS),
+    ("reference", "kind"): ("fitted", "none"),
+    ("optimiser", "schedule"): ("cosine", "linear"),
+    ("optimiser", "kind"): ("adamw", "muon"),
+}
+"""Keys of some tables that take one of a few words."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run.
+
+    Attributes:
+        name: of the run and the default name of the checkpoint.
+        seed: of initial weights and data order.
+        basis: PySCF name.
+        elements: symbols.
+        start_from: checkpoint folder whose weights, reference and statistics the run starts with; the backbone must be
+            the same, and TraceGrad starts fresh where its settings are not. A file of the run itself, if there is one,
+            comes first: a resumed run goes on where it was.
+        compile: compile the training step with torch.compile: minutes once, a third to a half off every step on a CPU;
+            needs a C++ compiler.
+        threads: CPU threads (0: torch's choice).
+        device: "auto", "cpu" or "cuda".
+        processes: worker processes for labels.
+        validate_every: steps between validations.
+        save_every: steps between saves of the training state.
+    """
+
+    name: str
+    output: Path
+    data: DataConfig
+    reference: ReferenceConfig
+    network: NetworkConfig
+    loss: LossConfig
+    optimiser: OptimiserConfig
+    seed: int = 0
+    start_from: Path | None = None
+    compile: bool = False
+    basis: str = "def2-svp"
+    elements: tuple[str, ...] = ("H", "C", "N", "O", "F")
+    threads: int = 0
+    device: str = "auto"
+    processes: int = 2
+    validate_every: int = 500
+    save_every: int = 250
+
+
+def read_run(path: Path) -> RunConfig:
+    """Read and check a run file.
+
+    Raises:
+        ConfigError: unreadable file, unknown or missing key, wrong type.
+    """
+    values = read_toml(path)
+    refuse_unknown_tables(values, TABLES, path)
+    try:
+        network = NetworkConfig.from_mapping(values.get("network", {}))
+    except (ModelError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: [network] {error}") from error
+    # from_mapping has checked the names; this checks the types, before anything is built with them
+    tables = values.get("network", {})
+    read_table(type(network.backbone_config), tables.get(network.backbone, {}), f"network.{network.backbone}", path)
+    read_table(type(network.tracegrad), tables.get("tracegrad", {}), "network.tracegrad", path)
+    run = dict(values.get("run", {}))
+    run.setdefault("name", path.stem)
+    run.setdefault("output", f"../runs/{run['name']}")
+    for (table, key), allowed in CHOICES.items():
+        given = values.get(table)
+        value = given.get(key) if isinstance(given, dict) else None
+        if isinstance(value, str) and value not in allowed:
+            raise ConfigError(f"{path}: [{table}] {key} is {value!r}; allowed are {', '.join(allowed)}.")
+    config = cast(
+        RunConfig,
+        read_table(
+            RunConfig,
+            run,
+            "run",
+            path,
+            network=network,
+            data=read_table(DataConfig, values.get("data", {}), "data", path),
+            reference=read_table(ReferenceConfig, values.get("reference", {}), "reference", path),
+            loss=read_table(LossConfig, values.get("loss", {}), "loss", path),
+            optimiser=read_table(OptimiserConfig, values.get("optimiser", {}), "optimiser", path),
+        ),
+    )
+    if len(config.optimiser.betas) != 2:
+        raise ConfigError(f"{path}: [optimiser] betas must be two numbers, like [0.9, 0.99].")
+    return config

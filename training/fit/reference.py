@@ -1,0 +1,135 @@
+"""Least-squares fit of the reference Hamiltonian (``model.reference.fitted``) to converged Fock matrices.
+
+Minimised over the coefficients, per molecule and summed:
+
+    mean |F - H0|^2  +  weight * sum_ia |C_i^T (F - H0) C_a / (e_a - e_i)|^2 / n_occupied
+
+with the reference orbitals C, e of F: block error plus first-order error of the density. Both are quadratic in the
+coefficients, so the fit is one linear solve for each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from model.integrals.pyscf_molecule import integrals
+from model.orbitals.space import OrbitalSpace
+from model.reference.fitted import (
+    FittedReference,
+    ShellIndex,
+    Surroundings,
+    TermLayout,
+    response_density,
+    term_matrices,
+)
+from model.surroundings import surroundings
+from training.data.sources import Frame
+from training.pool import parallel_map
+
+RIDGE = 1e-9
+"""Relative to the diagonal: neighbouring exponents overlap almost completely."""
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """A^T A and A^T b of some molecules, block part and density part."""
+
+    gram_block: NDArray[np.float64]
+    right_block: NDArray[np.float64]
+    gram_density: NDArray[np.float64]
+    right_density: NDArray[np.float64]
+
+    def __add__(self, other: NormalEquations) -> NormalEquations:
+        return NormalEquations(
+            self.gram_block + other.gram_block,
+            self.right_block + other.right_block,
+            self.gram_density + other.gram_density,
+            self.right_density + other.right_density,
+        )
+
+    def solve(self, weight: float) -> NDArray[np.float64]:
+        """Coefficients at this weight of the density part."""
+        gram = self.gram_block + weight * self.gram_density
+        right = self.right_block + weight * self.right_density
+        scale = np.sqrt(np.maximum(np.diag(gram), 1e-12))
+        scaled = gram / scale[:, None] / scale[None, :] + RIDGE * np.eye(len(gram))
+        return np.asarray(scipy.linalg.solve(scaled, right / scale, assume_a="pos") / scale)
+
+
+def fit_reference(
+    frames: Sequence[Frame],
+    basis: OrbitalSpace,
+    *,
+    exponents: NDArray[np.float64],
+    density_weight: float,
+    processes: int,
+) -> FittedReference:
+    """Fit both steps.
+
+    Args:
+        frames: training frames.
+        basis: the AO basis.
+        exponents: of the Gaussian charges, 1/bohr^2.
+        density_weight: weight of the first-order density error, hartree^2.
+        processes: worker processes.
+    """
+    step1 = _accumulate(frames, basis, exponents, None, processes).solve(density_weight)
+    step2 = _accumulate(frames, basis, exponents, step1, processes).solve(density_weight)
+    return FittedReference(basis, exponents, step1, step2)
+
+
+def _accumulate(
+    frames: Sequence[Frame],
+    basis: OrbitalSpace,
+    exponents: NDArray[np.float64],
+    step1: NDArray[np.float64] | None,
+    processes: int,
+) -> NormalEquations:
+    work = partial(_normal_equations, basis=basis, exponents=exponents, step1=step1)
+    title = "fit reference, step 1" if step1 is None else "fit reference, step 2"
+    total: NormalEquations | None = None
+    for part in parallel_map(work, frames, total=len(frames), processes=processes, title=title):
+        total = part if total is None else total + part
+    if total is None:
+        raise ValueError("no frames to fit the reference to")
+    return total
+
+
+def _normal_equations(
+    frame: Frame, basis: OrbitalSpace, exponents: NDArray[np.float64], step1: NDArray[np.float64] | None
+) -> NormalEquations:
+    structure = frame.structure
+    data = integrals(structure, basis.name)
+    molecule = surroundings(structure, data, exponents)
+    layout = TermLayout(basis, len(exponents))
+    response = None if step1 is None else _response(layout, molecule, exponents, step1)
+    terms = term_matrices(layout, molecule, len(exponents), response)
+    target = frame.fock - data.core
+    energies, orbitals = scipy.linalg.eigh(frame.fock, data.overlap)
+    n_occupied = molecule.n_occupied
+    occupied, virtual = orbitals[:, :n_occupied], orbitals[:, n_occupied:]
+    gaps = energies[None, n_occupied:] - energies[:n_occupied, None]
+    rotated = (occupied.T @ terms @ virtual / gaps).reshape(len(terms), -1)
+    rotated_target = (occupied.T @ target @ virtual / gaps).reshape(-1)
+    flat = terms.reshape(len(terms), -1)
+    return NormalEquations(
+        gram_block=flat @ flat.T / target.size,
+        right_block=flat @ target.ravel() / target.size,
+        gram_density=rotated @ rotated.T / n_occupied,
+        right_density=rotated @ rotated_target / n_occupied,
+    )
+
+
+def _response(
+    layout: TermLayout, molecule: Surroundings, exponents: NDArray[np.float64], step1: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Density and charges of step 1, from its terms."""
+    terms = term_matrices(layout, molecule, len(exponents), None)
+    hamiltonian = molecule.core + np.tensordot(step1, terms, axes=1)
+    return response_density(hamiltonian, molecule, ShellIndex(layout.basis, molecule.numbers))

@@ -1,0 +1,246 @@
+"""The loop over steps: one step, a validation, a save, a stop that loses nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any, Final
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from model.blocks.standardise import Standardisation
+from model.network import HamiltonianNetwork
+from training.fit.batches import TrainingSet
+from training.fit.config import RunConfig
+from training.fit.loss import errors, loss, predict, uses_trace
+from training.fit.optimiser import learning_rate, make_optimisers
+from training.fit.resident import Batch
+from training.fit.state import MovingAverage, load_training_state, save_training_state, write_atomically
+
+COMPILED_TOLERANCE: Final = 1e-3
+"""Largest relative deviation of a compiled gradient from the plain one; rounding makes 1e-5, wrong code 1 and more."""
+
+
+class Trainer:
+    """A run whose data and network are ready.
+
+    Args:
+        config: the run.
+        network, standardisation: on the device.
+        training_set: on the same device.
+        validation: batches, on the same device.
+        clock: seconds, from any moment on.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        network: HamiltonianNetwork,
+        standardisation: Standardisation,
+        training_set: TrainingSet,
+        validation: Sequence[Batch],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self.network = network
+        self.standardisation = standardisation
+        self.training_set = training_set
+        self.validation = validation
+        self.clock = clock
+        # validation and everything else use the plain network: compiling a second graph would not pay
+        self.step_network: Any = torch.compile(network, dynamic=True) if config.compile else network
+        self.optimisers = make_optimisers(network, config.optimiser)
+        self.average = MovingAverage(network, config.optimiser.ema_decay)
+        self.progress: dict[str, Any] = {
+            "step": 0,
+            "epoch": 0,
+            "batch": 0,
+            "best": math.inf,
+            "best_step": 0,
+            "seconds": 0.0,
+        }
+
+    def run(self, until_step: int | None = None, deadline: float = math.inf) -> None:
+        """Train to the end of the run, or to ``until_step``, or until the clock shows ``deadline``.
+
+        However early the deadline, one step is taken, so that repeated calls come to an end.
+        """
+        folder, config = self.config.output, self.config
+        stored = load_training_state(folder, self.network, self.optimisers, self.average)
+        if stored is not None:
+            self.progress.update(stored)
+        last = config.optimiser.steps if until_step is None else min(config.optimiser.steps, until_step)
+        size = sum(parameter.numel() for parameter in self.network.parameters())
+        held = f" ({self.training_set.n_bytes / 1e6:.0f} MB)" if self.training_set.n_bytes else ""
+        print(
+            f"{config.name}: {size} parameters, {len(self.training_set)} samples{held}, "
+            f"step {self.progress['step']} of {last}"
+        )
+        out_of_time = False
+        with (
+            SummaryWriter(str(folder / "tensorboard")) as board,
+            (folder / "metrics.jsonl").open("a") as log,
+            tqdm(total=last, initial=self.progress["step"], desc="fit", mininterval=10.0) as bar,
+        ):
+            if self.progress["step"] == 0:
+                self._validate(board, log)
+            started = self.clock()
+            if config.compile and self.progress["step"] < last:
+                self._check_compiled()
+            batches = self._batches()
+            while self.progress["step"] < last and not out_of_time:
+                parts = self._step(next(batches))
+                self.progress["step"] += 1
+                step = self.progress["step"]
+                bar.update()
+                if step % 20 == 0:
+                    bar.set_postfix({name: f"{value:.4g}" for name, value in parts.items()})
+                    for name, value in parts.items():
+                        board.add_scalar(f"train/{name}", value, step)
+                now = self.clock()
+                self.progress["seconds"] += now - started
+                started = now
+                if step % config.validate_every == 0 or step == config.optimiser.steps:
+                    self._validate(board, log)
+                out_of_time = self.clock() >= deadline
+                if step % config.save_every == 0 or step == last or out_of_time:
+                    self._save()
+        if out_of_time and self.progress["step"] < last:
+            print(
+                f"{config.name}: time is up at step {self.progress['step']} of {last}; everything is saved in {folder}, "
+                "and the same command goes on from there"
+            )
+
+    def _batches(self) -> Iterator[Batch]:
+        """Endless batches, from the run's place in its data on."""
+        while True:
+            groups = self.training_set.groups(self.config.seed, self.progress["epoch"], self.config.optimiser)
+            while self.progress["batch"] < len(groups):
+                batch = self.training_set.batch(groups[self.progress["batch"] :])
+                self.progress["batch"] += 1
+                yield batch
+            self.progress["epoch"] += 1
+            self.progress["batch"] = 0
+
+    def _check_compiled(self) -> None:
+        """Hold the compiled gradient of one batch against the plain one: compilers have been wrong without a word.
+
+        Of a linear functional of the network's output, not of the loss: where that has an absolute value, rounding turns
+        the sign of errors that are near zero, the more of them the better the network is.
+
+        Raises:
+            RuntimeError: they differ by more than rounding.
+        """
+        config = self.config
+        batch = self.training_set.batch(self.training_set.groups(config.seed, 0, config.optimiser))
+        with_trace = uses_trace(self.network, config.loss)
+        self.network.train()
+        found: list[list[torch.Tensor]] = []
+        with _without_zeros(self.network):
+            for network in (self.network, self.step_network):
+                self.network.zero_grad()
+                _functional(network, self.standardisation, batch, with_trace=with_trace).backward()
+                found.append([p.grad for p in self.network.parameters() if p.grad is not None])
+        self.network.zero_grad()
+        deviation = largest_deviation(*found)
+        if not deviation <= COMPILED_TOLERANCE:
+            raise RuntimeError(
+                f"the compiled gradient deviates from the plain one by {deviation:.2g} of its norm (allowed: "
+                f"{COMPILED_TOLERANCE:g}): torch {torch.__version__} compiles this network wrongly. Set [run] compile = "
+                "false, or use another version of torch."
+            )
+
+    def _step(self, batch: Batch) -> dict[str, float]:
+        step = self.progress["step"]
+        rate = learning_rate(step, self.config.optimiser)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * group["relative_rate"]
+        self.network.train()
+        progress = step / self.config.optimiser.steps
+        total, parts = loss(self.step_network, self.standardisation, batch, self.config.loss, step, progress)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip_norm)
+        if not torch.isfinite(norm):
+            raise RuntimeError(f"step {step}: the gradient is not finite; lower the learning rate or look at the data")
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.average.update(self.network, step)
+        return {**parts, "loss": float(total.detach()), "gradient_norm": float(norm)}
+
+    @torch.no_grad()
+    def _validate(self, board: SummaryWriter, log: IO[str]) -> None:
+        """Errors of the averaged weights; the best by density error are kept."""
+        current = {name: value.detach().clone() for name, value in self.network.named_parameters()}
+        self.average.copy_to(self.network)
+        self.network.eval()
+        found = [
+            errors(predict(self.network, self.standardisation, batch, with_trace=False)[1], batch)
+            for batch in self.validation
+        ]
+        values = {
+            "mae_uEh": 1e6 * float(torch.cat([e.mae for e in found]).mean()),
+            "rmse_uEh": 1e6 * float(torch.cat([e.rmse for e in found]).mean()),
+            "density": float(torch.cat([e.density for e in found]).mean()),
+            "density_max": float(torch.cat([e.density for e in found]).max()),
+            "density_per_electron": float(torch.cat([e.density_per_electron for e in found]).mean()),
+            "levels_uEh": 1e6 * float(torch.cat([e.levels for e in found]).mean()),
+        }
+        step = self.progress["step"]
+        for name, value in values.items():
+            board.add_scalar(f"validation/{name}", value, step)
+        log.write(json.dumps({"step": step, "seconds": round(self.progress["seconds"], 1), **values}) + "\n")
+        log.flush()
+        tqdm.write(f"step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        if values["density_per_electron"] < self.progress["best"]:
+            self.progress["best"], self.progress["best_step"] = values["density_per_electron"], step
+            tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
+            tensors |= {f"standardisation/{name}": value for name, value in self.standardisation.state_dict().items()}
+            metadata = {"step": str(step), "validation": json.dumps(values)}
+            write_atomically(self.config.output / "best.safetensors", tensors, metadata)
+        for name, parameter in self.network.named_parameters():
+            parameter.copy_(current[name])
+
+    def _save(self) -> None:
+        save_training_state(self.config.output, self.network, self.optimisers, self.average, self.progress)
+
+
+def _functional(
+    network: HamiltonianNetwork, standardisation: Standardisation, batch: Batch, *, with_trace: bool
+) -> torch.Tensor:
+    """A linear functional of everything a network puts out, with fixed random coefficients."""
+    output, _ = predict(network, standardisation, batch, with_trace=with_trace)
+    generator = torch.Generator().manual_seed(0)  # its own: a run's random numbers stay as they are
+    parts = [part for part in (output.diagonal, output.pair, output.trace) if part is not None]
+    coefficients = [torch.randn(part.shape, generator=generator).to(part) for part in parts]
+    return torch.stack([(a * b).sum() for a, b in zip(parts, coefficients, strict=True)]).sum()
+
+
+def largest_deviation(plain: Sequence[torch.Tensor], compiled: Sequence[torch.Tensor]) -> float:
+    """Largest |compiled - plain| / |plain| of any parameter; a thousandth of the whole norm is the least divisor."""
+    whole = float(torch.stack([gradient.norm() for gradient in plain]).norm())
+    deviations = [(two - one).norm() / (one.norm() + 1e-3 * whole) for one, two in zip(plain, compiled, strict=True)]
+    return float(torch.stack(deviations).max())
+
+
+@contextmanager
+def _without_zeros(network: torch.nn.Module) -> Iterator[None]:
+    """Parameters that are all zero, such as a read-out's at the start, are random meanwhile: nothing passes them."""
+    generator = torch.Generator().manual_seed(0)
+    zeros = [parameter for parameter in network.parameters() if not bool(parameter.detach().any())]
+    with torch.no_grad():
+        for parameter in zeros:
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter in zeros:
+                parameter.zero_()
