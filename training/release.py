@@ -24,6 +24,7 @@ from model.checkpoint.card import FORMAT_VERSION, Card
 from model.electronic.dependence import OVERLAP_DAMPING
 from model.errors import CheckpointError
 from model.integrals.pyscf_molecule import load_basis
+from model.level import FUNCTIONAL_NOTES, fold_functional
 from model.network import HamiltonianNetwork
 from model.predictor import Predictor, golden_record
 from model.reference.fitted import INPUT_MATRICES
@@ -32,13 +33,6 @@ from training.data.sources import read_level
 from training.fit.config import RunConfig
 from training.fit.run import load_or_fit_reference, run_record
 from training.fit.state import STATE_FILE, read_tensors
-
-XC_NOTES: Final = {
-    "b3lyp": "B3LYP with VWN-RPA correlation (libxc 402), as PySCF >= 2.3 and Gaussian define it; not b3lyp5 (VWN5), "
-    "which QH9 used",
-    "b3lyp5": "B3LYP with VWN5 correlation (libxc 475), as ORCA, Turbomole and PySCF < 2.3 define it; QH9-Stable and "
-    "QH9-Dynamic-300k call it b3lyp",
-}
 
 REFERENCE_NOTES: Final = {
     "fitted": "core Hamiltonian plus fitted atom-centred Coulomb potentials, projectors and their "
@@ -130,7 +124,7 @@ def release(
                 "fingerprint": basis.fingerprint,
             },
             "xc": level.xc,
-            "xc_note": XC_NOTES.get(level.xc, f"as {level.program} {level.pyscf} defines it"),
+            "xc_note": FUNCTIONAL_NOTES.get(fold_functional(level.xc), f"as {level.program} {level.pyscf} defines it"),
             "charges": [level.charge],
             "multiplicities": [level.multiplicity],
             "target": "hamiltonian_minus_reference" if fitted else "hamiltonian",

@@ -18,6 +18,7 @@ from model.errors import (
     UnsupportedMultiplicityError,
     UnsupportedPeriodicityError,
 )
+from model.level import Level
 from model.orbitals.space import OrbitalSpace
 from model.structure import SYMBOLS, Structure
 
@@ -124,6 +125,11 @@ class Card(BaseModel):
         """The basis as the model uses it."""
         shells = {SYMBOLS.index(symbol): tuple(ls) for symbol, ls in self.basis.shells.items()}
         return OrbitalSpace(self.basis.name, shells, self.basis.fingerprint)
+
+    @property
+    def level(self) -> Level:
+        """Level of theory of its labels."""
+        return Level(self.xc, self.basis.name)
 
     def check(self, structure: Structure) -> None:
         """Refuse what the checkpoint was not made for.

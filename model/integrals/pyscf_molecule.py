@@ -19,6 +19,7 @@ from pyscf import gto
 from pyscf.gto.basis import ALIAS
 
 from model.errors import UnsupportedBasisError, UnsupportedElementError
+from model.level import fold_basis
 from model.orbitals.space import OrbitalSpace
 from model.structure import SYMBOLS, Structure
 
@@ -50,7 +51,7 @@ def basis_data(name: str, numbers: Sequence[int]) -> dict[str, Any]:
         UnsupportedBasisError: PySCF's library does not have this basis.
         UnsupportedElementError: it does, but not for one of the elements.
     """
-    if name.lower().replace("-", "").replace("_", "").replace(" ", "") not in ALIAS:
+    if fold_basis(name) not in ALIAS:
         raise UnsupportedBasisError(
             f"PySCF's library has no basis {name[:40]!r}.", hint="Give a name such as def2-svp."
         )
