@@ -23,7 +23,7 @@ from model.architectures.interface import InputCoefficients, OwnReadOut
 from model.architectures.qhnet.network import QHNet, QHNetConfig
 from model.architectures.qhnet_published import QHNetStrict, QHNetStrictConfig
 from model.architectures.qhnetv2.network import QHNetV2, QHNetV2Config
-from model.blocks.spaces import Expansion
+from model.blocks.spaces import BlockSpace
 from model.errors import CheckpointError
 from model.nn.irreps import Layout
 from model.nn.read_out import ReadOut
@@ -214,13 +214,13 @@ class HamiltonianNetwork(nn.Module):
     def __init__(self, config: NetworkConfig, basis: OrbitalSpace) -> None:
         super().__init__()
         self.config = config
-        expansion = Expansion(basis.template)
+        expansion = BlockSpace.of(basis.template)
         n_elements = len(basis.elements)
         lookup = torch.full((max(basis.elements) + 1,), -1, dtype=torch.int64)
         for index, number in enumerate(basis.elements):
             lookup[number] = index
         self.register_buffer("element_index", lookup, persistent=False)
-        self.register_buffer("shell_pair", torch.from_numpy(expansion.shell_pair_index()), persistent=False)
+        self.register_buffer("shell_pair", torch.from_numpy(expansion.trace_index()), persistent=False)
         self.n_elements = n_elements
         self.backbone: Any = BACKBONES[config.backbone][0](config.backbone_config, expansion.coefficients, n_elements)
         tracegrad = config.tracegrad

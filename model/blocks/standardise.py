@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.blocks.assemble import BlockMap
-from model.blocks.spaces import Expansion
+from model.blocks.spaces import BlockSpace
 from model.orbitals.space import OrbitalSpace
 
 
@@ -27,7 +27,7 @@ class Encoder:
     """
 
     def __init__(self, basis: OrbitalSpace) -> None:
-        self.expansion = Expansion(basis.template)
+        self.expansion = BlockSpace.of(basis.template)
 
     def encode(
         self, matrices: Sequence[NDArray[np.float64]], block_map: BlockMap
@@ -75,8 +75,8 @@ class Standardisation(nn.Module):
 
     def __init__(self, basis: OrbitalSpace, n_inputs: int) -> None:
         super().__init__()
-        expansion = Expansion(basis.template)
-        n_elements, n_channels = len(basis.elements), len(expansion.shell_pairs)
+        expansion = BlockSpace.of(basis.template)
+        n_elements, n_channels = len(basis.elements), len(expansion.coefficients.channels)
         self.register_buffer("input_mean", torch.zeros(n_elements, n_inputs, n_channels))
         self.register_buffer("input_diagonal_scale", torch.ones(n_elements, n_inputs, n_channels))
         self.register_buffer("input_pair_scale", torch.ones(n_elements**2, n_inputs, n_channels))

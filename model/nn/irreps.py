@@ -11,9 +11,11 @@ Clebsch-Gordan coefficients come from e3nn's real Wigner 3j symbols, built in fl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -55,7 +57,12 @@ class Layout:
             for right in range(lmax + 1)
             for ang in range(abs(left - right), left + right + 1)
         }
-        return cls(tuple(sorted(found, key=lambda irrep: (irrep[0], irrep[1] != (-1) ** irrep[0]))))
+        return cls.of(found)
+
+    @classmethod
+    def of(cls, irreps: Iterable[Irrep]) -> Layout:
+        """These irreps in order: by l, the natural parity first."""
+        return cls(tuple(sorted(set(irreps), key=lambda irrep: (irrep[0], irrep[1] != (-1) ** irrep[0]))))
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
@@ -122,44 +129,128 @@ class Product:
         return cls(np.concatenate(columns, axis=1), tuple(targets), tuple(dims))
 
 
-def block_irreps(left: Sequence[int], right: Sequence[int]) -> list[tuple[int, int, Irrep]]:
-    """(row shell, column shell, irrep) of every irrep in a block whose shells have these angular momenta."""
-    return [
-        (a, b, (ang, (-1) ** (la + lb)))
-        for a, la in enumerate(left)
-        for b, lb in enumerate(right)
-        for ang in range(abs(la - lb), la + lb + 1)
-    ]
+class SpinTerm(NamedTuple):
+    """Real components of a block that turn together.
+
+    Attributes:
+        name: "h" (restricted), "mean", "difference" (unrestricted), "Re h0", "Re h", "Im h0", "Im h" (spinor).
+        components: positions along the block's component axis: one (a scalar of spin), or three (x, y, z of an axial
+            vector, the irrep 1e).
+        group: components whose squares a trace label may add up have the same number (``BlockSpace.trace_index``).
+    """
+
+    name: str
+    components: tuple[int, ...]
+    group: int
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it is an axial vector of spin."""
+        return len(self.components) == 3
+
+
+class Channel(NamedTuple):
+    """Where an irrep of a block comes from.
+
+    Attributes:
+        row, column: shells of the template.
+        orbital: L, to which the two shells couple. The irrep itself if the term is a scalar of spin; L - 1, L or L + 1
+            if it is a vector, (l1 x l2 -> L) x 1e.
+        term: index into ``CoefficientLayout.terms``.
+    """
+
+    row: int
+    column: int
+    orbital: int
+    term: int
 
 
 @dataclass(frozen=True)
 class CoefficientLayout:
     """Irrep coefficients of a template block, flattened: for each irrep (2l + 1) components by its multiplicity.
 
+    All that an architecture needs to know of what it reads or reads out: its features must reach every irrep of
+    ``layout``, unnatural parities (0o, 1e, 2o ...) and, for spinors, l up to l1 + l2 + 1 included.
+
     Attributes:
         layout: the irreps.
-        multiplicity: channels of each irrep, that is, in how many shell pairs it occurs.
+        multiplicity: channels of each irrep.
         slices: flat coefficients of each irrep.
         template: angular momentum of each shell of the template block.
-        shell_pairs: (row shell, column shell) of each channel of each irrep, in order.
+        terms: the real components of a block, by how they turn with spin; one scalar if there is no spin.
+        channels: where each channel of each irrep comes from, in order; inside an irrep by term, row, column, L.
     """
 
     layout: Layout
     multiplicity: tuple[int, ...]
     slices: tuple[slice, ...]
     template: tuple[int, ...]
-    shell_pairs: tuple[tuple[int, int], ...]
+    terms: tuple[SpinTerm, ...]
+    channels: tuple[Channel, ...]
+
+    @classmethod
+    def of(cls, template: Sequence[int], terms: Sequence[SpinTerm]) -> CoefficientLayout:
+        """All irreps of a template's block.
+
+        Args:
+            template: angular momentum of each shell.
+            terms: the real components of the block.
+        """
+        by_irrep: dict[Irrep, list[Channel]] = {}
+        if not any(term.is_vector for term in terms):
+            by_irrep = {irrep: [] for irrep in Layout.of_products(max(template)).irreps}
+        for index, term in enumerate(terms):
+            for a, la in enumerate(template):
+                for b, lb in enumerate(template):
+                    for orbital in range(abs(la - lb), la + lb + 1):
+                        for ang in _coupled_with_spin(orbital, term):
+                            by_irrep.setdefault((ang, (-1) ** (la + lb)), []).append(Channel(a, b, orbital, index))
+        layout = Layout.of(by_irrep)
+        multiplicity = tuple(len(by_irrep[irrep]) for irrep in layout.irreps)
+        widths = [(2 * ang + 1) * count for (ang, _), count in zip(layout.irreps, multiplicity, strict=True)]
+        return cls(
+            layout=layout,
+            multiplicity=multiplicity,
+            slices=tuple(slice(end - width, end) for end, width in zip(accumulate(widths), widths, strict=True)),
+            template=tuple(template),
+            terms=tuple(terms),
+            channels=tuple(channel for irrep in layout.irreps for channel in by_irrep[irrep]),
+        )
+
+    @property
+    def shell_pairs(self) -> tuple[tuple[int, int], ...]:
+        """(row shell, column shell) of each channel."""
+        return tuple((channel.row, channel.column) for channel in self.channels)
+
+    @property
+    def n_components(self) -> int:
+        """Real components of a block."""
+        return sum(len(term.components) for term in self.terms)
 
     @property
     def matrix(self) -> NDArray[np.float64]:
-        """Orthogonal, (row * column, coefficient): ``block.ravel() = matrix @ coefficients``."""
+        """Orthogonal, (component * row * column, coefficient): ``block.ravel() = matrix @ coefficients``."""
         starts = np.concatenate([[0], np.cumsum([2 * ang + 1 for ang in self.template])])
         size, first, parts = int(starts[-1]), 0, []
         for (ang, _), count in zip(self.layout.irreps, self.multiplicity, strict=True):
-            part = np.zeros((size, size, 2 * ang + 1, count))
-            for channel, (a, b) in enumerate(self.shell_pairs[first : first + count]):
-                rows, columns = slice(starts[a], starts[a + 1]), slice(starts[b], starts[b + 1])
-                part[rows, columns, :, channel] = coupling(self.template[a], self.template[b], ang)
-            parts.append(part.reshape(size * size, -1))
+            part = np.zeros((self.n_components, size, size, 2 * ang + 1, count))
+            for index, channel in enumerate(self.channels[first : first + count]):
+                rows = slice(starts[channel.row], starts[channel.row + 1])
+                columns = slice(starts[channel.column], starts[channel.column + 1])
+                table = coupling(self.template[channel.row], self.template[channel.column], channel.orbital)
+                term = self.terms[channel.term]
+                if term.is_vector:
+                    with_spin = np.einsum("abl,lsm->sabm", table, coupling(channel.orbital, 1, ang))
+                    x, y, z = term.components
+                    part[[y, z, x], rows, columns, :, index] = with_spin  # m = -1, 0, 1 is (y, z, x)
+                else:
+                    part[term.components[0], rows, columns, :, index] = table
+            parts.append(part.reshape(self.n_components * size * size, -1))
             first += count
         return np.concatenate(parts, axis=1)
+
+
+def _coupled_with_spin(orbital: int, term: SpinTerm) -> Sequence[int]:
+    if not term.is_vector:
+        return (orbital,)
+    return range(abs(orbital - 1), orbital + 2)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.blocks.assemble import BlockMap, gather
-from model.blocks.spaces import Expansion
+from model.blocks.spaces import BlockSpace
 from model.blocks.standardise import Encoder
 from model.errors import UnsupportedBasisError, UnsupportedElementError
 from model.integrals.pyscf_molecule import build_mole, load_basis
@@ -127,6 +127,6 @@ def test_pairs_cover_every_block_once() -> None:
 
 
 def test_expansion_is_orthogonal() -> None:
-    expansion = Expansion((0, 0, 0, 1, 1, 2))
+    expansion = BlockSpace.of((0, 0, 0, 1, 1, 2))
     assert np.abs(expansion.matrix.T @ expansion.matrix - np.eye(196)).max() < 1e-14
     assert expansion.coefficients.multiplicity == (14, 16, 5, 11, 4, 4, 1, 1)

@@ -16,7 +16,7 @@ from model.architectures.qhnet_published import QHNetStrict, QHNetStrictConfig, 
 from model.architectures.qhnet_published.lists import BlockPairs
 from model.architectures.qhnet_published.paths import SHIFTED_SOFTPLUS_SCALE
 from model.architectures.qhnet_published.reference_path import default_dtype, reference_modules
-from model.blocks.spaces import Expansion
+from model.blocks.spaces import BlockSpace
 from model.checkpoint import store
 from model.errors import CheckpointError
 from model.network import HamiltonianNetwork, NetworkConfig, TraceGradConfig
@@ -42,7 +42,7 @@ def backbones(config: QHNetStrictConfig, dtype: torch.dtype) -> tuple[QHNetStric
     Undamped random weights make features grow from layer to layer, and their rounding with them.
     """
     torch.manual_seed(4)
-    coefficients = Expansion(TEMPLATE).coefficients
+    coefficients = BlockSpace.of(TEMPLATE).coefficients
     fast = QHNetStrict(replace(config, path="fast"), coefficients, 5).to(dtype)
     with torch.no_grad():
         for name, parameter in fast.named_parameters():
@@ -75,7 +75,7 @@ def batch(molecule: Callable[[str], Structure], dtype: torch.dtype, cutoff: floa
 
 
 def test_size_is_the_published_one() -> None:
-    backbone = QHNetStrict(QHNetStrictConfig(), Expansion(TEMPLATE).coefficients, 5)
+    backbone = QHNetStrict(QHNetStrictConfig(), BlockSpace.of(TEMPLATE).coefficients, 5)
     assert sum(parameter.numel() for parameter in backbone.parameters()) == PUBLISHED_PARAMETERS
 
 
@@ -289,7 +289,7 @@ class _Blocks(torch.nn.Module):
 def test_fast_path_exports_with_dynamic_sizes(molecule: Callable[[str], Structure]) -> None:
     """Exported with one molecule, it serves another of a different size."""
     config = replace(SMALL, lmax=2, node_layers=2, pair_layers=1)
-    blocks = _Blocks(QHNetStrict(config, Expansion((0, 1)).coefficients, 5)).eval()
+    blocks = _Blocks(QHNetStrict(config, BlockSpace.of((0, 1)).coefficients, 5)).eval()
 
     def arguments(name: str) -> tuple[Tensor, ...]:
         graph = build_graph([molecule(name)], cutoff_angstrom=15.0)

@@ -216,13 +216,13 @@ def test_scalars_in_the_frame_are_invariant(motion: str) -> None:
 @pytest.fixture(scope="module")
 def backbone() -> qhnetv2.QHNetV2:
     """A small backbone of random weights."""
-    from model.blocks.spaces import Expansion
+    from model.blocks.spaces import BlockSpace
 
     torch.manual_seed(3)
     config = qhnetv2.QHNetV2Config(
         node_channels=6, pair_channels=6, exchange_channels=4, frame_channels=6, product_channels=4, layers=2, hidden=12
     )
-    coefficients: CoefficientLayout = Expansion(store.load(RELEASED).card.ao_basis().template).coefficients
+    coefficients: CoefficientLayout = BlockSpace.of(store.load(RELEASED).card.ao_basis().template).coefficients
     made = qhnetv2.QHNetV2(config, coefficients, 5).double()
     with torch.no_grad():
         for weight in (*made.diagonal_read_out.linear.weights, *made.pair_read_out.linear.weights):

@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from model.blocks.spaces import Expansion
+from model.blocks.spaces import BlockSpace
 from model.nn.frames import wigner_matrices
 from model.nn.irreps import Layout
 from model.tracegrad.full_contraction import FullScalars
@@ -114,9 +114,9 @@ def test_invariants_are_the_full_contraction_of_a_rank_one_weight(features: Tens
 
 def test_trace_label_is_the_trace_of_the_block(rng: np.random.Generator) -> None:
     """Theorem 1: tr(Q Q^T) of every sub-block, from coefficients and from the block itself."""
-    expansion = Expansion((0, 0, 0, 1, 1, 2))
+    expansion = BlockSpace.of((0, 0, 0, 1, 1, 2))
     coefficients = rng.normal(size=(4, 196))
-    labels = trace_labels(torch.from_numpy(coefficients), torch.from_numpy(expansion.shell_pair_index()), 36)
+    labels = trace_labels(torch.from_numpy(coefficients), torch.from_numpy(expansion.trace_index()), 36)
     blocks = (coefficients @ expansion.matrix.T).reshape(4, 14, 14)
     edges = [0, 1, 2, 3, 6, 9, 14]
     for a in range(6):
@@ -128,10 +128,10 @@ def test_trace_label_is_the_trace_of_the_block(rng: np.random.Generator) -> None
 
 def test_trace_labels_of_paper_and_released_code(rng: np.random.Generator) -> None:
     """ "raw" is tr(Q Q^T) itself, "layer_norm" the same, centred and scaled within each block."""
-    expansion = Expansion((0, 0, 0, 1, 1, 2))
+    expansion = BlockSpace.of((0, 0, 0, 1, 1, 2))
     block = rng.normal(size=(5, 14, 14))
     coefficients = torch.from_numpy(block.reshape(5, -1) @ expansion.matrix)
-    shell_pair = torch.from_numpy(expansion.shell_pair_index())
+    shell_pair = torch.from_numpy(expansion.trace_index())
     raw = trace_labels(coefficients, shell_pair, 36, "raw")
     edges = [0, 1, 2, 3, 6, 9, 14]
     for a in range(6):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model.blocks.assemble import gather
-from model.blocks.spaces import Expansion
+from model.blocks.spaces import BlockSpace
 from model.integrals.pyscf_molecule import integrals
 from model.orbitals.space import OrbitalSpace
 from model.reference.fitted import FittedReference
@@ -26,7 +26,7 @@ def test_target_coefficients_of_a_batch_assemble_to_fock_less_reference(
     tiny_frames: list[Frame], tiny_samples: list[Sample], basis: OrbitalSpace, tiny_reference: FittedReference
 ) -> None:
     batch = collate(tiny_samples, cutoff_angstrom=15.0, template=basis.template_size, device=torch.device("cpu"))
-    transform = torch.from_numpy(Expansion(basis.template).matrix).float()
+    transform = torch.from_numpy(BlockSpace.of(basis.template).matrix).float()
     coefficients = torch.cat([batch.target_diagonal, batch.target_pair])
     blocks = (coefficients @ transform.T).unflatten(1, (basis.template_size, basis.template_size))
     assembled = (gather(blocks, batch.index) * batch.mask).numpy()
