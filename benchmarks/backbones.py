@@ -27,14 +27,16 @@ from machine import describe
 
 from model.architectures.interface import InputCoefficients
 from model.integrals.pyscf_molecule import load_basis
-from model.network import HamiltonianNetwork, NetworkConfig, TraceGradModule
+from model.network import HamiltonianNetwork
+from model.network_config import NetworkConfig
 from model.pairs.graph import AtomGraph, build_graph
 from model.structure import Structure
+from model.tracegrad.module import TraceGradModule
 
 MODELS: dict[str, dict[str, Any]] = {
-    "QHNet as published, e3nn": {"backbone": "qhnet_strict", "qhnet_strict": {"path": "reference"}},
-    "the same, fast path": {"backbone": "qhnet_strict", "qhnet_strict": {"path": "fast"}},
-    "the same, fast path in torch alone": {"backbone": "qhnet_strict", "qhnet_strict": {"path": "torch"}},
+    "QHNet as published, e3nn": {"backbone": "qhnet_published", "qhnet_published": {"path": "reference"}},
+    "the same, fast path": {"backbone": "qhnet_published", "qhnet_published": {"path": "fast"}},
+    "the same, fast path in torch alone": {"backbone": "qhnet_published", "qhnet_published": {"path": "torch"}},
     "compact QHNet": {"backbone": "qhnet"},
     "QHNetV2, two layers": {"backbone": "qhnetv2", "qhnetv2": {"layers": 2}},  # the default checkpoint's
     "QHNetV2": {"backbone": "qhnetv2"},

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from ase.build import molecule as ase_molecule
 
+from model.architectures.registry import ARCHITECTURES
 from model.checkpoint import store
-from model.network import HamiltonianNetwork, NetworkConfig
+from model.network import HamiltonianNetwork
+from model.network_config import NetworkConfig
 from model.predictor import Predictor, golden_record
 from model.structure import Structure
 
@@ -56,29 +57,7 @@ def released_float64() -> Predictor:
     return Predictor.load(RELEASED, dtype=torch.float64)
 
 
-TINY_ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "qhnet": {
-        "backbone": "qhnet",
-        "qhnet": {"node_channels": 8, "pair_channels": 8, "node_layers": 1, "pair_layers": 2, "hidden": 16},
-        "tracegrad": {"mode": "both", "rank": 6, "hidden": 12, "n_scalars": 10},
-    },
-    "qhnetv2": {
-        "backbone": "qhnetv2",
-        "qhnetv2": {
-            "node_channels": 8,
-            "pair_channels": 8,
-            "exchange_channels": 4,
-            "frame_channels": 8,
-            "product_channels": 4,
-            "layers": 2,
-            "hidden": 16,
-        },
-        "tracegrad": {"mode": "both", "rank": 6, "hidden": 12, "n_scalars": 10},
-    },
-}
-
-
-def make_tiny_checkpoint(folder: Path, architecture: dict[str, Any]) -> Path:
+def make_tiny_checkpoint(folder: Path, architecture: Mapping[str, object]) -> Path:
     """A complete checkpoint folder with a small network of random weights; its corrections to H are not zero."""
     folder.mkdir()
     source = store.load(RELEASED)
@@ -107,7 +86,7 @@ def make_tiny_checkpoint(folder: Path, architecture: dict[str, Any]) -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of random weights."""
-    return make_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny", TINY_ARCHITECTURES["qhnet"])
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny", ARCHITECTURES["qhnet"].tiny)
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +98,7 @@ def random_weights_float64(tiny_checkpoint: Path) -> Predictor:
 @pytest.fixture(scope="session")
 def random_frames_float64(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     """A random checkpoint of the backbone in bond frames, float64."""
-    folder = make_tiny_checkpoint(tmp_path_factory.mktemp("frames") / "tiny", TINY_ARCHITECTURES["qhnetv2"])
+    folder = make_tiny_checkpoint(tmp_path_factory.mktemp("frames") / "tiny", ARCHITECTURES["qhnetv2"].tiny)
     return Predictor.load(folder, dtype=torch.float64)
 
 

@@ -1,18 +1,26 @@
-"""What a backbone is to the rest of the network: a start, a list of blocks, and the layout of its pair features.
+"""What an architecture is to the rest of the model: a start, a list of blocks, and a read-out.
 
-A backbone knows nothing of TraceGrad. After each of its blocks the network may add something to the pair features.
+An architecture knows nothing of TraceGrad: after each of its blocks somebody else may change the features. What it
+computes once for a batch and reuses in every block, its context (geometry, radial functions), is its own: the Protocol
+:class:`Architecture` is generic in its type, so that mypy holds every network to its own context, and :class:`Backbone` is
+the same without it, as ``model.network`` sees it. :func:`run_blocks` is the bridge between the two.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
 from model.nn.irreps import Layout
-from model.nn.so2 import SectorLayout
+from model.nn.so2 import SectorLayout, Sectors
 from model.pairs.graph import AtomGraph
+
+Context = TypeVar("Context")
+Coefficients = tuple[Tensor, Tensor]
+"""Standardised irrep coefficients of on-site blocks, (atom, coefficient), and of the listed pairs, (pair, coefficient)."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,7 @@ class InputCoefficients:
     """Known matrices (overlap, reference Hamiltonian, ...) of a batch as irrep coefficients of their blocks.
 
     Attributes:
-        diagonal: (atom, matrix, coefficient).
+        diagonal: (atom, matrix, coefficient); there may be no matrices.
         pair: (pair, matrix, coefficient), in the order of ``AtomGraph.pair_index``.
     """
 
@@ -34,42 +42,86 @@ class Features:
 
     Attributes:
         node: (atom, node component, channel).
-        diagonal: features of the diagonal blocks, (atom, diagonal component, channel).
-        pair: features of the off-diagonal blocks: (pair, pair component, channel), or sectors in the bonds' frames if
-            the backbone's ``pair_layout`` is a ``SectorLayout``.
+        diagonal: features of the on-site blocks, (atom, component, channel).
+        pair: features of the pair blocks: sectors in the bonds' frames if ``pair_layout`` is a ``SectorLayout``, and
+            otherwise one tensor, (pair, component, channel).
     """
 
     node: Tensor
     diagonal: Tensor
-    pair: Any
+    pair: Sectors
 
 
-class Backbone(Protocol):
-    """A backbone's surface; one that needs more than the common read-out (``nn.read_out``) is an ``OwnReadOut`` too."""
+AfterBlock = Callable[[int, Features, Tensor | slice], Features]
+"""Index of a block, the features after it, item of ``Features.pair`` of each listed pair -> features to go on with."""
 
-    diagonal_layout: Layout
-    diagonal_channels: int
-    pair_layout: Layout | SectorLayout
-    pair_channels: int
-    n_blocks: int
 
-    def start(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor) -> tuple[Features, Any]:
-        """Initial features and whatever the blocks want to reuse (geometry, radial functions)."""
+class _FeatureSpaces(Protocol):
+    """Where features live, and after how many blocks they are read out."""
+
+    @property
+    def diagonal_layout(self) -> Layout: ...
+
+    @property
+    def diagonal_channels(self) -> int: ...
+
+    @property
+    def pair_layout(self) -> Layout | SectorLayout: ...
+
+    @property
+    def pair_channels(self) -> int: ...
+
+    @property
+    def n_blocks(self) -> int: ...
+
+
+class Architecture(_FeatureSpaces, Protocol[Context]):
+    """What every network implements."""
+
+    def start(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor) -> tuple[Features, Context]:
+        """Initial features and whatever the blocks want to reuse.
+
+        Args:
+            graph: the batch.
+            inputs: standardised coefficients of the known matrices.
+            atom_type: index of each atom's element, (atom,).
+        """
         ...
 
-    def block(self, index: int, graph: AtomGraph, features: Features, context: Any) -> Features:
+    def block(self, index: int, graph: AtomGraph, features: Features, context: Context) -> Features:
         """Features after block ``index``."""
         ...
 
+    def listed_pairs(self, context: Context) -> Tensor | slice:
+        """Item of ``Features.pair`` of each pair in ``AtomGraph.pair_index``, (pair,), or a slice of them.
 
-@runtime_checkable
-class OwnReadOut(Protocol):
-    """What a backbone adds if it reads out coefficients itself; its ``Features.pair`` may list other pairs, too."""
-
-    def listed_pairs(self, context: Any) -> Tensor | slice:
-        """Item of ``Features.pair`` of each pair in ``AtomGraph.pair_index``, (pair,), or a slice of them."""
+        ``Features.pair`` may hold other pairs too: both directions of every one, for instance.
+        """
         ...
 
-    def read_out(self, graph: AtomGraph, features: Features, context: Any) -> tuple[Tensor, Tensor]:
-        """Coefficients of the diagonal blocks, (atom, coefficient), and of the listed pairs, (pair, coefficient)."""
+    def read_out(self, graph: AtomGraph, features: Features, context: Context) -> Coefficients:
+        """Coefficients of the on-site blocks and of the listed pairs."""
         ...
+
+
+class Backbone(_FeatureSpaces, Protocol):
+    """An architecture with its context hidden."""
+
+    def run(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor, after: AfterBlock) -> Coefficients:
+        """One forward pass; every network implements it by :func:`run_blocks`."""
+        ...
+
+
+def run_blocks(
+    architecture: Architecture[Context],
+    graph: AtomGraph,
+    inputs: InputCoefficients,
+    atom_type: Tensor,
+    after: AfterBlock,
+) -> Coefficients:
+    """Start, all blocks with ``after`` behind each, read-out."""
+    features, context = architecture.start(graph, inputs, atom_type)
+    for index in range(architecture.n_blocks):
+        features = architecture.block(index, graph, features, context)
+        features = after(index, features, architecture.listed_pairs(context))
+    return architecture.read_out(graph, features, context)

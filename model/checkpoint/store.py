@@ -25,7 +25,8 @@ from torch import Tensor
 from model.blocks.standardise import Standardisation
 from model.checkpoint.card import Card, read_card
 from model.errors import CheckpointError
-from model.network import HamiltonianNetwork, NetworkConfig
+from model.network import HamiltonianNetwork
+from model.network_config import NetworkConfig
 from model.reference.fitted import INPUT_MATRICES, FittedReference, NoReference, Reference, TermLayout
 
 CARD: Final = "card.json"
@@ -149,9 +150,18 @@ def _read_weights(folder: Path, card: Card) -> dict[str, Tensor]:
             hint="The file is damaged or belongs to another card; copy the checkpoint folder again.",
         )
     try:
-        return dict(load_bytes(data))
+        return _renamed(load_bytes(data))
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{folder.name}/{WEIGHTS} is not a safetensors file: {error}.") from error
+
+
+def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Today's names: in older checkpoints the compact QHNet's read-out stands beside its backbone, not in it."""
+    older = ("network/diagonal_read_out.", "network/pair_read_out.")
+    return {
+        name.replace("network/", "network/backbone.", 1) if name.startswith(older) else name: value
+        for name, value in tensors.items()
+    }
 
 
 def _read_golden(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from model.nn.irreps import Layout
+from model.nn.so2 import Sectors
+from model.tracegrad.invariants import Mixed
 
 
 class FullScalars(nn.Module):
@@ -31,22 +33,23 @@ class FullScalars(nn.Module):
         scale = 1.0 / (channels * len(layout.irreps) ** 0.5)
         self.weight = nn.Parameter(scale * torch.randn(len(layout.irreps), n_invariants, channels, channels))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """features (item, component, channel) -> u (item, n_invariants), and what ``gradient`` needs: the features."""
+    def forward(self, features: Sectors) -> tuple[Tensor, Mixed]:
+        """One tensor (item, component, channel) -> u (item, n_invariants), and what ``gradient`` needs: the features."""
+        (whole,) = features
         terms = [
             (part.mT @ part).flatten(1) @ weight.flatten(1).T * norm
             for part, weight, norm in zip(
-                features.split(self.layout.sizes, dim=1), self.weight.unbind(), self.norms, strict=True
+                whole.split(self.layout.sizes, dim=1), self.weight.unbind(), self.norms, strict=True
             )
         ]
-        return torch.stack(terms).sum(dim=0), features
+        return torch.stack(terms).sum(dim=0), Mixed(whole, [])
 
-    def gradient(self, features: Tensor, weights: Tensor) -> Tensor:
+    def gradient(self, mixed: Mixed, weights: Tensor) -> Sectors:
         """d(sum_c weights_c u_c)/df at fixed weights: v_l = f_l (G + G^T) / sqrt(2l + 1) with G = sum_c weights_c W^c."""
         parts = []
         for part, weight, norm in zip(
-            features.split(self.layout.sizes, dim=1), self.weight.unbind(), self.norms, strict=True
+            mixed.both.split(self.layout.sizes, dim=1), self.weight.unbind(), self.norms, strict=True
         ):
             mixing = (weights @ weight.flatten(1)).unflatten(1, weight.shape[1:])
             parts.append(part @ (mixing + mixing.mT) * norm)
-        return torch.cat(parts, dim=1)
+        return (torch.cat(parts, dim=1),)

@@ -8,14 +8,12 @@ and exists to prove it.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
 
-from model.tracegrad.full_contraction import FullScalars
-from model.tracegrad.invariants import SectorScalars, SelfProductScalars
+from model.nn.so2 import Sectors
+from model.tracegrad.invariants import Invariants
 
 EPSILON = 1e-5
 
@@ -30,9 +28,9 @@ class GradientFeature(nn.Module):
         n_scalars: number of non-linear scalars z.
     """
 
-    def __init__(
-        self, invariants: SelfProductScalars | SectorScalars | FullScalars, rank: int, hidden: int, n_scalars: int
-    ) -> None:
+    invariants: Invariants
+
+    def __init__(self, invariants: Invariants, rank: int, hidden: int, n_scalars: int) -> None:
         super().__init__()
         self.invariants = invariants
         self.first = nn.Linear(rank, hidden)
@@ -45,8 +43,8 @@ class GradientFeature(nn.Module):
         out = self.second(hidden)
         return silu(layer_norm(out, out.shape[-1:], eps=EPSILON))
 
-    def forward(self, features: Any) -> tuple[Tensor, Any]:
-        """Features, (item, component, channel) or sectors -> z (item, n_scalars) and v, shaped like features."""
+    def forward(self, features: Sectors) -> tuple[Tensor, Sectors]:
+        """Features, one tensor or sectors -> z (item, n_scalars) and v, shaped like features."""
         u, mixed = self.invariants(features)
         first = self.first(u)
         first_normed, *first_moments = _layer_norm(first)
@@ -58,14 +56,13 @@ class GradientFeature(nn.Module):
         grad = _layer_norm_backward(first_slope * grad, first, *first_moments) @ self.first.weight
         return z, self.invariants.gradient(mixed, grad)
 
-    def by_autograd(self, features: Any) -> tuple[Tensor, Any]:
+    def by_autograd(self, features: Sectors) -> tuple[Tensor, Sectors]:
         """The same z and v by differentiating z; needs grad mode, and a double backward to train."""
-        parts = (features,) if isinstance(features, Tensor) else features
         with torch.enable_grad():
-            leaves = tuple(part if part.requires_grad else part.detach().requires_grad_() for part in parts)
-            z = self.scalars(self.invariants(leaves[0] if isinstance(features, Tensor) else leaves)[0])
+            leaves = tuple(part if part.requires_grad else part.detach().requires_grad_() for part in features)
+            z = self.scalars(self.invariants(leaves)[0])
             v = torch.autograd.grad(z.sum(), leaves, create_graph=torch.is_grad_enabled())
-        return z, v[0] if isinstance(features, Tensor) else v
+        return z, v
 
 
 def _silu(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,12 +9,38 @@ by C (docs/decisions/0002-network.md). Only irreps of equal l and parity meet, s
 
 from __future__ import annotations
 
+from typing import NamedTuple, Protocol
+
 import torch
 from torch import Tensor, nn
 
 from model.nn.irreps import Layout
 from model.nn.layers import Linear, mix
 from model.nn.so2 import SectorLayout, SectorLinear, Sectors
+
+
+class Mixed(NamedTuple):
+    """What a gradient reuses of its invariants.
+
+    Attributes:
+        both: A f and B f, side by side and scaled, or (``FullScalars``) the features.
+        weights: the weights that made them.
+    """
+
+    both: Tensor
+    weights: list[Tensor]
+
+
+class Invariants(Protocol):
+    """Invariants u of features, and their gradient. Features are a tuple: one tensor, or sectors in bond frames."""
+
+    def __call__(self, features: Sectors) -> tuple[Tensor, Mixed]:
+        """u, (item, invariant), and what ``gradient`` reuses."""
+        ...
+
+    def gradient(self, mixed: Mixed, weights: Tensor) -> Sectors:
+        """d(sum_c weights_c u_c)/df at fixed weights, shaped like the features."""
+        ...
 
 
 class SelfProductScalars(nn.Module):
@@ -41,26 +67,27 @@ class SelfProductScalars(nn.Module):
         self.register_buffer("root_norm", torch.tensor(norms, dtype=torch.float64)[:, None, None], persistent=False)
         self.register_buffer("irrep", torch.from_numpy(layout.component_irrep), persistent=False)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Features (item, component, channel) -> u (item, rank), and what the gradient reuses.
+    def forward(self, features: Sectors) -> tuple[Tensor, Mixed]:
+        """One tensor (item, component, channel) -> u (item, rank), and what the gradient reuses.
 
         That is A f and B f side by side, each over the fourth root of 2l + 1, components first: one batched product takes
         all components at once, and reads features where they lie. And the weights that made them, (irrep, channel, rank).
         """
-        weight = torch.cat([self.left.weight, self.right.weight], dim=2) * self.root_norm.to(features.dtype)
-        both = torch.bmm(features.transpose(0, 1), weight.index_select(0, self.irrep))
+        (whole,) = features
+        weight = torch.cat([self.left.weight, self.right.weight], dim=2) * self.root_norm.to(whole.dtype)
+        both = torch.bmm(whole.transpose(0, 1), weight.index_select(0, self.irrep))
         left, right = both.chunk(2, dim=2)
-        return (left * right).sum(dim=0), (both, weight)
+        return (left * right).sum(dim=0), Mixed(both, [weight])
 
-    def gradient(self, mixed: tuple[Tensor, Tensor], weights: Tensor) -> Tensor:
+    def gradient(self, mixed: Mixed, weights: Tensor) -> Sectors:
         """d(sum_c weights_c u_c)/df at fixed weights: (item, component, channel).
 
         v_l = (A_l^T (g * B_l f_l) + B_l^T (g * A_l f_l)) / sqrt(2l + 1) with g = weights.
         """
-        both, weight = mixed
+        both, (weight,) = mixed
         scaled = both * torch.cat([weights, weights], dim=1)
         swapped = torch.cat(weight.chunk(2, dim=2)[::-1], dim=2).index_select(0, self.irrep)
-        return torch.bmm(scaled, swapped.transpose(1, 2)).transpose(0, 1)
+        return (torch.bmm(scaled, swapped.transpose(1, 2)).transpose(0, 1),)
 
 
 class SectorScalars(nn.Module):
@@ -85,7 +112,7 @@ class SectorScalars(nn.Module):
         self.left = SectorLinear(layout.widths, ranks)
         self.right = SectorLinear(layout.widths, ranks)
 
-    def forward(self, features: Sectors) -> tuple[Tensor, tuple[Tensor, list[Tensor]]]:
+    def forward(self, features: Sectors) -> tuple[Tensor, Mixed]:
         """Sectors -> u (item, rank), and what the gradient reuses.
 
         That is A f and B f side by side, (item, sector component, 2 * rank), each over the fourth root of its components,
@@ -95,9 +122,9 @@ class SectorScalars(nn.Module):
         mixed = torch.cat([mix(part, weight) for part, weight in zip(features, weights, strict=True)], dim=1)
         both = mixed * self.root_norm.to(mixed.dtype)
         left, right = both.chunk(2, dim=2)
-        return (left * right).sum(dim=1), (both, weights)
+        return (left * right).sum(dim=1), Mixed(both, weights)
 
-    def gradient(self, mixed: tuple[Tensor, list[Tensor]], weights: Tensor) -> Sectors:
+    def gradient(self, mixed: Mixed, weights: Tensor) -> Sectors:
         """d(sum_c weights_c u_c)/df at fixed weights, shaped like the features."""
         both, maps = mixed
         factor = weights.unsqueeze(1) * self.root_norm.to(weights.dtype)

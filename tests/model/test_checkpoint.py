@@ -114,7 +114,7 @@ def test_card_that_is_not_json(copy: Path) -> None:
 
 
 def test_missing_extra_and_misshapen_tensors(copy: Path) -> None:
-    name = "network/pair_read_out.scale"
+    name = "network/backbone.pair_read_out.scale"
     edit_weights(copy, lambda tensors: tensors.pop(name))
     assert f"missing {name}" in refused(copy)
     edit_weights(copy, lambda tensors: tensors.update({name: torch.zeros(2), "network/more": torch.zeros(1)}))
@@ -123,8 +123,17 @@ def test_missing_extra_and_misshapen_tensors(copy: Path) -> None:
     assert f"another shape {name}" in message
 
 
+def test_older_names_of_tensors_are_read(copy: Path) -> None:
+    def rename(tensors: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in tensors if "_read_out." in name]:
+            tensors[name.replace("backbone.", "")] = tensors.pop(name)
+
+    edit_weights(copy, rename)
+    Predictor.load(copy)
+
+
 def test_weights_that_are_not_finite_or_not_safetensors(copy: Path) -> None:
-    edit_weights(copy, lambda tensors: tensors["network/pair_read_out.scale"].fill_(float("nan")))
+    edit_weights(copy, lambda tensors: tensors["network/backbone.pair_read_out.scale"].fill_(float("nan")))
     assert "not finite" in refused(copy)
     (copy / store.WEIGHTS).write_bytes(b"\x80\x04\x95pickle?")
     edit_card(copy, lambda card: card.update(weights_sha256=store.sha256_of(copy / store.WEIGHTS)))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.architectures.qhnet_published import QHNetStrictConfig, pair_products
+from model.architectures.qhnet_published import QHNetPublishedConfig, pair_products
 from model.architectures.qhnet_published.parameters import PairParameters
 from model.nn import native
 
@@ -33,7 +33,7 @@ def fresh_library() -> Iterator[None]:
 def arguments(dtype: torch.dtype, *, lmax: int = 4, channels: int = 64, n_pairs: int = 11) -> tuple[object, ...]:
     """Random features and hidden layers; pairs in no order, one of an atom with itself; no bias is zero."""
     torch.manual_seed(8)
-    config = QHNetStrictConfig(lmax=lmax, channels=channels, hidden=9, radial_size=6)
+    config = QHNetPublishedConfig(lmax=lmax, channels=channels, hidden=9, radial_size=6)
     parameters = PairParameters(config).to(dtype)
     whole = torch.randn((lmax + 1) ** 2, N_ATOMS, channels, dtype=dtype)
     low, high = torch.randint(0, N_ATOMS, (2, n_pairs))

@@ -24,8 +24,8 @@ from tests.laws.test_symmetry import MOTIONS, pyscf_transform, twisted
 
 ALL = {"rotation", "reflection", "translation", "permutation"}
 PUBLISHED_QHNET = {
-    "backbone": "qhnet_strict",
-    "qhnet_strict": {"channels": 6, "bottleneck": 4, "hidden": 8, "convolution_hidden": 5, "radial_size": 6},
+    "backbone": "qhnet_published",
+    "qhnet_published": {"channels": 6, "bottleneck": 4, "hidden": 8, "convolution_hidden": 5, "radial_size": 6},
     "tracegrad": {"mode": "both", "rank": 6, "hidden": 12, "n_scalars": 10},
 }
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from model.blocks.standardise import Standardisation
 from model.integrals.pyscf_molecule import integrals
-from model.network import HamiltonianNetwork, NetworkConfig
+from model.network import HamiltonianNetwork
+from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
 from model.predictor import Predictor
 from model.reference.fitted import INPUT_MATRICES, NoReference

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from model.architectures.registry import ARCHITECTURES
 from model.blocks.standardise import Standardisation
-from model.network import HamiltonianNetwork, NetworkConfig
+from model.network import HamiltonianNetwork
+from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
 from model.reference.fitted import INPUT_MATRICES
-from tests.conftest import TINY_ARCHITECTURES
 from training.fit.config import OptimiserConfig
 from training.fit.device import choose_device
 from training.fit.loss import errors, predict, trace_error
@@ -27,6 +28,8 @@ from training.fit.state import MovingAverage
 from training.tables import ConfigError
 
 NOWHERE = torch.device("meta")
+BACKBONES = sorted(ARCHITECTURES.keys() - {"qhnet_published"})
+"""The published QHNet sorts its pairs, which a device without numbers cannot."""
 
 
 def test_automatic_is_cuda_where_there_is_one() -> None:
@@ -75,12 +78,12 @@ def step_on(device: torch.device, architecture: dict[str, Any], samples: list[Sa
         assert parameter.grad.device == device
 
 
-@pytest.mark.parametrize("backbone", sorted(TINY_ARCHITECTURES))
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_step_stays_on_its_device(backbone: str, tiny_samples: list[Sample], basis: OrbitalSpace) -> None:
-    step_on(NOWHERE, TINY_ARCHITECTURES[backbone], tiny_samples, basis)
+    step_on(NOWHERE, ARCHITECTURES[backbone].tiny, tiny_samples, basis)
 
 
-@pytest.mark.parametrize("backbone", sorted(TINY_ARCHITECTURES))
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_tensor_left_behind_is_found(
     backbone: str, tiny_samples: list[Sample], basis: OrbitalSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,4 +98,4 @@ def test_a_tensor_left_behind_is_found(
 
     monkeypatch.setattr(Standardisation, "to", forgetful)
     with pytest.raises((RuntimeError, NotImplementedError), match=r"device|meta"):
-        step_on(NOWHERE, TINY_ARCHITECTURES[backbone], tiny_samples, basis)
+        step_on(NOWHERE, ARCHITECTURES[backbone].tiny, tiny_samples, basis)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from model.blocks.standardise import Standardisation
 from model.integrals.pyscf_molecule import integrals
-from model.network import HamiltonianNetwork, NetworkConfig
+from model.network import HamiltonianNetwork
+from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
 from model.reference.fitted import INPUT_MATRICES
 from training.data.sources import Frame

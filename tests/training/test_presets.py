@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model.network import BACKBONES
+from model.architectures.registry import ARCHITECTURES
 from training.data.readers.md17 import MOLECULES
 from training.data.sources import FORMATS
 from training.fit.config import ConfigError, read_run
@@ -30,7 +30,7 @@ def test_every_database_of_the_papers_has_its_preset() -> None:
 def test_molecular_presets_are_valid_runs(name: str) -> None:
     config = read_run(PRESETS / f"{name}.toml")
     assert config.name == name
-    assert config.network.backbone == "qhnet_strict"
+    assert config.network.backbone == "qhnet_published"
     assert (config.data.format, config.data.split) == DATA.get(name, ("md17", ""))
     assert config.data.format in FORMATS
     assert config.reference.kind == "none", "the papers regress H itself"
@@ -43,7 +43,7 @@ def test_molecular_presets_are_valid_runs(name: str) -> None:
 def test_crystal_presets_are_refused_by_the_name_of_their_backbone(name: str) -> None:
     values = tomllib.loads((PRESETS / f"{name}.toml").read_text(encoding="utf-8"))
     backbone = values["network"]["backbone"]
-    assert backbone not in BACKBONES, "it can run now: move it to the molecular ones or write its test"
+    assert backbone not in ARCHITECTURES, "it can run now: move it to the molecular ones or write its test"
     with pytest.raises(ConfigError, match=rf"{name}\.toml.*'{backbone}' is not known.*Allowed: qhnet"):
         read_run(PRESETS / f"{name}.toml")
 

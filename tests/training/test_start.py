@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.network import HamiltonianNetwork, NetworkConfig, of_tracegrad
+from model.network import HamiltonianNetwork
+from model.network_config import NetworkConfig
 from training.fit.config import ConfigError, RunConfig, read_run
-from training.fit.run import fit, load_start, same_weights, take_weights
+from training.fit.run import fit, load_start
 from training.generate.run import Summary
 from training.release import release
 
@@ -58,8 +59,8 @@ def test_floors_of_norms_may_differ_from_the_start() -> None:
     floors = NetworkConfig.from_mapping({"backbone": "qhnetv2", "qhnetv2": {"norm_floors": [1.0, 2.0, 3.0, 4.0]}})
     wider = NetworkConfig.from_mapping({"backbone": "qhnetv2", "qhnetv2": {"pair_channels": 9}})
     assert one != floors
-    assert same_weights(one, floors)
-    assert not same_weights(one, wider)
+    assert one.shares_backbone(floors)
+    assert not one.shares_backbone(wider)
 
 
 def test_other_tracegrad_settings_start_fresh(checkpoint: Path, tiny: Summary, tmp_path: Path) -> None:
@@ -69,10 +70,10 @@ def test_other_tracegrad_settings_start_fresh(checkpoint: Path, tiny: Summary, t
     start = load_start(checkpoint, config)
     network = HamiltonianNetwork(config.network, start.card.ao_basis())
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
-    take_weights(network, start.network)
+    network.take_weights(start.network)
     expected = start.network.state_dict()
     for name, value in network.state_dict().items():
-        assert torch.equal(value, (fresh if of_tracegrad(name) else expected)[name]), name
+        assert torch.equal(value, (expected if name.startswith("backbone.") else fresh)[name]), name
     fit(config, until_step=1)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from model.errors import ModelError
-from model.network import NetworkConfig
+from model.network_config import NetworkConfig
 from training.data.sources import FORMATS
 from training.tables import ConfigError, read_table, read_toml, refuse_unknown_tables
 

@@ -21,11 +21,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from model.architectures.qhnetv2.network import QHNetV2Config
 from model.blocks.standardise import Standardisation
 from model.checkpoint.store import Checkpoint, load
 from model.integrals.pyscf_molecule import load_basis
-from model.network import HamiltonianNetwork, NetworkConfig, of_tracegrad
+from model.network import HamiltonianNetwork
 from model.orbitals.space import OrbitalSpace
 from model.reference.fitted import INPUT_MATRICES, FittedReference, NoReference, Reference
 from model.structure import SYMBOLS
@@ -86,7 +85,7 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
     network = HamiltonianNetwork(config.network, basis).to(device)
     standardisation = Standardisation(basis, len(INPUT_MATRICES))
     if start is not None:
-        take_weights(network, start.network)
+        network.take_weights(start.network)
         standardisation.load_state_dict(start.standardisation.state_dict())
     else:
         some = samples.spread() if isinstance(samples, StreamedSamples) else samples
@@ -178,35 +177,13 @@ def load_start(folder: Path, config: RunConfig) -> Checkpoint:
         CheckpointError: it cannot be loaded.
     """
     checkpoint = load(folder)
-    if not same_weights(checkpoint.network.config, config.network):
+    if not checkpoint.network.config.shares_backbone(config.network):
         raise ConfigError(
             f"start_from {folder} has the architecture {checkpoint.network.config.to_mapping()}, "
             f"the run asks for {config.network.to_mapping()}; give [network] the same backbone with the same settings, or "
             "start without it."
         )
     return checkpoint
-
-
-def same_weights(one: NetworkConfig, other: NetworkConfig) -> bool:
-    """Whether two networks can share their backbone's weights: they may differ in TraceGrad and in floors of norms."""
-
-    def plain(config: NetworkConfig) -> NetworkConfig:
-        backbone = config.backbone_config
-        if isinstance(backbone, QHNetV2Config):
-            backbone = replace(backbone, norm_floors=())
-        return replace(config, backbone_config=backbone, tracegrad=other.tracegrad)
-
-    return plain(one) == plain(other)
-
-
-def take_weights(network: HamiltonianNetwork, start: HamiltonianNetwork) -> None:
-    """All of ``start``'s weights; without TraceGrad's where the two differ in its settings: those start fresh."""
-    state = start.state_dict()
-    if network.config.tracegrad != start.config.tracegrad:
-        state = {name: value for name, value in state.items() if not of_tracegrad(name)}
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    assert not unexpected
-    assert all(of_tracegrad(name) for name in missing)
 
 
 def run_record(config: RunConfig) -> dict[str, Any]:

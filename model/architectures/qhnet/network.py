@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.architectures.interface import Features, InputCoefficients
+from model.architectures.interface import AfterBlock, Coefficients, Features, InputCoefficients, run_blocks
+from model.architectures.qhnet.config import QHNetConfig
 from model.nn.embeddings import InputEmbedding, WeightNet
 from model.nn.frames import WignerMatrices, bond_rotations, harmonics_from_wigner
 from model.nn.irreps import CoefficientLayout, Layout
@@ -33,34 +34,10 @@ from model.nn.layers import (
     root_mean_square_norm,
     sum_per_target,
 )
+from model.nn.modules import Modules
 from model.nn.radial import ExponentialBernstein
+from model.nn.read_out import ReadOut
 from model.pairs.graph import AtomGraph
-
-
-@dataclass(frozen=True)
-class QHNetConfig:
-    """Hyper-parameters.
-
-    Attributes:
-        node_lmax: highest l on nodes; 2 fills every block up to d-d.
-        node_channels, pair_channels: channels per irrep.
-        node_layers: message passing layers, all before the first pair block.
-        pair_layers: pair blocks; each is preceded by one more node layer.
-        hidden: width of the MLPs that make weights.
-        radial_size: number of radial functions.
-        cutoff_angstrom: longest message.
-        n_inputs: known matrices that enter (3: overlap, reference, its density).
-    """
-
-    node_lmax: int = 2
-    node_channels: int = 64
-    pair_channels: int = 48
-    node_layers: int = 2
-    pair_layers: int = 2
-    hidden: int = 64
-    radial_size: int = 16
-    cutoff_angstrom: float = 15.0
-    n_inputs: int = 3
 
 
 @dataclass(frozen=True)
@@ -184,18 +161,26 @@ class QHNet(nn.Module):
             config.hidden,
             (self.harmonics_lmax + 1) * config.pair_channels,
         )
-        self.node_layers = nn.ModuleList(
+        self.node_layers = Modules[NodeLayer](
             [NodeLayer(self.node_layout, n_pairs, config) for _ in range(config.node_layers + config.pair_layers)]
         )
-        self.diagonal_blocks = nn.ModuleList(
+        self.diagonal_blocks = Modules[PairBlock](
             [PairBlock(self.node_layout, self.pair_layout, n_elements, 0, config) for _ in range(config.pair_layers)]
         )
-        self.pair_blocks = nn.ModuleList(
+        self.pair_blocks = Modules[PairBlock](
             [
                 PairBlock(self.node_layout, self.pair_layout, n_pairs, config.radial_size, config)
                 for _ in range(config.pair_layers)
             ]
         )
+        self.diagonal_read_out = ReadOut(
+            self.diagonal_layout, config.pair_channels, coefficients, n_elements, config.hidden
+        )
+        self.pair_read_out = ReadOut(self.pair_layout, config.pair_channels, coefficients, n_pairs, config.hidden)
+
+    def run(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor, after: AfterBlock) -> Coefficients:
+        """One forward pass."""
+        return run_blocks(self, graph, inputs, atom_type, after)
 
     def start(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor) -> tuple[Features, Context]:
         """Initial features: embeddings, input blocks, and the bond's harmonics with learned radial weights."""
@@ -217,9 +202,9 @@ class QHNet(nn.Module):
         pair = self.pair_input(inputs.pair, pair_type)
         weights = self.pair_harmonics(pair_type, context.pair_radial, pair[:, 0])
         pair = pair + self._bond_features(pair_wigner, weights.unflatten(1, (self.harmonics_lmax + 1, -1)))
-        node_features = Features(node, self.diagonal_input(inputs.diagonal, atom_type), pair)
-        for layer in self.node_layers[: self.config.node_layers]:
-            node_features = self._pass_messages(layer, graph, node_features, context)
+        node_features = Features(node, self.diagonal_input(inputs.diagonal, atom_type), (pair,))
+        for index in range(self.config.node_layers):
+            node_features = self._pass_messages(self.node_layers[index], graph, node_features, context)
         return node_features, context
 
     def block(self, index: int, graph: AtomGraph, features: Features, context: Context) -> Features:
@@ -228,10 +213,21 @@ class QHNet(nn.Module):
         atoms = torch.arange(graph.n_atoms, device=features.node.device)
         diagonal = self.diagonal_blocks[index](features.node, atoms, atoms, features.diagonal, context.atom_type, None)
         row, column = graph.pair_index
-        pair = self.pair_blocks[index](
-            features.node, row, column, features.pair, context.pair_type, context.pair_radial
+        (old,) = features.pair
+        pair = self.pair_blocks[index](features.node, row, column, old, context.pair_type, context.pair_radial)
+        return Features(features.node, diagonal, (pair,))
+
+    def listed_pairs(self, context: Context) -> slice:
+        """All of them: features are of the listed pairs only."""
+        return slice(None)
+
+    def read_out(self, graph: AtomGraph, features: Features, context: Context) -> Coefficients:
+        """Standardised coefficients of the on-site blocks and of the pairs."""
+        (pair,) = features.pair
+        return (
+            self.diagonal_read_out(features.diagonal, context.atom_type),
+            self.pair_read_out(pair, context.pair_type),
         )
-        return Features(features.node, diagonal, pair)
 
     def _bond_features(self, wigner: list[Tensor], weights: Tensor) -> Tensor:
         """The bond's harmonics times learned weights (pair, l, channel): natural irreps of the pair layout."""
@@ -245,7 +241,7 @@ class QHNet(nn.Module):
         ]
         return torch.cat(parts, dim=1)
 
-    def _pass_messages(self, layer: nn.Module, graph: AtomGraph, features: Features, context: Context) -> Features:
+    def _pass_messages(self, layer: NodeLayer, graph: AtomGraph, features: Features, context: Context) -> Features:
         source, target = graph.edge_index
         edge_type = context.atom_type[source] * self.n_elements + context.atom_type[target]
         return Features(layer(features.node, graph, edge_type, context), features.diagonal, features.pair)

@@ -1,4 +1,4 @@
-"""The strict QHNet evaluated fast: the same function of the same parameters as ``reference_path``.
+"""The published QHNet evaluated fast: the same function of the same parameters as ``reference_path``.
 
 Plain torch, except that an own kernel may take over the products of pairs (``pair_products``).
 

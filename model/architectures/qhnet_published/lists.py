@@ -1,4 +1,4 @@
-"""Pairs of a batch as the strict QHNet wants them: every pair of atoms once, with both of its directions.
+"""Pairs of a batch as the published QHNet wants them: every pair of atoms once, with both of its directions.
 
 Features of pairs are listed direction by direction: item ``p`` is the block (row ``high[p]``, column ``low[p]``), item
 ``n + p`` the block (row ``low[p]``, column ``high[p]``); a row is the published code's destination, a column its source.

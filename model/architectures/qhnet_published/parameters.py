@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.architectures.qhnet_published.config import QHNetStrictConfig
+from model.architectures.qhnet_published.config import QHNetPublishedConfig
 from model.architectures.qhnet_published.paths import expansion_paths, grouped, tensor_paths
 
 
@@ -56,7 +56,7 @@ def gate_mlp(n_irreps: int, channels: int) -> SiluMLP:
 class ConvolutionParameters(nn.Module):
     """One message passing layer; the first of a network sees scalars only."""
 
-    def __init__(self, config: QHNetStrictConfig, *, first: bool) -> None:
+    def __init__(self, config: QHNetPublishedConfig, *, first: bool) -> None:
         super().__init__()
         channels, n_in = config.channels, 1 if first else config.lmax + 1
         self.paths = tensor_paths(config.lmax, left_lmax=0 if first else config.lmax, natural=True)
@@ -76,7 +76,7 @@ class ConvolutionParameters(nn.Module):
 class SelfParameters(nn.Module):
     """SelfNet: features of the diagonal blocks."""
 
-    def __init__(self, config: QHNetStrictConfig) -> None:
+    def __init__(self, config: QHNetPublishedConfig) -> None:
         super().__init__()
         n_irreps, channels = config.lmax + 1, config.channels
         self.paths = tensor_paths(config.lmax, left_lmax=config.lmax, natural=False)
@@ -93,7 +93,7 @@ class SelfParameters(nn.Module):
 class PairParameters(nn.Module):
     """PairNet: features of the off-diagonal blocks."""
 
-    def __init__(self, config: QHNetStrictConfig) -> None:
+    def __init__(self, config: QHNetPublishedConfig) -> None:
         super().__init__()
         n_irreps, channels = config.lmax + 1, config.channels
         self.paths = tensor_paths(config.lmax, left_lmax=config.lmax, natural=False)
@@ -117,7 +117,7 @@ class ReadOutParameters(nn.Module):
         n_atoms: atoms of a block: 1 (diagonal) or 2.
     """
 
-    def __init__(self, config: QHNetStrictConfig, template: tuple[int, ...], n_atoms: int) -> None:
+    def __init__(self, config: QHNetPublishedConfig, template: tuple[int, ...], n_atoms: int) -> None:
         super().__init__()
         self.paths = expansion_paths(template, config.lmax)
         n_weights = config.bottleneck * sum(path.n_rows * path.n_columns for path in self.paths)

@@ -1,4 +1,4 @@
-"""The strict QHNet evaluated plainly: e3nn modules on flat e3nn features, in the order of the paper and of its code.
+"""The published QHNet evaluated plainly: e3nn modules on flat e3nn features, in the order of the paper and of its code.
 
 Nothing is shared, cached or reordered here; this path says what the network is, and the fast path is held against it.
 Features are e3nn's (item, irrep * channel * component); e3nn modules take their weights from ``parameters``.
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.architectures.qhnet_published.config import QHNetStrictConfig
+from model.architectures.qhnet_published.config import QHNetPublishedConfig
 from model.architectures.qhnet_published.parameters import (
     ConvolutionParameters,
     IrrepLinear,
@@ -40,7 +40,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 @cache
-def reference_modules(config: QHNetStrictConfig, dtype: torch.dtype, device: torch.device) -> E3nnModules:
+def reference_modules(config: QHNetPublishedConfig, dtype: torch.dtype, device: torch.device) -> E3nnModules:
     """e3nn's modules for one configuration and dtype."""
     with torch.inference_mode(False), default_dtype(dtype):
         return E3nnModules(config, device)
@@ -49,7 +49,7 @@ def reference_modules(config: QHNetStrictConfig, dtype: torch.dtype, device: tor
 class E3nnModules:
     """e3nn modules without weights of their own; deliberately no ``nn.Module``, so nothing enters a state dict."""
 
-    def __init__(self, config: QHNetStrictConfig, device: torch.device) -> None:
+    def __init__(self, config: QHNetPublishedConfig, device: torch.device) -> None:
         from e3nn import o3  # takes seconds to import; the fast path does without
         from e3nn.math import normalize2mom
 

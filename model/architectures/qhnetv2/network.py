@@ -28,13 +28,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
 
-from model.architectures.interface import Features, InputCoefficients
-from model.errors import CheckpointError
+from model.architectures.interface import AfterBlock, Coefficients, Features, InputCoefficients, run_blocks
+from model.architectures.qhnetv2.config import QHNetV2Config
 from model.nn import layers, so2
 from model.nn.embeddings import InputEmbedding, WeightNet
 from model.nn.frames import WignerMatrices, bond_rotations
 from model.nn.irreps import CoefficientLayout, Layout
 from model.nn.layers import Linear, NormGate
+from model.nn.modules import Modules
 from model.nn.radial import ExponentialBernstein, smooth_cutoff
 from model.nn.read_out import ReadOut
 from model.nn.so2 import FrameMatrices, SectorLayout, SectorLinear, SectorProduct, Sectors
@@ -42,54 +43,6 @@ from model.pairs.graph import AtomGraph
 
 MESSAGE_SCALE = 0.25
 """Keeps the sum of an atom's messages at the size of its own features."""
-
-
-@dataclass(frozen=True)
-class QHNetV2Config:
-    """Hyper-parameters. Features carry all irreps of a block (up to l = 4, both parities, for s, p and d shells).
-
-    Attributes:
-        node_channels, pair_channels: channels per irrep.
-        exchange_channels: channels that travel from nodes to a pair and back, each way.
-        frame_channels: channels between the two SO(2) linear maps of a layer.
-        product_channels: channels of the SO(2) product; 0 leaves it out.
-        layers: number of layers; TraceGrad follows each.
-        hidden: width of the MLPs that make weights.
-        radial_size: number of radial functions.
-        cutoff_angstrom: where messages vanish smoothly.
-        n_inputs: known matrices that enter (3: overlap, reference, its density).
-        norm_floors: the least that the norms of atoms' features divide by: one for each layer, and one for the gate of the
-            diagonal read-out; empty for none. What training data reach is a good value
-            (docs/decisions/0011-norm-floors.md); no weights depend on it.
-
-    Raises:
-        CheckpointError: another number of floors, or a negative one.
-    """
-
-    node_channels: int = 64
-    pair_channels: int = 48
-    exchange_channels: int = 24
-    frame_channels: int = 48
-    product_channels: int = 32
-    layers: int = 3
-    hidden: int = 64
-    radial_size: int = 16
-    cutoff_angstrom: float = 15.0
-    n_inputs: int = 3
-    norm_floors: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "norm_floors", tuple(self.norm_floors))  # a list, if read from a file
-        if len(self.norm_floors) not in (0, self.layers + 1) or any(floor < 0 for floor in self.norm_floors):
-            raise CheckpointError(
-                f"norm_floors {list(self.norm_floors)} do not fit {self.layers} layers.",
-                hint="Give none, or one for each layer and one for the diagonal read-out, none negative.",
-            )
-
-    @property
-    def floors(self) -> tuple[float, ...]:
-        """``norm_floors``, zeros if there are none."""
-        return self.norm_floors or (0.0,) * (self.layers + 1)
 
 
 @dataclass(frozen=True)
@@ -256,11 +209,15 @@ class QHNetV2(nn.Module):
         self.pair_input = FrameInput(coefficients, n_types, config.n_inputs, config.pair_channels)
         self.radial = ExponentialBernstein(config.radial_size, config.cutoff_angstrom)
         *floors, last_floor = config.floors
-        self.layers = nn.ModuleList([FrameLayer(layout, n_types, config, floor) for floor in floors])
+        self.layers = Modules[FrameLayer]([FrameLayer(layout, n_types, config, floor) for floor in floors])
         self.diagonal_read_out = ReadOut(
             layout, config.node_channels, coefficients, n_elements, config.hidden, last_floor
         )
         self.pair_read_out = FrameReadOut(layout, config.pair_channels, coefficients, n_types, config.hidden)
+
+    def run(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor, after: AfterBlock) -> Coefficients:
+        """One forward pass."""
+        return run_blocks(self, graph, inputs, atom_type, after)
 
     def start(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor) -> tuple[Features, Context]:
         """Initial features: embeddings and input blocks."""
@@ -292,8 +249,8 @@ class QHNetV2(nn.Module):
         """All of them: features are of the listed pairs only."""
         return slice(None)
 
-    def read_out(self, graph: AtomGraph, features: Features, context: Context) -> tuple[Tensor, Tensor]:
-        """Standardised coefficients of the diagonal blocks and of the pairs."""
+    def read_out(self, graph: AtomGraph, features: Features, context: Context) -> Coefficients:
+        """Standardised coefficients of the on-site blocks and of the pairs."""
         return (
             self.diagonal_read_out(features.diagonal, context.atom_type),
             self.pair_read_out(features.pair, context),

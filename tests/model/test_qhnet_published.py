@@ -1,4 +1,4 @@
-"""The strict QHNet: published size, published products (e3nn is the oracle), two evaluations of one function, its laws."""
+"""The published QHNet: its size, published products (e3nn is the oracle), two evaluations of one function, its laws."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ import torch
 from torch import Tensor
 
 from model.architectures.interface import InputCoefficients
-from model.architectures.qhnet_published import QHNetStrict, QHNetStrictConfig, fast_path
+from model.architectures.qhnet_published import QHNetPublished, QHNetPublishedConfig, fast_path
 from model.architectures.qhnet_published.lists import BlockPairs
 from model.architectures.qhnet_published.paths import SHIFTED_SOFTPLUS_SCALE
 from model.architectures.qhnet_published.reference_path import default_dtype, reference_modules
 from model.blocks.spaces import BlockSpace
 from model.checkpoint import store
 from model.errors import CheckpointError
-from model.network import HamiltonianNetwork, NetworkConfig, TraceGradConfig
+from model.network import HamiltonianNetwork
+from model.network_config import NetworkConfig
 from model.nn.frames import WignerMatrices, bond_rotations, wigner_matrices
 from model.pairs.graph import AtomGraph, build_graph
 from model.predictor import Predictor
 from model.structure import Structure
+from model.tracegrad.config import TraceGradConfig
 from tests.conftest import RELEASED
 from tests.laws.test_symmetry import FLOAT64_TOLERANCE, MOTIONS, pyscf_transform, twisted
 
@@ -32,29 +34,29 @@ PUBLISHED_PARAMETERS = 20_415_673
 SAME_IN_FLOAT64 = 1e-12
 SAME_IN_FLOAT32 = 1e-6
 TEMPLATE = (0, 0, 0, 1, 1, 2)
-SMALL = QHNetStrictConfig(channels=6, bottleneck=4, hidden=8, convolution_hidden=5, radial_size=6)
+SMALL = QHNetPublishedConfig(channels=6, bottleneck=4, hidden=8, convolution_hidden=5, radial_size=6)
 NAMES = ("H2O", "CH3CH2OH", "HCN", "H2", "HCOOH")
 
 
-def backbones(config: QHNetStrictConfig, dtype: torch.dtype) -> tuple[QHNetStrict, QHNetStrict]:
+def backbones(config: QHNetPublishedConfig, dtype: torch.dtype) -> tuple[QHNetPublished, QHNetPublished]:
     """The fast and the reference path of one set of random weights; no bias is zero.
 
     Undamped random weights make features grow from layer to layer, and their rounding with them.
     """
     torch.manual_seed(4)
     coefficients = BlockSpace.of(TEMPLATE).coefficients
-    fast = QHNetStrict(replace(config, path="fast"), coefficients, 5).to(dtype)
+    fast = QHNetPublished(replace(config, path="fast"), coefficients, 5).to(dtype)
     with torch.no_grad():
         for name, parameter in fast.named_parameters():
             parameter.mul_(0.7)
             if name.endswith("bias"):
                 parameter.add_(0.3 * torch.randn_like(parameter))
-    reference = QHNetStrict(replace(config, path="reference"), coefficients, 5).to(dtype)
+    reference = QHNetPublished(replace(config, path="reference"), coefficients, 5).to(dtype)
     reference.load_state_dict(fast.state_dict())
     return fast, reference
 
 
-def outputs(backbone: QHNetStrict, graph: AtomGraph) -> dict[str, Tensor]:
+def outputs(backbone: QHNetPublished, graph: AtomGraph) -> dict[str, Tensor]:
     """Everything that a backbone says: features after the last block and coefficients."""
     nothing = InputCoefficients(graph.edge_vectors[:0], graph.edge_vectors[:0])
     features, context = backbone.start(graph, nothing, graph.numbers)
@@ -64,7 +66,7 @@ def outputs(backbone: QHNetStrict, graph: AtomGraph) -> dict[str, Tensor]:
     return {
         "node": features.node,
         "diagonal features": features.diagonal,
-        "pair features": features.pair,
+        "pair features": features.pair[0],
         "diagonal": diagonal,
         "pair": pair,
     }
@@ -75,7 +77,7 @@ def batch(molecule: Callable[[str], Structure], dtype: torch.dtype, cutoff: floa
 
 
 def test_size_is_the_published_one() -> None:
-    backbone = QHNetStrict(QHNetStrictConfig(), BlockSpace.of(TEMPLATE).coefficients, 5)
+    backbone = QHNetPublished(QHNetPublishedConfig(), BlockSpace.of(TEMPLATE).coefficients, 5)
     assert sum(parameter.numel() for parameter in backbone.parameters()) == PUBLISHED_PARAMETERS
 
 
@@ -189,7 +191,7 @@ def test_network_alternates_it_with_tracegrad(mode: str, molecule: Callable[[str
     found = []
     for path in ("fast", "reference"):
         tracegrad = TraceGradConfig(mode=mode, rank=5, hidden=8, n_scalars=4)
-        mapping = NetworkConfig("qhnet_strict", replace(SMALL, path=path), tracegrad).to_mapping()
+        mapping = NetworkConfig("qhnet_published", replace(SMALL, path=path), tracegrad).to_mapping()
         torch.manual_seed(2)
         with default_dtype(torch.float64):
             network = HamiltonianNetwork(NetworkConfig.from_mapping(mapping), basis)
@@ -207,15 +209,15 @@ def test_network_alternates_it_with_tracegrad(mode: str, molecule: Callable[[str
 @pytest.fixture(scope="module", params=["fast", "reference"])
 def predictor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     """A predictor with random weights, float64."""
-    folder: Path = tmp_path_factory.mktemp("strict") / request.param
+    folder: Path = tmp_path_factory.mktemp("published") / request.param
     folder.mkdir()
     source = store.load(RELEASED)
     torch.manual_seed(6)
-    config = NetworkConfig("qhnet_strict", replace(SMALL, path=request.param), TraceGradConfig(mode="none"))
+    config = NetworkConfig("qhnet_published", replace(SMALL, path=request.param), TraceGradConfig(mode="none"))
     network = HamiltonianNetwork(config, source.card.ao_basis())
     digest = store.save_weights(folder / store.WEIGHTS, network, source.standardisation, source.reference)
     card = source.card.model_dump() | {
-        "name": "strict",
+        "name": "published",
         "architecture": config.to_mapping(),
         "weights_sha256": digest,
         "metrics": {},
@@ -271,7 +273,7 @@ def test_frames_are_only_a_way_to_evaluate() -> None:
 class _Blocks(torch.nn.Module):
     """Geometry and blocks of the fast path as a function of index lists: what a compiled package would hold."""
 
-    def __init__(self, backbone: QHNetStrict) -> None:
+    def __init__(self, backbone: QHNetPublished) -> None:
         super().__init__()
         self.backbone = backbone
 
@@ -289,7 +291,7 @@ class _Blocks(torch.nn.Module):
 def test_fast_path_exports_with_dynamic_sizes(molecule: Callable[[str], Structure]) -> None:
     """Exported with one molecule, it serves another of a different size."""
     config = replace(SMALL, lmax=2, node_layers=2, pair_layers=1)
-    blocks = _Blocks(QHNetStrict(config, BlockSpace.of((0, 1)).coefficients, 5)).eval()
+    blocks = _Blocks(QHNetPublished(config, BlockSpace.of((0, 1)).coefficients, 5)).eval()
 
     def arguments(name: str) -> tuple[Tensor, ...]:
         graph = build_graph([molecule(name)], cutoff_angstrom=15.0)

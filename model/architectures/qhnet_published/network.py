@@ -1,17 +1,16 @@
-"""The strict QHNet as a backbone: start, blocks, and its own read-out."""
+"""The published QHNet as a backbone: start, blocks, read-out, on either evaluation path."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from model.architectures.interface import Features, InputCoefficients
+from model.architectures.interface import AfterBlock, Coefficients, Features, InputCoefficients, run_blocks
 from model.architectures.qhnet_published import fast_path, reference_path
 from model.architectures.qhnet_published.coefficients import CoefficientTables
-from model.architectures.qhnet_published.config import QHNetStrictConfig
+from model.architectures.qhnet_published.config import QHNetPublishedConfig
 from model.architectures.qhnet_published.fast_parts import from_parts, to_parts
 from model.architectures.qhnet_published.lists import BlockPairs, UnorderedPairs
 from model.architectures.qhnet_published.parameters import (
@@ -23,6 +22,7 @@ from model.architectures.qhnet_published.parameters import (
 from model.architectures.qhnet_published.read_out import expand
 from model.nn.frames import WignerMatrices
 from model.nn.irreps import CoefficientLayout, Layout
+from model.nn.modules import Modules
 from model.nn.radial import ExponentialBernstein
 from model.pairs.graph import AtomGraph
 
@@ -45,7 +45,7 @@ class Context:
     edge_radial: Tensor | None
 
 
-class QHNetStrict(nn.Module):
+class QHNetPublished(nn.Module):
     """The backbone.
 
     Args:
@@ -54,7 +54,7 @@ class QHNetStrict(nn.Module):
         n_elements: not used: the published table of embeddings is indexed by atomic number.
     """
 
-    def __init__(self, config: QHNetStrictConfig, coefficients: CoefficientLayout, n_elements: int) -> None:
+    def __init__(self, config: QHNetPublishedConfig, coefficients: CoefficientLayout, n_elements: int) -> None:
         super().__init__()
         self.config = config
         self.coefficients = coefficients
@@ -65,13 +65,17 @@ class QHNetStrict(nn.Module):
         self.embedding = nn.Embedding(config.embedding_rows, config.channels)
         self.wigner = WignerMatrices(config.lmax)
         self.radial = ExponentialBernstein(config.radial_size, config.cutoff_angstrom, alpha=0.5)
-        self.convolutions: Any = nn.ModuleList(
+        self.convolutions = Modules[ConvolutionParameters](
             [ConvolutionParameters(config, first=index == 0) for index in range(config.node_layers)]
         )
-        self.self_blocks: Any = nn.ModuleList([SelfParameters(config) for _ in range(config.pair_layers)])
-        self.pair_blocks: Any = nn.ModuleList([PairParameters(config) for _ in range(config.pair_layers)])
+        self.self_blocks = Modules[SelfParameters]([SelfParameters(config) for _ in range(config.pair_layers)])
+        self.pair_blocks = Modules[PairParameters]([PairParameters(config) for _ in range(config.pair_layers)])
         self.diagonal_read_out = ReadOutParameters(config, coefficients.template, 1)
         self.pair_read_out = ReadOutParameters(config, coefficients.template, 2)
+
+    def run(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor, after: AfterBlock) -> Coefficients:
+        """One forward pass."""
+        return run_blocks(self, graph, inputs, atom_type, after)
 
     def start(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor) -> tuple[Features, Context]:
         """Embeddings and the message passing layers before the first block; known matrices are ignored."""
@@ -84,9 +88,9 @@ class QHNetStrict(nn.Module):
         else:
             modules = self._reference(scalars)
             node = modules.unflat(self._reference_convolution(first, scalars, graph, context, first=True))
-        for layer in self.convolutions[1:count]:
-            node = self._convolve(layer, node, graph, context)
-        return Features(node, node.new_zeros((0,)), node.new_zeros((0,))), context
+        for index in range(1, count):
+            node = self._convolve(self.convolutions[index], node, graph, context)
+        return Features(node, node.new_zeros((0,)), (node.new_zeros((0,)),)), context
 
     def block(self, index: int, graph: AtomGraph, features: Features, context: Context) -> Features:
         """One more message passing layer, then SelfNet and PairNet."""
@@ -94,39 +98,41 @@ class QHNetStrict(nn.Module):
         node = self._convolve(layer, features.node, graph, context)
         self_net, pair_net, lmax = self.self_blocks[index], self.pair_blocks[index], self.config.lmax
         pairs = context.pairs.unordered
+        (old_features,) = features.pair
         if context.bonds is not None:
             parts = to_parts(node, lmax)
             old = to_parts(features.diagonal, lmax) if index else None
             diagonal = from_parts(fast_path.self_block(parts, old, self_net))
-            old_pair = features.pair.transpose(0, 1).unflatten(1, (2, pairs.low.shape[0])) if index else None
+            old_pair = old_features.transpose(0, 1).unflatten(1, (2, pairs.low.shape[0])) if index else None
             kernels = self.config.path == "fast"
             pair = fast_path.pair_block(parts, old_pair, pair_net, context.pairs, context.pair_radial, kernels=kernels)
-            return Features(node, diagonal, pair.flatten(1, 2).transpose(0, 1))
+            return Features(node, diagonal, (pair.flatten(1, 2).transpose(0, 1),))
         modules = self._reference(node)
         flat = modules.flat(node)
         old_diagonal = modules.flat(features.diagonal) if index else None
         diagonal = modules.unflat(reference_path.self_block(modules, flat, old_diagonal, self_net))
-        old_flat = modules.flat(features.pair) if index else None
+        old_flat = modules.flat(old_features) if index else None
         radial = torch.cat([context.pair_radial, context.pair_radial])
         pair = reference_path.pair_block(modules, flat, old_flat, pair_net, pairs.rows, pairs.columns, radial)
-        return Features(node, diagonal, modules.unflat(pair))
+        return Features(node, diagonal, (modules.unflat(pair),))
 
     def listed_pairs(self, context: Context) -> Tensor:
         """Item of ``Features.pair`` (which holds both directions of every pair) of each pair the graph lists."""
         return context.pairs.listed
 
-    def read_out(self, graph: AtomGraph, features: Features, context: Context) -> tuple[Tensor, Tensor]:
-        """Coefficients of diagonal and listed pair blocks: Expansion, plus the transpose of the partner block."""
+    def read_out(self, graph: AtomGraph, features: Features, context: Context) -> Coefficients:
+        """Coefficients of on-site and listed pair blocks: Expansion, plus the transpose of the partner block."""
         pairs = context.pairs
+        (pair_features,) = features.pair
         atoms = graph.numbers.unsqueeze(1)
         both = torch.stack([graph.numbers[pairs.unordered.rows], graph.numbers[pairs.unordered.columns]], dim=1)
         if context.bonds is None:
             diagonal = self._reference_blocks(features.diagonal, atoms, self.diagonal_read_out)
-            pair = self._reference_blocks(features.pair, both, self.pair_read_out)
+            pair = self._reference_blocks(pair_features, both, self.pair_read_out)
             return self._project(diagonal + diagonal.mT), self._project(pair[pairs.listed] + pair[pairs.reverse].mT)
         lmax = self.config.lmax
         diagonal = expand(to_parts(features.diagonal, lmax), self.embedding, atoms, self.diagonal_read_out)
-        pair = expand(to_parts(features.pair, lmax), self.embedding, both, self.pair_read_out)
+        pair = expand(to_parts(pair_features, lmax), self.embedding, both, self.pair_read_out)
         return self._symmetrise(diagonal, diagonal), self._symmetrise(pair[pairs.listed], pair[pairs.reverse])
 
     def _context(self, graph: AtomGraph) -> Context:

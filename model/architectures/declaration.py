@@ -1,0 +1,78 @@
+"""What an architecture declares about itself: all that anybody outside its folder knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, fields, replace
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+from model.architectures.interface import Backbone
+from model.nn.irreps import CoefficientLayout
+
+
+class BackboneConfig(Protocol):
+    """Hyper-parameters of an architecture: a frozen dataclass with at least these."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def cutoff_angstrom(self) -> float:
+        """Longest message."""
+        ...
+
+    @property
+    def n_inputs(self) -> int:
+        """Known matrices that it reads; 0 for none."""
+        ...
+
+
+Config = TypeVar("Config", bound=BackboneConfig)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One architecture; make it with :func:`declare`.
+
+    Attributes:
+        config: type of its hyper-parameters.
+        build: hyper-parameters, layout of the blocks' coefficients, number of elements -> the network.
+        tiny: a small whole network, as ``NetworkConfig.from_mapping`` reads it; tests run it.
+        symmetry: "O(3)"; or "SO(3)" where mirror images are not exact.
+        periodic: whether it takes crystals: several images of one pair of atoms, and pairs of an atom with its own image.
+        weightless: hyper-parameters that no weight depends on: networks that differ in these only can share weights.
+    """
+
+    config: type[BackboneConfig]
+    build: Callable[[BackboneConfig, CoefficientLayout, int], Backbone]
+    tiny: Mapping[str, object]
+    symmetry: Literal["O(3)", "SO(3)"]
+    periodic: bool
+    weightless: frozenset[str]
+
+    def shares_weights(self, one: BackboneConfig, other: BackboneConfig) -> bool:
+        """Whether networks with these hyper-parameters can share their weights."""
+        return replace(one, **{name: getattr(other, name) for name in self.weightless}) == other
+
+
+def declare(
+    config: type[Config],
+    network: Callable[[Config, CoefficientLayout, int], Backbone],
+    *,
+    tiny: Mapping[str, object],
+    symmetry: Literal["O(3)", "SO(3)"] = "O(3)",
+    periodic: bool = True,
+    weightless: frozenset[str] = frozenset(),
+) -> Declaration:
+    """See :class:`Declaration`.
+
+    Args:
+        network: its class, called with hyper-parameters, layout of the blocks' coefficients and number of elements.
+    """
+    unknown = weightless - {field.name for field in fields(config)}
+    assert not unknown, f"no hyper-parameters: {sorted(unknown)}"
+
+    def build(given: BackboneConfig, coefficients: CoefficientLayout, n_elements: int) -> Backbone:
+        assert isinstance(given, config)
+        return network(given, coefficients, n_elements)
+
+    return Declaration(config, build, tiny, symmetry, periodic, weightless)

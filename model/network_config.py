@@ -1,0 +1,73 @@
+"""NetworkConfig: an architecture and TraceGrad with all hyper-parameters, as they stand in a card and in a run file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+from model.architectures.declaration import BackboneConfig, Declaration
+from model.architectures.registry import ARCHITECTURES
+from model.errors import CheckpointError
+from model.tracegrad.config import TraceGradConfig
+
+Table = TypeVar("Table", bound=BackboneConfig | TraceGradConfig)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The whole network.
+
+    Attributes:
+        backbone: a key of ``ARCHITECTURES``.
+        backbone_config: its hyper-parameters.
+        tracegrad: TraceGrad's.
+    """
+
+    backbone: str
+    backbone_config: BackboneConfig
+    tracegrad: TraceGradConfig
+
+    @property
+    def declaration(self) -> Declaration:
+        """What the architecture declares about itself."""
+        return ARCHITECTURES[self.backbone]
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> NetworkConfig:
+        """Read {"backbone": "qhnet", "qhnet": {...}, "tracegrad": {...}}; unknown keys are refused.
+
+        Raises:
+            CheckpointError: names what is allowed.
+        """
+        values = dict(mapping)
+        name = values.pop("backbone", None)
+        if name not in ARCHITECTURES:
+            raise CheckpointError(f"Backbone {name!r} is not known.", allowed=list(ARCHITECTURES))
+        backbone = _read(ARCHITECTURES[name].config, values.pop(name, {}), name)
+        tracegrad = _read(TraceGradConfig, values.pop("tracegrad", {}), "tracegrad")
+        if values:
+            raise CheckpointError(f"Unknown architecture keys: {', '.join(sorted(values))}.")
+        return cls(name, backbone, tracegrad)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Inverse of :meth:`from_mapping`."""
+        return {
+            "backbone": self.backbone,
+            self.backbone: asdict(self.backbone_config),
+            "tracegrad": asdict(self.tracegrad),
+        }
+
+    def shares_backbone(self, other: NetworkConfig) -> bool:
+        """Whether the other network can take over the weights of this one's backbone, whatever TraceGrad does."""
+        return self.backbone == other.backbone and self.declaration.shares_weights(
+            self.backbone_config, other.backbone_config
+        )
+
+
+def _read(kind: type[Table], values: Mapping[str, Any], where: str) -> Table:
+    known = {field.name for field in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise CheckpointError(f"Unknown keys under {where!r}: {', '.join(unknown)}.", allowed=sorted(known))
+    return kind(**values)
