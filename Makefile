@@ -55,7 +55,7 @@ benchmark: $(READY) ## request latency and the parts of a prediction
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/prediction_parts.py
 
 openapi: $(READY) ## write docs/openapi.json
-	$(BIN)/python -m service.openapi docs/openapi.json
+	$(BIN)/python -m service.http.openapi docs/openapi.json
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -26,8 +26,8 @@ from service_process import HealthProbe, RunningService, started_service
 from soak_report import print_report
 from soak_requests import Mix, Shot
 
-from service.error_table import ERROR_TABLE
-from service.observability.requests import PROBES
+from service.errors import ERROR_TABLE
+from service.http.observer import PROBES
 
 QUEUE_LIMIT = 6
 MAX_BODY_BYTES = 1024 * 1024

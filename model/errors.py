@@ -18,7 +18,7 @@
     ├── NumericalError             numerical_failure: a result that is not finite, or an eigensolver that failed
     └── CheckpointError            invalid_checkpoint: a checkpoint folder that must not be served
 
-The codes are those of the HTTP contract (docs/api.md), but nothing here knows of HTTP: ``service/error_table.py`` is the
+The codes are those of the HTTP contract (docs/api.md), but nothing here knows of HTTP: ``service/errors.py`` is the
 one place where a code gets a status. A message says what came, what is allowed and what to do next.
 """
 

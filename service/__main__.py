@@ -37,9 +37,9 @@ def main() -> int:
     import uvicorn
 
     from service.app import create_app
-    from service.error_table import StartupError
+    from service.checkpoints.startup import load_registry
+    from service.errors import StartupError
     from service.jobs.location import open_job_store
-    from service.models.startup import load_registry
     from service.observability.logs import configure_logging
     from service.observability.metrics import Metrics
     from service.server import Server

@@ -12,23 +12,23 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from service.access.keys_file import load_keys
-from service.access.middleware import AccessMiddleware
-from service.cache import PredictionCache
+from service.checkpoints.registry import LoadedModel, Registry
+from service.checkpoints.startup import load_registry
+from service.http.access import AccessMiddleware
+from service.http.middleware import BodyLimitMiddleware, RequestIdMiddleware
+from service.http.observer import Observer
+from service.http.openapi import build_openapi
+from service.http.problems import install_handlers
 from service.jobs.compute import make_runner
 from service.jobs.store import JobStore
-from service.middleware import BodyLimitMiddleware, RequestIdMiddleware
-from service.models.registry import LoadedModel, Registry
-from service.models.startup import load_registry
 from service.observability.metrics import Metrics
-from service.observability.requests import Observer
 from service.observability.tracing import Tracing, open_tracing
-from service.openapi import build_openapi
-from service.parsing import ParserPool
-from service.problems import install_handlers
 from service.routes import admin, health, jobs, models, pages, structures
 from service.routes import metrics as metrics_page
+from service.serving.cache import PredictionCache
 from service.settings import Settings
 from service.state import Services
+from service.structures.pool import ParserPool
 
 API_VERSION: Final = "1.0.0"
 

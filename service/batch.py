@@ -13,19 +13,19 @@ from starlette.responses import Response
 
 from model.errors import ModelError
 from service import prediction
-from service.answers import Result
-from service.encoding import BatchEntry, encode_batch
-from service.error_table import ServiceError, is_internal, problem_of
-from service.file_formats import resolve_format
-from service.intake import read_request
-from service.negotiation import PREDICT_FORMATS, choose_format
-from service.observability.requests import CLIENT_GONE
-from service.parsing import RawStructure
+from service.answers.arrays import Result
+from service.answers.bytes import BatchEntry, encode_batch
+from service.errors import ServiceError, is_internal, problem_of
+from service.http.intake import read_request
+from service.http.negotiation import PREDICT_FORMATS, choose_format
+from service.http.observer import CLIENT_GONE
 from service.pipeline import ClientGoneError, deadline, structure_response, while_connected
 from service.schemas.requests import BatchRequest
 from service.schemas.structures import FileStructure
 from service.state import Services, ready_services
-from service.translate import raw_structure
+from service.structures.build import raw_structure
+from service.structures.formats import resolve_format
+from service.structures.pool import RawStructure
 
 logger = logging.getLogger(__name__)
 

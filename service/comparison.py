@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from service.error_table import ServiceError
+from service.errors import ServiceError
 
 _SAME_FUNCTIONAL: Final[Mapping[str, str]] = {"b3lypg": "b3lyp"}
 """Spellings of one functional in today's PySCF (2.3 and later), where b3lyp is the VWN-RPA flavour."""

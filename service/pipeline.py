@@ -11,15 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import prediction
-from service.cache import matches
-from service.error_table import ServiceError
-from service.intake import read_request
-from service.negotiation import JSON, OutputFormat, choose_format
-from service.observability.requests import CLIENT_GONE
+from service.errors import ServiceError
+from service.http.intake import read_request
+from service.http.negotiation import JSON, OutputFormat, choose_format
+from service.http.observer import CLIENT_GONE
 from service.observability.tracing import span
 from service.schemas.requests import GuessRequest, PredictRequest
+from service.serving.cache import matches
 from service.state import Services, ready_services
-from service.translate import raw_structure
+from service.structures.build import raw_structure
 
 T = TypeVar("T")
 StructureRequest = TypeVar("StructureRequest", PredictRequest, GuessRequest)

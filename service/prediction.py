@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from model.structure import Structure
-from service.answers import GUESS_OUTPUTS, NEEDS_ORBITALS, Result, make_result
-from service.cache import content_key, entity_tag
+from service.answers.arrays import GUESS_OUTPUTS, NEEDS_ORBITALS, Result, make_result
+from service.answers.bytes import encode_json, encode_npz, encode_safetensors
+from service.answers.files import WRITERS
+from service.checkpoints.registry import LoadedModel
 from service.comparison import check_basis, xc_warnings
-from service.encoding import encode_json, encode_npz, encode_safetensors
-from service.error_table import ServiceError
-from service.exports import WRITERS
-from service.models.registry import LoadedModel
-from service.negotiation import OutputFormat
+from service.errors import ServiceError
+from service.http.negotiation import OutputFormat
 from service.observability import logs
 from service.observability.metrics import STAGES, Metrics, warning_kinds
 from service.observability.tracing import finished_spans
-from service.parsing import RawStructure
 from service.schemas.requests import GuessOptions, PredictOptions
+from service.serving.cache import content_key, entity_tag
 from service.state import Services
-from service.translate import SizeLimits, build_structure, check_orbital_count, option_defaults
+from service.structures.build import SizeLimits, build_structure, check_orbital_count, option_defaults
+from service.structures.pool import RawStructure
 
 if TYPE_CHECKING:
     from model.predictor import Prediction

@@ -10,15 +10,15 @@ from typing import Literal, TypeVar
 
 from starlette.requests import Request
 
-from service.cache import PredictionCache
-from service.error_table import ServiceError, draining
+from service.checkpoints.registry import Registry
+from service.checkpoints.swap import ModelManager
+from service.errors import ServiceError, draining
 from service.jobs.runner import JobRunner
-from service.models.manager import ModelManager
-from service.models.registry import Registry
 from service.observability.logs import bind
 from service.observability.metrics import Metrics
-from service.parsing import ParserPool
+from service.serving.cache import PredictionCache
 from service.settings import Settings
+from service.structures.pool import ParserPool
 
 T = TypeVar("T")
 Phase = Literal["starting", "ready", "draining"]

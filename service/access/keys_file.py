@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from service.access.key_ring import MAX_REQUESTS_PER_MINUTE, ApiKey, KeyRing, Scope, digest_of
 from service.access.new_key import NAME_RULE, is_name
-from service.error_table import StartupError
+from service.errors import StartupError
 
 logger = logging.getLogger(__name__)
 

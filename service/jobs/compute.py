@@ -9,16 +9,16 @@ from typing import Final
 from starlette.concurrency import run_in_threadpool
 
 from service import prediction
-from service.error_table import ServiceError
+from service.errors import ServiceError
+from service.http.negotiation import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat, choose_format
 from service.jobs.location import open_job_store
 from service.jobs.records import JobKind, JobRequest, Progress, Rendered
 from service.jobs.runner import JobRunner
 from service.jobs.store import JobStore
-from service.negotiation import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat, choose_format
 from service.pipeline import structure_response
 from service.schemas.requests import GuessRequest, PredictRequest
 from service.state import Services
-from service.translate import raw_structure
+from service.structures.build import raw_structure
 
 FORMATS: Final[Mapping[JobKind, Sequence[OutputFormat]]] = {"predict": PREDICT_FORMATS, "initial-guess": GUESS_FORMATS}
 FILE_STEMS: Final[Mapping[JobKind, str]] = {"predict": "prediction", "initial-guess": "guess"}

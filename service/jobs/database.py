@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from service.error_table import ServiceError, StartupError
+from service.errors import ServiceError, StartupError
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from service.error_table import Problem
+from service.errors import Problem
 
 JobKind = Literal["predict", "initial-guess"]
 JobState = Literal["queued", "running", "done", "failed"]

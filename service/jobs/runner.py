@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final, TypeVar
 
-from service.error_table import Problem, ServiceError, is_internal, problem_of
+from service.errors import Problem, ServiceError, is_internal, problem_of
 from service.jobs.records import (
     STAGES,
     Check,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
-from service.error_table import Problem, ServiceError, StartupError, problem_of
+from service.errors import Problem, ServiceError, StartupError, problem_of
 from service.jobs.database import Database, storage_full
 from service.jobs.records import (
     STAGES,

@@ -25,7 +25,7 @@ from typing import Any, Final, ParamSpec, TextIO, TypeVar
 from pythonjsonlogger.json import JsonFormatter
 
 from model.errors import ModelError
-from service.error_table import ServiceError
+from service.errors import ServiceError
 from service.settings import Settings
 
 P = ParamSpec("P")

@@ -24,7 +24,7 @@ from prometheus_client import (
 )
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from service.error_table import ERROR_TABLE
+from service.errors import ERROR_TABLE
 
 if TYPE_CHECKING:
     from model.predictor import Prediction

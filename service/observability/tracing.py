@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
-from service.error_table import StartupError
+from service.errors import StartupError
 from service.settings import Settings
 
 if TYPE_CHECKING:

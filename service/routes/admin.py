@@ -12,14 +12,14 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from service.encoding import dump_json
-from service.error_table import ServiceError
-from service.openapi import admin_operation
+from service.answers.bytes import dump_json
+from service.errors import ServiceError
+from service.http.openapi import admin_operation
+from service.http.validation import service_error
 from service.pipeline import deadline
 from service.routes.models import card_of, defaults_of
 from service.schemas.models import LoadReport, LoadRequest, UnloadReport, UnloadRequest
 from service.state import Services, ready_services
-from service.validation import service_error
 
 router = APIRouter(prefix="/v1/admin/models", tags=["admin"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from service.openapi import refusals
+from service.http.openapi import refusals
 from service.schemas.responses import Health
 from service.state import ready_services
 

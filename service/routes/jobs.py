@@ -12,19 +12,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from service.encoding import dump_json
-from service.error_table import Problem, ServiceError
-from service.intake import read_request
+from service.answers.bytes import dump_json
+from service.errors import Problem, ServiceError
+from service.http.intake import read_request
+from service.http.negotiation import GUESS_FORMATS, choose_format
+from service.http.openapi import job_operation, job_refusals, job_result_operation
+from service.http.problems import problem_response
+from service.http.validation import service_error
 from service.jobs.compute import FORMATS, runner_of
 from service.jobs.records import JobRecord, JobRequest
-from service.negotiation import GUESS_FORMATS, choose_format
-from service.openapi import job_operation, job_refusals, job_result_operation
 from service.pipeline import deadline
-from service.problems import problem_response
 from service.schemas.jobs import JobStatus, JobSubmission
 from service.schemas.requests import GuessOptions, PredictOptions
 from service.state import ready_services
-from service.validation import service_error
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 

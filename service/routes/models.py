@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.encoding import dump_json
-from service.models.registry import LoadedModel
-from service.openapi import refusals
+from service.answers.bytes import dump_json
+from service.checkpoints.registry import LoadedModel
+from service.http.openapi import refusals
 from service.schemas.responses import ModelList
 from service.state import Services, ready_services
 

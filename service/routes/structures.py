@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.batch import answer_batch
-from service.negotiation import GUESS_FORMATS, PREDICT_FORMATS
-from service.openapi import structure_operation
+from service.http.negotiation import GUESS_FORMATS, PREDICT_FORMATS
+from service.http.openapi import structure_operation
 from service.pipeline import answer_request
 from service.schemas.requests import BatchRequest, GuessRequest, PredictRequest
 from service.schemas.responses import BatchAnswer

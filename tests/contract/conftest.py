@@ -16,8 +16,8 @@ from fastapi import FastAPI
 
 from model.predictor import Predictor
 from service.app import create_app
-from service.engine import Engine
-from service.models.registry import LoadedModel, Registry
+from service.checkpoints.registry import LoadedModel, Registry
+from service.serving.local import Engine
 from service.settings import Settings
 
 WATER_NUMBERS = [8, 1, 1]

@@ -24,9 +24,9 @@ from model.network import Output
 from model.predictor import Predictor, golden_record
 from service.access.new_key import new_key, table_of
 from service.app import create_app
-from service.models.registry import Registry
-from service.parsing import ParserPool
+from service.checkpoints.registry import Registry
 from service.settings import Settings
+from service.structures.pool import ParserPool
 from tests.conftest import structure_of
 
 from .waiting import wait_until

@@ -219,7 +219,7 @@ def test_an_unknown_default_model_stops_the_start(checkpoints):
 
 
 def test_a_keys_file_that_is_not_there_stops_the_start(checkpoints):
-    from service.error_table import StartupError
+    from service.errors import StartupError
 
     with pytest.raises(StartupError, match="API_KEYS_FILE"):
         create_app(Settings(checkpoints=checkpoints, api_keys_file=Path("keys")))

@@ -15,7 +15,7 @@ from ase.io import write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.file_formats import ACCEPTED
+from service.structures.formats import ACCEPTED
 
 FIELDS = ["structure", "kind", "numbers", "positions", "cell", "pbc", "format", "text", "molecule", "charge", "outputs"]
 WORDS = [*FIELDS, "atoms", "file", "qcschema", "xyz", "extxyz", "json", "overlap", "symbols", "geometry", "model"]

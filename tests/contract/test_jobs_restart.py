@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ("-m", "service")
 WITHOUT_MODELS = (
     "-c",
-    "import sys, service.models.startup; service.models.startup.load_registry = lambda *_: None\n"
+    "import sys, service.checkpoints.startup; service.checkpoints.startup.load_registry = lambda *_: None\n"
     "from service.__main__ import main; sys.exit(main())",
 )
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.app import create_app
-from service.error_table import ERROR_TABLE
-from service.openapi import render
+from service.errors import ERROR_TABLE
+from service.http.openapi import render
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,7 +111,7 @@ def test_every_reference_in_the_document_resolves(client):
 
 def test_the_stored_document_is_current():
     stored = (ROOT / "docs" / "openapi.json").read_bytes()
-    assert stored == render(create_app(Settings()).openapi()), "run: python -m service.openapi docs/openapi.json"
+    assert stored == render(create_app(Settings()).openapi()), "run: python -m service.http.openapi docs/openapi.json"
 
 
 def test_real_answers_fit_the_documented_schema(client, water):

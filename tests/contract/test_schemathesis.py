@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 
 from service.access.new_key import new_key, table_of
 from service.app import create_app
-from service.file_formats import CONTENT_TYPES
+from service.structures.formats import CONTENT_TYPES
 
 MAX_EXAMPLES = 25
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"

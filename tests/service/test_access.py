@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from service.access.key_ring import ApiKey, KeyRing, digest_of
 from service.access.keys_file import load_keys
-from service.access.middleware import MAX_KEY_BYTES, AccessMiddleware, presented_key
 from service.access.new_key import new_key, table_of
 from service.app import create_app
-from service.error_table import StartupError
+from service.errors import StartupError
+from service.http.access import MAX_KEY_BYTES, AccessMiddleware, presented_key
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import write
 
-from service.ase_json import decode_ase_json
+from service.structures.ase_json import decode_ase_json
 
 
 def written(atoms: Atoms) -> str:

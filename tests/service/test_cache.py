@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.predictor import Prediction
 from model.structure import Structure
-from service.cache import PredictionCache, array_bytes, content_key, entity_tag, matches
+from service.serving.cache import PredictionCache, array_bytes, content_key, entity_tag, matches
 
 POSITIONS = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.74]])
 H2 = Structure(np.array([1, 1]), POSITIONS)

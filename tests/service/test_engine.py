@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from model.structure import Structure
-from service.device_worker import DeviceWorker
-from service.engine import Engine
-from service.error_table import ServiceError
+from service.errors import ServiceError
+from service.serving.batches import DeviceWorker
+from service.serving.local import Engine
 
 
 def chain(n_atoms: int) -> Structure:

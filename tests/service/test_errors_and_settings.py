@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 import model.errors
 from service.comparison import check_basis, xc_warnings
-from service.error_table import ERROR_TABLE, ServiceError, problem_of
+from service.errors import ERROR_TABLE, ServiceError, problem_of
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,8 +93,8 @@ def test_pyscf_agrees_on_which_flavours_of_b3lyp_are_one():
     ("modules", "absent"),
     [
         ("service.settings, service.schemas.requests, service.schemas.responses", ["torch", "ase", "pyscf", "numpy"]),
-        ("service.app, service.openapi", ["torch", "e3nn", "ase", "pyscf"]),
-        ("service.parse_worker, service.ase_json", ["torch", "pyscf", "fastapi"]),
+        ("service.app, service.http.openapi", ["torch", "e3nn", "ase", "pyscf"]),
+        ("service.structures.worker, service.structures.ase_json", ["torch", "pyscf", "fastapi"]),
     ],
 )
 def test_cheap_modules_stay_cheap(modules, absent):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from ase.io.formats import ioformats
 
-from service.error_table import ServiceError
-from service.file_formats import ACCEPTED, CONTENT_TYPES, REFUSED, format_of_file_name, resolve_format
+from service.errors import ServiceError
+from service.structures.formats import ACCEPTED, CONTENT_TYPES, REFUSED, format_of_file_name, resolve_format
 
 
 def test_every_accepted_format_is_one_that_ase_reads():

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from model.errors import UnsupportedElementError
-from service.error_table import ServiceError
+from service.errors import ServiceError
 from service.jobs import runner as runner_module
 from service.jobs.records import STAGES, Compute, JobLimits, JobRecord, JobRequest, Rendered
 from service.jobs.runner import JobRunner

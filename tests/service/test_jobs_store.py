@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from service.error_table import Problem, ServiceError, StartupError
+from service.errors import Problem, ServiceError, StartupError
 from service.jobs.location import open_job_store
 from service.jobs.records import Claim, JobLimits, JobRequest, Rendered, is_job_id, new_job_id
 from service.jobs.store import FILE_NAME, RESULTS_FOLDER, JobStore
@@ -80,10 +80,10 @@ def in_another_process(folder: Path, statements: str) -> subprocess.CompletedPro
     code = f"""
 import os, signal, sys
 from pathlib import Path
-from service.error_table import ServiceError
+from service.errors import ServiceError
 from service.jobs.records import *
 from service.jobs.store import JobStore
-from service.error_table import StartupError
+from service.errors import StartupError
 store = JobStore(Path({str(folder)!r}), lock_wait_s=0.0)
 request = JobRequest("predict", "{{}}", "json", "request-1")
 {textwrap.dedent(statements)}

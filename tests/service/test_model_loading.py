@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from model.checkpoint import store
-from service.error_table import ServiceError, StartupError
-from service.models.catalogue import scan
-from service.models.checks import CheckList, RejectedError
-from service.models.loading import ModelLoader, fingerprint
-from service.models.startup import load_registry, resolve_device
+from service.checkpoints.catalogue import scan
+from service.checkpoints.checks import CheckList, RejectedError
+from service.checkpoints.loading import ModelLoader, fingerprint
+from service.checkpoints.startup import load_registry, resolve_device
+from service.errors import ServiceError, StartupError
 from service.settings import Settings
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from model.checkpoint.card import Card, read_card
-from service.error_table import ServiceError
-from service.models.catalogue import Candidate
-from service.models.checks import RejectedError
-from service.models.manager import MAX_WAITING, ModelManager
-from service.models.registry import LoadedModel, Registry
+from service.checkpoints.catalogue import Candidate
+from service.checkpoints.checks import RejectedError
+from service.checkpoints.registry import LoadedModel, Registry
+from service.checkpoints.swap import MAX_WAITING, ModelManager
+from service.errors import ServiceError
 from service.settings import Settings
 
 WAIT_S = 10.0
@@ -193,7 +193,7 @@ def test_a_name_that_no_checkpoint_has_never_touches_the_disk(manager, monkeypat
     def never(*_: object) -> None:
         pytest.fail("the folder was read")
 
-    monkeypatch.setattr("service.models.manager.scan", never)
+    monkeypatch.setattr("service.checkpoints.swap.scan", never)
     monkeypatch.setattr(Path, "iterdir", never)
     for operation in (manager.load, manager.unload):
         with pytest.raises(ServiceError) as caught:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.error_table import ServiceError
-from service.negotiation import GUESS_FORMATS, PREDICT_FORMATS, choose_format
+from service.errors import ServiceError
+from service.http.negotiation import GUESS_FORMATS, PREDICT_FORMATS, choose_format
 from service.pipeline import header_text
 
 

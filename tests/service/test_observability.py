@@ -30,10 +30,10 @@ from starlette.responses import StreamingResponse
 
 from model.errors import CheckpointError
 from service.app import create_app
-from service.error_table import ERROR_TABLE, ServiceError, StartupError
+from service.errors import ERROR_TABLE, ServiceError, StartupError
+from service.http.observer import CLIENT_GONE
 from service.observability import logs
 from service.observability.metrics import OTHER, OUTCOMES, STAGES, WARNING_KINDS, Metrics, warning_kinds
-from service.observability.requests import CLIENT_GONE
 from service.observability.tracing import Tracing, finished_spans, open_tracing, span
 from service.settings import Settings
 

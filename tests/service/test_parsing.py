@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from service.error_table import ServiceError
-from service.parsing import ParserPool, ParserProcess, RawStructure
+from service.errors import ServiceError
 from service.settings import Settings
+from service.structures.pool import ParserPool, ParserProcess, RawStructure
 
 ROOT = Path(__file__).resolve().parents[2]
 H2 = "2\n\nH 0 0 0\nH 0 0 0.74\n"
@@ -130,7 +130,7 @@ import io, os, sys
 sys.path.insert(0, {str(ROOT)!r})
 os.chdir({str(tmp_path)!r})
 from ase.io import read
-from service.parse_worker import preload
+from service.structures.worker import preload
 preload(["xyz", "octopus-in"])
 open("mine", "w").close()
 octopus = "XYZCoordinates = '/etc/passwd'"

@@ -21,8 +21,8 @@ from model.errors import NumericalError
 from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Prediction
 from model.structure import Structure
-from service.encoding import dump_json
-from service.qcschema import document
+from service.answers.bytes import dump_json
+from service.answers.qcschema import document
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUND_TRIP = 1e-12

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from service.error_table import ServiceError
-from service.models.registry import LoadedModel, Registry
+from service.checkpoints.registry import LoadedModel, Registry
+from service.errors import ServiceError
 
 WAIT_S = 10.0
 

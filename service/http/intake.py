@@ -16,11 +16,11 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
-from service.error_table import ServiceError
-from service.file_formats import ACCEPTED, CONTENT_TYPES, format_of_file_name, resolve_format
+from service.errors import ServiceError
+from service.http.validation import service_error
 from service.schemas.requests import BatchRequest, CommonOptions, GuessRequest, PredictRequest
 from service.schemas.structures import FileStructure
-from service.validation import service_error
+from service.structures.formats import ACCEPTED, CONTENT_TYPES, format_of_file_name, resolve_format
 
 RequestModel = TypeVar("RequestModel", bound=PredictRequest | GuessRequest | BatchRequest)
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from service.error_table import ServiceError, draining
-from service.models.catalogue import NAME, scan
-from service.models.checks import Check, CheckList, RejectedError
-from service.models.loading import ModelLoader, fingerprint
-from service.models.registry import LoadedModel, Registry
-from service.models.startup import resolve_device
+from service.checkpoints.catalogue import NAME, scan
+from service.checkpoints.checks import Check, CheckList, RejectedError
+from service.checkpoints.loading import ModelLoader, fingerprint
+from service.checkpoints.registry import LoadedModel, Registry
+from service.checkpoints.startup import resolve_device
+from service.errors import ServiceError, draining
 from service.observability.logs import bind
 from service.settings import Settings
 

@@ -1,7 +1,7 @@
 """The parser process: reads one structure file after another with ASE, behind limits, and answers with plain numbers.
 
-Started by ``service.parsing`` as a process of its own, because a 300-byte file can make a reader allocate gigabytes or
-open other files. Protocol, on stdin and (the original) stdout: a 4-byte big-endian length, then JSON.
+Started by ``service.structures.pool`` as a process of its own, because a 300-byte file can make a reader allocate
+gigabytes or open other files. Protocol, on stdin and (the original) stdout: a 4-byte big-endian length, then JSON.
 
     request   {"format": "xyz", "text": "...", "max_atoms": 300, "max_frames": 1, "cpu_seconds": 5}
     reply     {"frames": [{"numbers": [...], "positions": [[x, y, z], ...], "cell": [[...]] or null, "pbc": [...],
@@ -58,7 +58,7 @@ def read_structures(file_format: str, text: str, max_frames: int) -> list[dict[s
     """Read the structures of a file.
 
     Args:
-        file_format: a name of ``file_formats.ACCEPTED``.
+        file_format: a name of ``formats.ACCEPTED``.
         text: the whole file.
         max_frames: so many at most.
 
@@ -71,7 +71,7 @@ def read_structures(file_format: str, text: str, max_frames: int) -> list[dict[s
         Exception: whatever the reader raises on text it cannot read.
     """
     if file_format == "json":
-        from service.ase_json import decode_ase_json
+        from service.structures.ase_json import decode_ase_json
 
         return [decode_ase_json(text)]
     _refuse_ambiguous(file_format, text)
@@ -216,7 +216,7 @@ def preload(formats: list[str]) -> None:
     import ase
     from ase.io.formats import ioformats
 
-    import service.ase_json  # noqa: F401
+    import service.structures.ase_json  # noqa: F401
 
     for name in formats:
         if name != "json":

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from service.engine import Engine
-from service.error_table import ServiceError, draining
-from service.models.checks import Check
-from service.models.retirement import Retirement
+from service.checkpoints.checks import Check
+from service.checkpoints.retirement import Retirement
+from service.errors import ServiceError, draining
+from service.serving.local import Engine
 
 if TYPE_CHECKING:
     from model.predictor import Predictor
-    from service.models.loading import ModelLoader
+    from service.checkpoints.loading import ModelLoader
 
 DEFAULT_NAME: Final = "default"
 RETRY_AFTER_EMPTY_S: Final = 30

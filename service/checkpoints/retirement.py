@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from model.predictor import Predictor
-    from service.engine import Engine
-    from service.models.registry import LoadedModel
+    from service.checkpoints.registry import LoadedModel
+    from service.serving.local import Engine
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from packaging.version import InvalidVersion, Version
 
 from model.checkpoint.card import Card, read_card
 from model.errors import CheckpointError
-from service.error_table import ServiceError
-from service.models.checks import CheckList, RejectedError
+from service.checkpoints.checks import CheckList, RejectedError
+from service.errors import ServiceError
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ does not run.
 
 from __future__ import annotations
 
-from service.device_worker import BatchObserver
-from service.error_table import StartupError
-from service.models.catalogue import scan
-from service.models.checks import RejectedError
-from service.models.loading import ModelLoader
-from service.models.registry import DEFAULT_NAME, LoadedModel, Registry
+from service.checkpoints.catalogue import scan
+from service.checkpoints.checks import RejectedError
+from service.checkpoints.loading import ModelLoader
+from service.checkpoints.registry import DEFAULT_NAME, LoadedModel, Registry
+from service.errors import StartupError
+from service.serving.batches import BatchObserver
 from service.settings import Settings
 
 

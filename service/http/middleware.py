@@ -11,9 +11,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.error_table import ServiceError, problem_of
-from service.observability.requests import Observer
-from service.problems import problem_response
+from service.errors import ServiceError, problem_of
+from service.http.observer import Observer
+from service.http.problems import problem_response
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from service.error_table import ServiceError
+from service.errors import ServiceError
 
 MAX_ACCEPT_LENGTH = 2000
 

@@ -17,7 +17,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from service.error_table import is_out_of_memory
+from service.errors import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 

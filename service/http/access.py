@@ -25,9 +25,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.access import key_ring
 from service.access.key_ring import ApiKey, KeyRing
 from service.access.quota import Quotas
-from service.error_table import ServiceError, problem_of
+from service.errors import ServiceError, problem_of
+from service.http.problems import problem_response
 from service.observability import logs
-from service.problems import problem_response
 
 OPEN_PATHS: Final = frozenset({"/", "/docs", "/openapi.json", "/metrics"})
 OPEN_PREFIX: Final = "/health/"

@@ -11,8 +11,8 @@ import orjson
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from service.answers import Result
-from service.error_table import Problem
+from service.answers.arrays import Result
+from service.errors import Problem
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from model.errors import NumericalError
-from service import qcschema
-from service.encoding import dump_json
+from service.answers import qcschema
+from service.answers.bytes import dump_json
 
 if TYPE_CHECKING:
     from model.checkpoint.card import Card

@@ -1,6 +1,6 @@
 """The OpenAPI document: what FastAPI finds by itself, and the bodies of the structure routes, which it cannot see.
 
-``python -m service.openapi docs/openapi.json`` writes it; no checkpoint is needed for that.
+``python -m service.http.openapi docs/openapi.json`` writes it; no checkpoint is needed for that.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.access.middleware import needed_scope
-from service.file_formats import ACCEPTED, CONTENT_TYPES
-from service.negotiation import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
+from service.http.access import needed_scope
+from service.http.negotiation import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
 from service.schemas.jobs import JobSubmission
 from service.schemas.models import LoadRequest, UnloadRequest
 from service.schemas.requests import BatchRequest, GuessRequest, PredictRequest
 from service.schemas.responses import Answer, BatchAnswer, ProblemBody
+from service.structures.formats import ACCEPTED, CONTENT_TYPES
 
 _REF: Final = "#/components/schemas/{model}"
 _PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": _REF.format(model="ProblemBody")}}}
@@ -279,7 +279,7 @@ def main(arguments: Sequence[str]) -> int:
     from service.settings import Settings
 
     if len(arguments) != 1:
-        print("usage: python -m service.openapi FILE", file=sys.stderr)
+        print("usage: python -m service.http.openapi FILE", file=sys.stderr)
         return 2
     Path(arguments[0]).write_bytes(render(create_app(Settings()).openapi()))
     return 0

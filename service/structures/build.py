@@ -9,11 +9,11 @@ import numpy as np
 
 from model.structure import SYMBOLS, Structure
 from model.units import ANGSTROM_PER_BOHR
-from service.error_table import ServiceError
-from service.file_formats import resolve_format
-from service.parsing import ParserPool, RawStructure
+from service.errors import ServiceError
 from service.schemas.requests import CommonOptions
 from service.schemas.structures import AtomsStructure, FileStructure, QCSchemaMolecule, WireStructure
+from service.structures.formats import resolve_format
+from service.structures.pool import ParserPool, RawStructure
 
 _NUMBER_OF_SYMBOL: Final = {symbol.lower(): number for number, symbol in enumerate(SYMBOLS) if number > 0}
 _REPORTED_DEFAULTS: Final = ("outputs", "ao_order", "energy_unit")

@@ -16,7 +16,7 @@ def decode_ase_json(text: str) -> dict[str, Any]:
     """Read the only row of the file.
 
     Returns:
-        the same keys as a frame of ``parse_worker.read_structures``.
+        the same keys as a frame of ``worker.read_structures``.
 
     Raises:
         ValueError, KeyError, TypeError, RecursionError: not such a file, or not exactly one row.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.errors import ModelError
-from service.error_table import is_out_of_memory
+from service.errors import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 

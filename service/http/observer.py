@@ -11,10 +11,10 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import Message, Scope
 
+from service.http.route_table import RoutePattern, fitting, route_patterns
 from service.observability import logs
 from service.observability.metrics import OTHER, Metrics
 from service.observability.tracing import Tracing
-from service.route_table import RoutePattern, fitting, route_patterns
 
 logger = logging.getLogger("service.access")
 

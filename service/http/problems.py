@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from model.errors import ModelError
-from service.encoding import dump_json
-from service.error_table import Problem, ServiceError, is_internal, problem_of
-from service.route_table import fitting, route_patterns
+from service.answers.bytes import dump_json
+from service.errors import Problem, ServiceError, is_internal, problem_of
+from service.http.route_table import fitting, route_patterns
 
 logger = logging.getLogger(__name__)
 

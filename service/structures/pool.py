@@ -1,6 +1,6 @@
 """Reading structure files: a small pool of parser processes with limits, and the plain numbers they send back.
 
-A file is untrusted: ASE reads it in ``service.parse_worker``, a process with a cap on memory, CPU and open files,
+A file is untrusted: ASE reads it in ``service.structures.worker``, a process with a cap on memory, CPU and open files,
 which is killed when it exceeds the time limit and started again for the next file. Between files it stays, so that
 the usual file costs a millisecond or two.
 """
@@ -23,14 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.error_table import ServiceError
-from service.file_formats import ACCEPTED, HINTS
+from service.errors import ServiceError
 from service.settings import Settings
+from service.structures.formats import ACCEPTED, HINTS
 
 START_TIMEOUT_S = 60.0
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 
-_START = "import sys; sys.path.insert(0, {root!r}); from service.parse_worker import main; main()"
+_START = "import sys; sys.path.insert(0, {root!r}); from service.structures.worker import main; main()"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class ParserProcess:
         if self._process is not None and self._process.poll() is None:
             return
         self.stop()
-        root = str(Path(__file__).resolve().parent.parent)
+        root = str(Path(__file__).resolve().parents[2])
         self._folder = tempfile.TemporaryDirectory(prefix="tracegrad-parse-")
         # -I: no environment variables, no working directory on the path; the environment is empty of secrets besides.
         command = [sys.executable, "-I", "-B", "-c", _START.format(root=root), str(self._memory_bytes), *ACCEPTED]
@@ -185,7 +185,7 @@ class ParserPool:
         """Read a file of one structure.
 
         Args:
-            file_format: a name of ``file_formats.ACCEPTED``.
+            file_format: a name of ``formats.ACCEPTED``.
             text: the whole file.
             max_atoms: by default the limit of the settings.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from service.error_table import ServiceError
+from service.errors import ServiceError
 
 ACCEPTED: Final[tuple[str, ...]] = (
     "xyz",

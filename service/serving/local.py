@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from model.structure import Structure
-from service.device_worker import BatchObserver, BatchQueue, DeviceWorker, ordinary
-from service.error_table import ServiceError, draining
+from service.errors import ServiceError, draining
 from service.observability.logs import bind
+from service.serving.batches import BatchObserver, BatchQueue, DeviceWorker, ordinary
 
 if TYPE_CHECKING:
     from model.predictor import Prediction

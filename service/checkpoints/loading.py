@@ -16,11 +16,11 @@ import numpy as np
 
 from model.errors import CheckpointError
 from model.structure import Structure
-from service.device_worker import BatchObserver, DeviceWorker
-from service.engine import Engine
-from service.models.catalogue import Candidate
-from service.models.checks import CheckList
-from service.models.registry import LoadedModel
+from service.checkpoints.catalogue import Candidate
+from service.checkpoints.checks import CheckList
+from service.checkpoints.registry import LoadedModel
+from service.serving.batches import BatchObserver, DeviceWorker
+from service.serving.local import Engine
 from service.settings import Settings
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Structure to ``Prediction``: what runs the models, batches, the cache."""
