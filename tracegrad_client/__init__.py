@@ -3,7 +3,7 @@
     from tracegrad_client import Client
     Client().attach(mf).kernel()
 
-Needs numpy and httpx; PySCF is used only where the caller has it already (``tracegrad_client.pyscf``).
+Needs numpy and httpx; PySCF is used only where the caller has it already (``tracegrad_client.adapters.pyscf``).
 """
 
 from tracegrad_client.client import Client

@@ -7,12 +7,13 @@ request are limited, and so is its time) is sent again by itself, as long as eve
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from tracegrad_client.ask import Ask
 from tracegrad_client.errors import GuessMismatchError, InvalidAnswerError, TraceGradError
 from tracegrad_client.guess import Guess, parse_guess
-from tracegrad_client.structure import Molecule, as_molecule, is_mole
+from tracegrad_client.structure import Molecule, is_mole
 from tracegrad_client.transport import Transport, problem_exception
 from tracegrad_client.wire import MEDIA_TYPE, Tensors, read_safetensors
 
@@ -24,30 +25,19 @@ LEFT_OUT: Final = frozenset({"too_many_orbitals", "deadline_exceeded", "queue_fu
 Outcome: TypeAlias = Guess | TraceGradError
 
 
-def request_guesses(
-    transport: Transport,
-    molecules: Sequence[Any],
-    finish: Callable[[dict[str, Any]], dict[str, Any]],
-    *,
-    charge: int | None,
-    multiplicity: int | None,
-) -> list[Outcome]:
-    """Guesses of all molecules, in their order; see :meth:`tracegrad_client.Client.guesses`.
-
-    Args:
-        finish: adds the client's own options (model, order, unit) to a request.
-    """
+def request_guesses(transport: Transport, molecules: Sequence[Any], ask: Ask) -> list[Outcome]:
+    """Guesses of all molecules, in their order; see :meth:`tracegrad_client.Client.guesses`."""
     outcomes: dict[int, Outcome] = {}
     waiting: dict[tuple[int, int], list[tuple[int, Molecule]]] = {}
     for index, molecule in enumerate(molecules):
         try:
-            sent = as_molecule(molecule, charge=charge, multiplicity=multiplicity)
+            sent = ask.molecule(molecule)
         except TraceGradError as error:
             outcomes[index] = error
         else:
             waiting.setdefault((sent.charge, sent.multiplicity), []).append((index, sent))
     for group in waiting.values():
-        _answer_group(transport, group, finish, outcomes)
+        _answer_group(transport, group, ask, outcomes)
     for index, molecule in enumerate(molecules):
         guess = outcomes[index]
         if isinstance(guess, Guess) and is_mole(molecule):
@@ -59,16 +49,13 @@ def request_guesses(
 
 
 def _answer_group(
-    transport: Transport,
-    group: Sequence[tuple[int, Molecule]],
-    finish: Callable[[dict[str, Any]], dict[str, Any]],
-    outcomes: dict[int, Outcome],
+    transport: Transport, group: Sequence[tuple[int, Molecule]], ask: Ask, outcomes: dict[int, Outcome]
 ) -> None:
     """Fill in the outcomes of molecules that can share a request."""
     queue = list(group)
     while queue:
         part, queue = queue[:STRUCTURES_PER_REQUEST], queue[STRUCTURES_PER_REQUEST:]
-        answered = _request(transport, [molecule for _, molecule in part], finish)
+        answered = _request(transport, [molecule for _, molecule in part], ask)
         progress = any(isinstance(outcome, Guess) for outcome in answered)
         for (index, molecule), outcome in zip(part, answered, strict=True):
             left_out = isinstance(outcome, TraceGradError) and outcome.code in LEFT_OUT
@@ -78,22 +65,13 @@ def _answer_group(
                 outcomes[index] = outcome
 
 
-def _request(
-    transport: Transport, molecules: Sequence[Molecule], finish: Callable[[dict[str, Any]], dict[str, Any]]
-) -> list[Outcome]:
+def _request(transport: Transport, molecules: Sequence[Molecule], ask: Ask) -> list[Outcome]:
     started = time.perf_counter()
-    first = molecules[0]
-    payload = {
-        "structures": [molecule.payload()["structure"] for molecule in molecules],
-        "charge": first.charge,
-        "multiplicity": first.multiplicity,
-        "outputs": list(OUTPUTS),
-    }
     answer = transport.request(
         "POST",
         "/v1/predict/batch",
         accept=MEDIA_TYPE,
-        payload=finish(payload),
+        payload=ask.batch_body(molecules, outputs=OUTPUTS),
         params={"format_out": "safetensors"},
     )
     tensors = read_safetensors(answer.body)

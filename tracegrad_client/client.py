@@ -9,23 +9,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tracegrad_client import matrices
+from tracegrad_client.ask import Ask, Options
 from tracegrad_client.batch import Outcome, request_guesses
 from tracegrad_client.energies import EnergyUnit, OrbitalEnergies, check_unit, read_energies
-from tracegrad_client.errors import GuessMismatchError, InvalidAnswerError
+from tracegrad_client.errors import InvalidAnswerError
 from tracegrad_client.guard import DEFAULT_THRESHOLD
-from tracegrad_client.guess import Guess, guess_for, square_or_tall
+from tracegrad_client.guess import Guess, guess_for
 from tracegrad_client.job import GuessJob
-from tracegrad_client.structure import Molecule, ao_labels, as_molecule, is_mole
 from tracegrad_client.transport import Answer, Transport
-from tracegrad_client.wire import MEDIA_TYPE, read_safetensors
+from tracegrad_client.wire import MEDIA_TYPE, Tensors, read_safetensors
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT_S: Final = 60.0
+SAFETENSORS: Final = {"format_out": "safetensors"}
 
 MeanField = TypeVar("MeanField")
 
@@ -78,42 +80,29 @@ class Client:
 
     # -- what a calculation needs -----------------------------------------------------------------------------------
 
-    def guess(
-        self,
-        molecule: Any,
-        *,
-        charge: int | None = None,
-        multiplicity: int | None = None,
-        xc: str | None = None,
-        basis: str | None = None,
-    ) -> Guess:
+    def guess(self, molecule: Any, **options: Unpack[Options]) -> Guess:
         """The starting point of an SCF.
 
         Args:
             molecule: a PySCF Mole, an ase.Atoms, or (numbers, positions in Å).
-            charge, multiplicity: for the kinds that do not say so themselves; 0 and 1 by default.
-            xc, basis: what the calculation will use, as PySCF spells it; the server warns about another functional
-                and refuses another basis. A Mole's basis is checked here in any case.
+            options: charge, multiplicity, xc, basis; see :class:`tracegrad_client.ask.Options`. The server warns about
+                another functional and refuses another basis. A Mole's basis is checked here in any case.
 
         Raises:
             TraceGradError: one of its leaves; GuessMismatchError where the Mole is not in the guess's basis.
         """
         started = time.perf_counter()
-        sent = as_molecule(molecule, charge=charge, multiplicity=multiplicity)
-        payload = self._guess_payload(sent, xc, basis)
-        answer = self._transport.request(
-            "POST", "/v1/initial-guess", accept=MEDIA_TYPE, payload=payload, params={"format_out": "safetensors"}
-        )
-        return guess_for(molecule, read_safetensors(answer.body), sent, time.perf_counter() - started)
+        ask = Ask(self.model, **options)
+        sent = ask.molecule(molecule)
+        tensors = self._tensors("/v1/initial-guess", ask.body(sent))
+        return guess_for(molecule, tensors, sent, time.perf_counter() - started)
 
-    def guesses(
-        self, molecules: Sequence[Any], *, charge: int | None = None, multiplicity: int | None = None
-    ) -> list[Outcome]:
+    def guesses(self, molecules: Sequence[Any], **options: Unpack[Options]) -> list[Outcome]:
         """Starting points of many molecules in few requests, which the server computes together.
 
         Args:
             molecules: each as in :meth:`guess`.
-            charge, multiplicity: of all that do not say so themselves.
+            options: as in :meth:`guess`; charge and multiplicity of all that do not say so themselves.
 
         Returns:
             in the order of the molecules, the Guess of each or the TraceGradError that says why there is none; one
@@ -122,85 +111,65 @@ class Client:
         Raises:
             TraceGradError: a request as a whole failed.
         """
-        return request_guesses(self._transport, molecules, self._payload, charge=charge, multiplicity=multiplicity)
+        return request_guesses(self._transport, molecules, Ask(self.model, **options))
 
-    def submit(
-        self,
-        molecule: Any,
-        *,
-        charge: int | None = None,
-        multiplicity: int | None = None,
-        xc: str | None = None,
-        basis: str | None = None,
-    ) -> GuessJob:
+    def submit(self, molecule: Any, **options: Unpack[Options]) -> GuessJob:
         """Ask for the starting point of a molecule that is too large to wait for: ``client.submit(mol).wait()``.
 
         Arguments and errors are those of :meth:`guess`. The server keeps the job over a restart of its own.
         """
-        sent = as_molecule(molecule, charge=charge, multiplicity=multiplicity)
-        payload = self._guess_payload(sent, xc, basis) | {"kind": "initial-guess"}
+        ask = Ask(self.model, **options)
+        sent = ask.molecule(molecule)
         document = self._transport.request(
-            "POST", "/v1/jobs", payload=payload, params={"format_out": "safetensors"}
+            "POST", "/v1/jobs", payload=ask.body(sent, kind="initial-guess"), params=SAFETENSORS
         ).json()
         return GuessJob(self._transport, str(document.get("id")), sent, molecule)
 
-    def job(
-        self, job_id: str, molecule: Any, *, charge: int | None = None, multiplicity: int | None = None
-    ) -> GuessJob:
-        """A job that was submitted before, by its id; ``molecule`` is what was sent."""
-        sent = as_molecule(molecule, charge=charge, multiplicity=multiplicity)
-        return GuessJob(self._transport, job_id, sent, molecule)
+    def job(self, job_id: str, molecule: Any, **options: Unpack[Options]) -> GuessJob:
+        """A job that was submitted before, by its id; ``molecule`` and ``options`` are what was sent."""
+        return GuessJob(self._transport, job_id, Ask(self.model, **options).molecule(molecule), molecule)
 
-    def density_matrix(self, molecule: Any, **options: Any) -> NDArray[np.float64]:
+    def density_matrix(self, molecule: Any, **options: Unpack[Options]) -> NDArray[np.float64]:
         """The guess's density matrix, shape (ao, ao), for ``mf.kernel(dm0=client.density_matrix(mol))``.
 
         Where PySCF is loaded the array carries ``mo_coeff`` and ``mo_occ``, with which PySCF evaluates the first
         exchange-correlation potential faster. Options and errors are those of :meth:`guess`.
         """
-        return tagged_density(self.guess(molecule, **options))
+        guess = self.guess(molecule, **options)
+        if "pyscf" not in sys.modules:
+            return guess.density_matrix
+        from tracegrad_client.adapters.pyscf import tagged_density
+
+        return tagged_density(guess)
 
     def attach(self, mf: MeanField, *, guard: bool = True, threshold: float = DEFAULT_THRESHOLD) -> MeanField:
-        """``mf`` itself, made to start from this server's guess; see :func:`tracegrad_client.pyscf.attach`."""
-        from tracegrad_client.pyscf import attach
+        """``mf`` itself, made to start from this server's guess; see :func:`tracegrad_client.adapters.pyscf.attach`."""
+        from tracegrad_client.adapters.pyscf import attach
 
         return attach(mf, self, guard=guard, threshold=threshold)
 
     # -- predictions ------------------------------------------------------------------------------------------------
 
-    def hamiltonian(
-        self, molecule: Any, *, charge: int | None = None, multiplicity: int | None = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The predicted Kohn-Sham matrix H (hartree) and the overlap S, both of shape (ao, ao), in PySCF's order."""
-        sent = as_molecule(molecule, charge=charge, multiplicity=multiplicity)
-        payload = self._payload(sent.payload()) | {"outputs": ["hamiltonian", "overlap"]}
-        answer = self._transport.request(
-            "POST", "/v1/predict", accept=MEDIA_TYPE, payload=payload, params={"format_out": "safetensors"}
-        )
-        tensors = read_safetensors(answer.body)
-        meta = tensors.meta.get("meta")
-        labels = meta.get("ao_labels") if isinstance(meta, dict) else None
-        if not isinstance(labels, list) or not labels:
-            raise InvalidAnswerError("The answer has no `ao_labels`.")
-        matrices = [square_or_tall(tensors, name, len(labels)) for name in ("hamiltonian", "overlap")]
-        if any(matrix.shape != (len(labels), len(labels)) for matrix in matrices):
-            raise InvalidAnswerError(f"The matrices are not {len(labels)} x {len(labels)}.")
-        if is_mole(molecule) and ao_labels(molecule) != tuple(labels):
-            raise GuessMismatchError("The matrices are for another basis set than the Mole's.")
-        return matrices[0], matrices[1]
+    def hamiltonian(self, molecule: Any, **options: Unpack[Options]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The predicted Kohn-Sham matrix H (hartree) and the overlap S, both of shape (ao, ao), in PySCF's order.
+
+        Options and errors are those of :meth:`guess`.
+        """
+        ask = Ask(self.model, **options)
+        tensors = self._tensors("/v1/predict", ask.body(ask.molecule(molecule), outputs=matrices.OUTPUTS))
+        return matrices.read_matrices(tensors, molecule)
 
     def orbital_energies(
-        self,
-        molecule: Any,
-        *,
-        unit: EnergyUnit = "hartree",
-        charge: int | None = None,
-        multiplicity: int | None = None,
+        self, molecule: Any, *, unit: EnergyUnit = "hartree", **options: Unpack[Options]
     ) -> OrbitalEnergies:
-        """Predicted orbital energies, with HOMO, LUMO and gap as attributes; ``unit`` is "hartree" or "eV"."""
+        """Predicted orbital energies, with HOMO, LUMO and gap as attributes; ``unit`` is "hartree" or "eV".
+
+        Options and errors are those of :meth:`guess`.
+        """
         check_unit(unit)
-        sent = as_molecule(molecule, charge=charge, multiplicity=multiplicity)
-        payload = self._payload(sent.payload()) | {"outputs": ["orbital_energies"]}
-        return read_energies(self._transport.request("POST", "/v1/predict", payload=payload), unit)
+        ask = Ask(self.model, **options)
+        body = ask.body(ask.molecule(molecule), outputs=["orbital_energies"])
+        return read_energies(self._transport.request("POST", "/v1/predict", payload=body), unit)
 
     def models(self) -> list[dict[str, Any]]:
         """The cards of the loaded checkpoints, as the server describes them."""
@@ -248,19 +217,6 @@ class Client:
             "POST", path, accept=accept, params=params, files={"file": (name, content)}, form=form
         )
 
-    def _guess_payload(self, sent: Molecule, xc: str | None, basis: str | None) -> dict[str, Any]:
-        what_runs = {name: value for name, value in (("xc", xc), ("basis", basis)) if value is not None}
-        return self._payload(sent.payload()) | what_runs
-
-    def _payload(self, fields: dict[str, Any]) -> dict[str, Any]:
-        return fields | {"model": self.model, "ao_order": "pyscf", "energy_unit": "hartree"}
-
-
-def tagged_density(guess: Guess) -> NDArray[np.float64]:
-    """The density matrix, with ``mo_coeff`` and ``mo_occ`` attached in PySCF's manner where PySCF is loaded."""
-    if "pyscf" not in sys.modules:
-        return guess.density_matrix
-    from pyscf import lib
-
-    tagged: NDArray[np.float64] = lib.tag_array(guess.density_matrix, mo_coeff=guess.mo_coeff, mo_occ=guess.mo_occ)
-    return tagged
+    def _tensors(self, path: str, body: Mapping[str, Any]) -> Tensors:
+        answer = self._transport.request("POST", path, accept=MEDIA_TYPE, payload=body, params=SAFETENSORS)
+        return read_safetensors(answer.body)

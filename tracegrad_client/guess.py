@@ -104,19 +104,15 @@ def parse_guess(answer: Tensors, molecule: Molecule, seconds: float) -> Guess:
     Raises:
         InvalidAnswerError: anything that the contract does not allow.
     """
-    meta = answer.meta.get("meta")
-    if not isinstance(meta, dict):
-        raise InvalidAnswerError("The answer does not say which model made it (`meta` is missing).")
-    labels = meta.get("ao_labels")
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise InvalidAnswerError("The answer has no `ao_labels`.")
+    meta = answer.about()
+    labels = answer.ao_labels()
     if meta.get("ao_order") != "pyscf":
         raise InvalidAnswerError(f"The orbitals came in the order {meta.get('ao_order')!r}, not in 'pyscf' order.")
-    coefficients = square_or_tall(answer, "mo_coeff", len(labels))
+    coefficients = answer.columns("mo_coeff", len(labels))
     orbitals = coefficients.shape[1]
-    occupations = _array(answer, "occupations", (orbitals,))
-    density = _array(answer, "density_matrix", (len(labels), len(labels)))
-    energies = _array(answer, "orbital_energies", (orbitals,))
+    occupations = answer.float64("occupations", (orbitals,))
+    density = answer.float64("density_matrix", (len(labels), len(labels)))
+    energies = answer.float64("orbital_energies", (orbitals,))
     electrons = int(molecule.numbers.sum()) - molecule.charge
     if not np.isin(occupations, (0.0, 2.0)).all() or int(occupations.sum()) != electrons:
         raise InvalidAnswerError(f"The occupations are not those of a closed shell of {electrons} electrons.")
@@ -138,7 +134,7 @@ def parse_guess(answer: Tensors, molecule: Molecule, seconds: float) -> Guess:
         model=str(meta.get("model", "")),
         version=str(meta.get("version", "")),
         sha256=str(meta.get("sha256", "")),
-        ao_labels=tuple(labels),
+        ao_labels=labels,
         n_electrons=electrons,
         in_domain=checks.get("in_domain") is True,
         warnings=tuple(str(text) for text in warnings) if isinstance(warnings, list) else (),
@@ -157,25 +153,3 @@ def guess_for(asked: Any, answer: Tensors, sent: Molecule, seconds: float) -> Gu
     if is_mole(asked):
         guess.check_against(asked)
     return guess
-
-
-def square_or_tall(answer: Tensors, name: str, rows: int) -> NDArray[np.float64]:
-    """Array ``name`` as float64, shape (rows, columns) with 0 < columns <= rows, all finite."""
-    array = answer.arrays.get(name)
-    if array is None or array.ndim != 2 or not 0 < array.shape[1] <= rows:
-        raise InvalidAnswerError(f"`{name}` should have {rows} rows; it is {_told(array)}.")
-    return _array(answer, name, (rows, array.shape[1]))
-
-
-def _array(answer: Tensors, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    array = answer.arrays.get(name)
-    if array is None or array.shape != shape:
-        raise InvalidAnswerError(f"`{name}` should have shape {shape}; it is {_told(array)}.")
-    values = array.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise InvalidAnswerError(f"`{name}` holds numbers that are not finite.")
-    return values
-
-
-def _told(array: NDArray[Any] | None) -> str:
-    return "missing" if array is None else f"of shape {array.shape}"

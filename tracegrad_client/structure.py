@@ -35,19 +35,14 @@ class Molecule:
     cell_angstrom: NDArray[np.float64] | None = None
     pbc: tuple[bool, bool, bool] = (False, False, False)
 
-    def payload(self) -> dict[str, Any]:
-        """The JSON fields ``structure``, ``charge`` and ``multiplicity`` of a request."""
-        cell = None if self.cell_angstrom is None else self.cell_angstrom.tolist()
+    def structure(self) -> dict[str, Any]:
+        """The JSON object ``structure`` of a request; charge and multiplicity stand beside it."""
         return {
-            "structure": {
-                "kind": "atoms",
-                "numbers": self.numbers.tolist(),
-                "positions": self.positions_angstrom.tolist(),
-                "cell": cell,
-                "pbc": list(self.pbc),
-            },
-            "charge": self.charge,
-            "multiplicity": self.multiplicity,
+            "kind": "atoms",
+            "numbers": self.numbers.tolist(),
+            "positions": self.positions_angstrom.tolist(),
+            "cell": None if self.cell_angstrom is None else self.cell_angstrom.tolist(),
+            "pbc": list(self.pbc),
         }
 
 

@@ -30,10 +30,41 @@ _DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
 
 
 class Tensors(NamedTuple):
-    """Arrays by name, and the JSON document that came with them."""
+    """Arrays by name, and the JSON document that came with them; what is read from them is checked."""
 
     arrays: dict[str, NDArray[Any]]
     meta: dict[str, Any]
+
+    def about(self) -> dict[str, Any]:
+        """What the document says of the model that made the answer (its ``meta`` object)."""
+        about = self.meta.get("meta")
+        if not isinstance(about, dict):
+            raise InvalidAnswerError("The answer does not say which model made it (`meta` is missing).")
+        return about
+
+    def ao_labels(self) -> tuple[str, ...]:
+        """One label for each orbital, ``"0 O 2px"``."""
+        labels = self.about().get("ao_labels")
+        if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+            raise InvalidAnswerError("The answer has no `ao_labels`.")
+        return tuple(labels)
+
+    def float64(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """Array ``name`` as finite float64 numbers of this shape."""
+        array = self.arrays.get(name)
+        if array is None or array.shape != shape:
+            raise InvalidAnswerError(f"`{name}` should have shape {shape}; it is {_told(array)}.")
+        values = array.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise InvalidAnswerError(f"`{name}` holds numbers that are not finite.")
+        return values
+
+    def columns(self, name: str, rows: int) -> NDArray[np.float64]:
+        """Array ``name`` as finite float64 numbers, shape (rows, columns) with 0 < columns <= rows."""
+        array = self.arrays.get(name)
+        if array is None or array.ndim != 2 or not 0 < array.shape[1] <= rows:
+            raise InvalidAnswerError(f"`{name}` should have {rows} rows; it is {_told(array)}.")
+        return self.float64(name, (rows, array.shape[1]))
 
 
 def read_safetensors(body: bytes) -> Tensors:
@@ -89,3 +120,7 @@ def _counts(value: object) -> list[int] | None:
     if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
         return None
     return value
+
+
+def _told(array: NDArray[Any] | None) -> str:
+    return "missing" if array is None else f"of shape {array.shape}"

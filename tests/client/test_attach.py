@@ -17,10 +17,10 @@ from pyscf import dft, gto, scf
 from pyscf.pbc import dft as pbc_dft
 from pyscf.pbc import gto as pbc_gto
 from safetensors.numpy import load, save
+from tracegrad_client.pyscf import TraceGradSCF, attach, detach
 
 from tracegrad_client import Client, TraceGradWarning
 from tracegrad_client.guard import DEFAULT_THRESHOLD, rms_commutator
-from tracegrad_client.pyscf import TraceGradSCF, attach, detach
 
 ENERGY_TOLERANCE = 1e-8
 

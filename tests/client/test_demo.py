@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from pyscf import dft, gto
-
-from tracegrad_client import Client
 from tracegrad_client.demo import compare, load_molecule, main, table
 from tracegrad_client.local_server import local_server
+
+from tracegrad_client import Client
 
 READY = """
 import http.server, os, pathlib

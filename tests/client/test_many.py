@@ -11,6 +11,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule as ase_molecule
 from pyscf import gto
+from tracegrad_client.local_server import local_server
 
 from tracegrad_client import (
     Client,
@@ -24,7 +25,6 @@ from tracegrad_client import (
     UnsupportedError,
     batch,
 )
-from tracegrad_client.local_server import local_server
 
 SAME = 2e-5
 """Batched and single predictions, hartree and electrons."""

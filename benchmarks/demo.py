@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tracegrad_client.local_server import local_server
+
 from tracegrad_client.client import DEFAULT_URL, Client
 from tracegrad_client.errors import TraceGradError, TraceGradWarning
-from tracegrad_client.local_server import local_server
 
 MOLECULES: Final = ("H2O", "NH3", "HCN", "CH3OH", "H2CF2", "HCOOH", "CH3CH2OH", "CH3CONH2", "C4H4NH")
 ENERGY_TOLERANCE: Final = 1e-7

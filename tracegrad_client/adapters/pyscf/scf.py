@@ -14,55 +14,40 @@ the calculation starts from its own guess.
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pyscf import lib
-from pyscf.lib import logger
 
-from tracegrad_client.calculation import functional_difference, obstacle
-from tracegrad_client.client import Client, tagged_density
-from tracegrad_client.errors import TraceGradError, TraceGradWarning
+from tracegrad_client.adapters.pyscf.calculation import functional_difference, obstacle
+from tracegrad_client.adapters.pyscf.report import GuessReport, announce
+from tracegrad_client.errors import TraceGradError
 from tracegrad_client.guard import DEFAULT_THRESHOLD, Potential, rms_commutator
+from tracegrad_client.guess import Guess
 
 MeanField = TypeVar("MeanField")
 
 
-@dataclass(frozen=True)
-class GuessReport:
-    """What became of the guess; the attribute ``tracegrad`` of an attached object.
+class GuessSource(Protocol):
+    """What guesses come from: a :class:`tracegrad_client.Client`, or anything with this method."""
 
-    Attributes:
-        used: whether the SCF started from the server's guess.
-        reason: why, or why not.
-        rms_commutator: the guard's figure in hartree, or None where it was not computed.
-        seconds: what asking, checking and a rejected Fock build cost in addition to the SCF itself.
-        model: name and version of the model, or None where no answer came.
-        warnings: the server's warnings and ours about a guess that was used all the same.
-    """
-
-    used: bool
-    reason: str
-    rms_commutator: float | None = None
-    seconds: float = 0.0
-    model: str | None = None
-    warnings: tuple[str, ...] = ()
+    def guess(self, molecule: Any, /) -> Guess:
+        """The starting point for a PySCF Mole; raises TraceGradError where there is none."""
 
 
 @dataclass(frozen=True)
 class _Source:
     """Where the guess comes from and how it is judged."""
 
-    client: Client
+    guesses: GuessSource
     guard: bool
     threshold: float
 
 
 def attach(
-    mf: MeanField, client: Client | None = None, *, guard: bool = True, threshold: float = DEFAULT_THRESHOLD
+    mf: MeanField, source: GuessSource, *, guard: bool = True, threshold: float = DEFAULT_THRESHOLD
 ) -> MeanField:
     """Make ``mf`` start from the server's guess, and return it.
 
@@ -73,7 +58,7 @@ def attach(
 
     Args:
         mf: a restricted closed-shell mean-field object (RKS or RHF) of a molecule.
-        client: the server to ask; by default the one on this machine, port 8000.
+        source: what to ask for the guess, a Client as a rule.
         guard: judge the guess by its first Fock matrix and drop a bad one.
         threshold: RMS of the orthogonalised FDS - SDF, hartree, from which on a guess is bad.
     """
@@ -81,16 +66,15 @@ def attach(
         raise ValueError(f"threshold is {threshold!r}; give a positive number (hartree).")
     if not hasattr(mf, "get_init_guess"):
         raise TypeError(f"A {type(mf).__name__} is no mean-field object; give an RKS or RHF object of PySCF.")
-    source = _Source(Client() if client is None else client, guard, threshold)
     reason = obstacle(mf, check_molecule=False)
     if reason is not None:
-        _announce(mf, GuessReport(False, reason))
+        announce(mf, GuessReport(False, reason))
         return mf
     # A second-order object iterates with the Fock matrices of the object inside it: the hand-over has to meet there.
     for target in _layers(mf):
         if not isinstance(target, TraceGradSCF):
             lib.set_class(target, (TraceGradSCF, target.__class__))
-        target._tracegrad_source = source
+        target._tracegrad_source = _Source(source, guard, threshold)
         target.tracegrad = GuessReport(False, "The SCF has not asked for a guess yet.")
     return mf
 
@@ -123,7 +107,7 @@ class TraceGradSCF:
         if key is not self.init_guess and (not isinstance(key, str) or key != self.init_guess):
             return own(mol, key, **kwargs)  # another guess was asked for by name
         if not isinstance(key, str):
-            _announce(self, GuessReport(False, "mf.init_guess is a density matrix, which goes before ours."))
+            announce(self, GuessReport(False, "mf.init_guess is a density matrix, which goes before ours."))
             return own(mol, key, **kwargs)
         started = time.perf_counter()
         try:
@@ -132,7 +116,7 @@ class TraceGradSCF:
             self._tracegrad_fock = None
             told = str(error) if isinstance(error, TraceGradError) else f"{type(error).__name__}: {error}"
             report, dm = GuessReport(False, told, seconds=time.perf_counter() - started), None
-        _announce(self, report)
+        announce(self, report)
         return own(mol, key, **kwargs) if dm is None else dm
 
     def get_veff(self, mol: Any = None, dm: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -175,7 +159,7 @@ class TraceGradSCF:
         if reason is not None:
             return GuessReport(False, reason), None
         xc = getattr(self, "xc", "hf")
-        guess = source.client.guess(mol)
+        guess = source.guesses.guess(mol)
         notes = guess.warnings
         difference = functional_difference(xc, guess.xc)
         if difference is not None:
@@ -228,14 +212,7 @@ def _restore(base: type) -> Any:
     return lib.set_class(object.__new__(base), (TraceGradSCF, base))
 
 
-def _announce(mf: Any, report: GuessReport) -> None:
-    mf.tracegrad = report
-    if report.used:
-        logger.note(mf, "TraceGrad: %s", report.reason)
-        for text in report.warnings:
-            logger.note(mf, "TraceGrad: %s", text)
-            warnings.warn(TraceGradWarning(text), stacklevel=3)
-    else:
-        logger.note(mf, "TraceGrad: not used, the SCF starts from its own guess. %s", report.reason)
-        text = f"The SCF starts from its own guess. {report.reason}"
-        warnings.warn(TraceGradWarning(text), stacklevel=3)
+def tagged_density(guess: Guess) -> NDArray[np.float64]:
+    """The density matrix with ``mo_coeff`` and ``mo_occ`` attached, as PySCF does with its own densities."""
+    tagged: NDArray[np.float64] = lib.tag_array(guess.density_matrix, mo_coeff=guess.mo_coeff, mo_occ=guess.mo_occ)
+    return tagged
