@@ -19,11 +19,10 @@ WORKDIR /src
 COPY constraints.txt ./
 RUN pip install --no-deps --index-url "${TORCH_INDEX}" "$(grep -E '^torch==' constraints.txt)"
 
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY model ./model
 COPY service ./service
-COPY tracegrad_client ./tracegrad_client
-RUN pip install --constraint constraints.txt '.[service,tracing]' && pip check
+RUN pip install --constraint constraints.txt '.[tracing]' && pip check
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 tracegrad \

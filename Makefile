@@ -16,20 +16,21 @@ READY := $(VENV)/.ready
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(READY) ## make .venv with the pinned dependencies
+setup: $(READY) ## make .venv with the pinned dependencies, service and client in it
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml tracegrad_client/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[service,tracing,training,dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[tracing,training,dev]' -e ./tracegrad_client \
+		-c constraints.txt
 	touch $@
 
 serve: $(READY) ## start the service on 127.0.0.1:8000
 	TRACEGRAD_PORT=$${TRACEGRAD_PORT:-$(PORT)} $(BIN)/python -m service
 
 demo: $(READY) ## SCF cycles of a handful of molecules, minao beside ours
-	$(BIN)/python -m tracegrad_client.demo --serve
+	$(BIN)/python benchmarks/demo.py --serve
 
 test: $(READY) ## all tests that CI runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
@@ -58,4 +59,4 @@ openapi: $(READY) ## write docs/openapi.json
 	$(BIN)/python -m service.http.openapi docs/openapi.json
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info tracegrad_client/build tracegrad_client/*.egg-info

@@ -1,8 +1,8 @@
 """Shows what a predicted guess is worth: molecules converged twice, from PySCF's default guess and from the server's.
 
-    python -m tracegrad_client.demo --url http://127.0.0.1:8000
-    python -m tracegrad_client.demo --serve                          # starts a server of its own on a free port
-    python -m tracegrad_client.demo --molecules CH3OH C4H4O my.xyz
+    python benchmarks/demo.py --url http://127.0.0.1:8000
+    python benchmarks/demo.py --serve                          # starts a server of its own on a free port
+    python benchmarks/demo.py --molecules CH3OH C4H4O my.xyz
 
 RKS, B3LYP/def2-SVP, PySCF's default thresholds. Molecules are names of ASE's G2 collection or structure files. Seconds
 are wall time of the whole ``kernel()`` call, ours with the request and the guard in it. Fock builds are counted where
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tracegrad_client.local_server import local_server
+from local_server import local_server
 
 from tracegrad_client.client import DEFAULT_URL, Client
 from tracegrad_client.errors import TraceGradError, TraceGradWarning
@@ -139,7 +139,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; 0 where all energies agree, 1 otherwise or where there is no server."""
-    parser = argparse.ArgumentParser(prog="python -m tracegrad_client.demo", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python benchmarks/demo.py", description=(__doc__ or "").split("\n")[0])
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--url", default=os.environ.get("TRACEGRAD_URL", DEFAULT_URL), help="server (%(default)s)")
     where.add_argument("--serve", action="store_true", help="start a server for this run and stop it afterwards")

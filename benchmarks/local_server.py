@@ -1,6 +1,6 @@
 """A server for the length of a ``with`` block: ``python -m service`` as a child process on a free port of this machine.
 
-For the demo and for notebooks; the ``service`` package must be installed beside this one.
+For the demonstration and for tests of the client against the real service.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.metadata import version
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -30,7 +31,7 @@ from service.settings import Settings
 from service.state import Services
 from service.structures.pool import ParserPool
 
-API_VERSION: Final = "1.0.0"
+API_VERSION: Final = version("tracegrad-service")
 
 DESCRIPTION: Final = (
     "Structure in, predicted Kohn-Sham Hamiltonian and DFT initial guess out. Lengths are in Å, energies in hartree "

@@ -19,6 +19,7 @@ from typing import Final
 
 from tracegrad_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, Client
 from tracegrad_client.errors import TraceGradError
+from tracegrad_client.version import installed_version
 
 FORMATS_BY_SUFFIX: Final[Mapping[str, str]] = {
     ".chk": "chk",
@@ -131,6 +132,7 @@ def _answer_format(parser: argparse.ArgumentParser, chosen: argparse.Namespace) 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tracegrad", description="Ask a TraceGrad server about a molecule.")
+    parser.add_argument("--version", action="version", version=f"tracegrad-client {installed_version()}")
     server = argparse.ArgumentParser(add_help=False)
     server.add_argument(
         "--url",

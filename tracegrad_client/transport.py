@@ -26,6 +26,7 @@ from tracegrad_client.errors import (
     TraceGradError,
     error_class,
 )
+from tracegrad_client.version import installed_version
 
 CONNECT_TIMEOUT_S: Final = 5.0
 MAX_ANSWER_BYTES: Final = 1 << 30
@@ -82,7 +83,7 @@ class Transport:
         self.base_url = base_url.rstrip("/")
         self.timeout = timeout
         self.max_answer_bytes = max_answer_bytes
-        headers = {"User-Agent": "tracegrad-client"}
+        headers = {"User-Agent": f"tracegrad-client/{installed_version()}"}
         if api_key is not None:
             headers["Authorization"] = f"Bearer {_header_text(api_key)}"
         self._http = httpx.Client(

@@ -17,9 +17,9 @@ from pyscf import dft, gto, scf
 from pyscf.pbc import dft as pbc_dft
 from pyscf.pbc import gto as pbc_gto
 from safetensors.numpy import load, save
-from tracegrad_client.pyscf import TraceGradSCF, attach, detach
 
 from tracegrad_client import Client, TraceGradWarning
+from tracegrad_client.adapters.pyscf import TraceGradSCF, attach, detach
 from tracegrad_client.guard import DEFAULT_THRESHOLD, rms_commutator
 
 ENERGY_TOLERANCE = 1e-8

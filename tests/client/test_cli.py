@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,15 @@ def test_server_and_key_come_from_the_environment(server: Any) -> None:
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
     assert "oracle" in done.stdout
     assert server.seen[-1].headers["authorization"] == "Bearer k"
+
+
+def test_the_command_and_its_requests_name_the_installed_version(
+    server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert main(["models", "--url", server.url]) == 0
+    version = metadata.version("tracegrad-client")
+    assert capsys.readouterr().out.splitlines()[0] == f"tracegrad-client {version}"
+    assert server.seen[-1].headers["user-agent"] == f"tracegrad-client/{version}"

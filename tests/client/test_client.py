@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from ase import Atoms
 from pyscf import dft, gto
 
 from tracegrad_client import Client, GuessMismatchError, InvalidAnswerError, InvalidInputError
+from tracegrad_client.ask import Ask
 from tracegrad_client.structure import as_molecule
 
 EV = 27.211386245988  # CODATA 2018
@@ -69,14 +71,28 @@ def test_charge_and_spin_come_from_the_mole_and_may_not_contradict_it() -> None:
     assert (sent.charge, sent.multiplicity) == (-1, 1)
     with pytest.raises(InvalidInputError, match="charge 0"):
         as_molecule(mol, charge=0)
-    payload = as_molecule((NUMBERS, POSITIONS), charge=2, multiplicity=3).payload()
-    assert (payload["charge"], payload["multiplicity"]) == (2, 3)
+    ask = Ask(charge=2, multiplicity=3)
+    body = ask.body(ask.molecule((NUMBERS, POSITIONS)))
+    assert (body["charge"], body["multiplicity"]) == (2, 3)
 
 
 def test_a_crystal_goes_out_with_its_cell() -> None:
-    sent = as_molecule(Atoms("HF", positions=[[0, 0, 0], [0, 0, 0.9]], cell=[3, 4, 5], pbc=True)).payload()
-    assert sent["structure"]["cell"] == [[3, 0, 0], [0, 4, 0], [0, 0, 5]]
-    assert sent["structure"]["pbc"] == [True, True, True]
+    sent = as_molecule(Atoms("HF", positions=[[0, 0, 0], [0, 0, 0.9]], cell=[3, 4, 5], pbc=True)).structure()
+    assert sent["cell"] == [[3, 0, 0], [0, 4, 0], [0, 0, 5]]
+    assert sent["pbc"] == [True, True, True]
+
+
+def test_what_is_stated_is_sent_and_nothing_else(client: Client, server: Any) -> None:
+    molecule = (NUMBERS, POSITIONS)
+    client.guess(molecule, xc="b3lyp", basis="def2-svp", charge=0)
+    client.hamiltonian(molecule)
+    stated, silent = (json.loads(seen.body) for seen in server.seen)
+    assert (stated["xc"], stated["basis"], stated["charge"], stated["multiplicity"]) == ("b3lyp", "def2-svp", 0, 1)
+    assert "xc" not in silent
+    assert "basis" not in silent
+    with pytest.raises(TypeError, match="chrage"):
+        client.guess(molecule, chrage=1)  # type: ignore[call-arg]
+    assert len(server.seen) == 2
 
 
 @pytest.mark.parametrize(

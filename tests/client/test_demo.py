@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from demo import compare, load_molecule, main, table
+from local_server import local_server
 from pyscf import dft, gto
-from tracegrad_client.demo import compare, load_molecule, main, table
-from tracegrad_client.local_server import local_server
 
 from tracegrad_client import Client
 

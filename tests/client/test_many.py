@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule as ase_molecule
+from local_server import local_server
 from pyscf import gto
-from tracegrad_client.local_server import local_server
 
 from tracegrad_client import (
     Client,
