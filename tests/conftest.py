@@ -36,6 +36,14 @@ def molecule() -> Callable[[str], Structure]:
     return structure_of
 
 
+def shared_file(*parts: str) -> Path:
+    """A file or folder of the data that are too large, or too foreign, to be committed; skips where it is absent."""
+    path = Path(os.environ.get("TRACEGRAD_SHARED", ROOT.parent / "shared")).joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"{'/'.join(parts)} is not there (set TRACEGRAD_SHARED to the folder of shared data)")
+    return path
+
+
 @pytest.fixture(scope="session")
 def data_file() -> Path:
     """The labelled data set, where there is one."""
