@@ -24,12 +24,12 @@ from model.checkpoint.card import FORMAT_VERSION, Card
 from model.electronic.dependence import OVERLAP_DAMPING
 from model.errors import CheckpointError
 from model.integrals.pyscf_molecule import load_basis
-from model.level import FUNCTIONAL_NOTES, fold_functional
+from model.level import Level
 from model.network import HamiltonianNetwork
 from model.predictor import Predictor, golden_record
 from model.reference.fitted import INPUT_MATRICES
 from model.structure import SYMBOLS, Structure
-from training.data.sources import read_level
+from training.data.sources import AUTO, open_source
 from training.fit.config import RunConfig
 from training.fit.run import load_or_fit_reference, run_record
 from training.fit.state import STATE_FILE, read_tensors
@@ -96,7 +96,7 @@ def release(
         step = int(json.loads(metadata["progress"])["step"])
         validation = _validation(config.output / "metrics.jsonl", step)
     reference = load_or_fit_reference(config, basis, [])
-    level = read_level(config.data.file, config.data.format)
+    level, states = _labels(config)
     record = run_record(config)
     record |= {"weights": weights, "step": step, "validation": validation}
     temporary = folder.with_name(folder.name + ".part")
@@ -124,9 +124,9 @@ def release(
                 "fingerprint": basis.fingerprint,
             },
             "xc": level.xc,
-            "xc_note": FUNCTIONAL_NOTES.get(fold_functional(level.xc), f"as {level.program} {level.pyscf} defines it"),
-            "charges": [level.charge],
-            "multiplicities": [level.multiplicity],
+            "xc_note": level.note,
+            "charges": sorted({charge for charge, _ in states}),
+            "multiplicities": sorted({multiplicity for _, multiplicity in states}),
             "target": "hamiltonian_minus_reference" if fitted else "hamiltonian",
             "reference": {
                 "kind": config.reference.kind,
@@ -140,7 +140,7 @@ def release(
             "training": record,
             "metrics": {} if report is None else {k: v["summary"] for k, v in report["splits"].items()},
             "largest_tested": _largest(report),
-            "libraries": libraries() | {f"{level.program.lower()} (labels)": level.pyscf},
+            "libraries": libraries() | {f"{level.program.lower()} (labels)": level.program_version},
             "weights_sha256": digest,
         }
         try:
@@ -158,6 +158,16 @@ def release(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return card
+
+
+def _labels(config: RunConfig) -> tuple[Level, set[tuple[int, int]]]:
+    """Level of the run's labels, and the charges and multiplicities in all of its files."""
+    states: set[tuple[int, int]] = set()
+    for path in config.data.extra:
+        with open_source(path, AUTO) as source:
+            states |= source.charge_states()
+    with open_source(config.data.file, config.data.format) as source:
+        return source.level, states | source.charge_states()
 
 
 def libraries() -> dict[str, str]:

@@ -35,8 +35,8 @@ def test_limits_take_the_first_geometries_and_spread_over_molecules(tiny: Summar
 
 def test_level_is_in_the_file(tiny: Summary) -> None:
     level = read_level(tiny.file)
-    assert (level.xc, level.basis, level.charge, level.multiplicity) == ("b3lyp", "def2-svp", 0, 1)
-    assert level.pyscf == importlib.metadata.version("pyscf")
+    assert (level.xc, level.basis, level.spin) == ("b3lyp", "def2-svp", "restricted")
+    assert level.program_version == importlib.metadata.version("pyscf")
 
 
 def test_the_table_says_what_the_file_holds(tiny: Summary) -> None:

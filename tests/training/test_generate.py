@@ -93,7 +93,7 @@ def test_the_file_has_every_attribute_and_dataset_of_the_format(tiny: Summary) -
             "ao_order basis charge energy_unit fock grid_level length_unit multiplicity pyscf xc".split()  # noqa: SIM905
         )
         for group in file.values():
-            assert set(group.attrs) == {"smiles", "formula", "split", "pool"}
+            assert set(group.attrs) == {"smiles", "formula", "split", "pool", "charge", "multiplicity"}
             assert set(group) == set(
                 "atomic_numbers positions fock_tril energy cycles_minao gap grad T kind".split()  # noqa: SIM905
             )

@@ -1,4 +1,4 @@
-"""What every reader hands out: a ``Frame`` (one labelled geometry), a ``Level``, and frames by index.
+"""What every reader hands out: a ``Frame`` (one labelled structure), a ``Level`` of theory, and frames by index.
 
 A ``FrameSource`` is an open file. It never holds more than one frame: indices are drawn first, frames are read one at a
 time, in any order.
@@ -15,6 +15,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from model.blocks.block_set import BlockSet
+from model.blocks.matrices import cut_matrix, dense_matrix
+from model.level import Level
+from model.orbitals.space import OrbitalSpace
+from model.pairs.pair_list import PairList
 from model.structure import Structure
 
 
@@ -22,53 +27,78 @@ class DatasetError(Exception):
     """A data file that is missing, damaged or not in the format; says what to do next."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
-    """One labelled geometry.
+    """One labelled geometry, of a molecule or of a crystal.
 
     Attributes:
-        molecule: its molecule's name in the file.
-        index: which geometry of the molecule.
-        structure: atoms in Å.
-        fock: converged Fock matrix, (ao, ao), hartree, PySCF order.
+        molecule: name in the file of what it is a geometry of; frames of the same name never come into different splits.
+        index: which geometry of it.
+        structure: atoms in Å, with charge and multiplicity.
+        hamiltonian: converged Kohn-Sham matrix, hartree.
+        overlap: of the same orbitals; None if the format has none.
+        fermi_energy_hartree: None if the format has none.
         energy: total energy, hartree; None if the format has none.
         cycles_minao: SCF cycles from minao at PySCF's default thresholds; None if the format has none.
         smiles: of the molecule; empty if the format has none.
         split: name of its split.
+
+    Raises:
+        DatasetError: blocks of other atoms than the structure's.
     """
 
     molecule: str
     index: int
     structure: Structure
-    fock: NDArray[np.float64]
-    energy: float | None
-    cycles_minao: int | None
-    smiles: str
-    split: str
+    hamiltonian: BlockSet
+    overlap: BlockSet | None = None
+    fermi_energy_hartree: float | None = None
+    energy: float | None = None
+    cycles_minao: int | None = None
+    smiles: str = ""
+    split: str = ""
+
+    def __post_init__(self) -> None:
+        for blocks in (self.hamiltonian, self.overlap):
+            if blocks is not None and not np.array_equal(blocks.numbers, self.structure.numbers):
+                raise DatasetError(f"{self.molecule}/{self.index}: the blocks are of other atoms than the structure.")
 
     @property
     def heavy_atoms(self) -> int:
+        """Atoms other than hydrogen."""
         return int((self.structure.numbers > 1).sum())
 
+    @property
+    def is_molecular(self) -> bool:
+        """Whether the label is one real matrix: no lattice, spins paired."""
+        return self.hamiltonian.spin == "restricted" and self.hamiltonian.pairs.is_molecular
 
-@dataclass(frozen=True)
-class Level:
-    """Level of theory of a file.
+    @property
+    def fock(self) -> NDArray[np.float64]:
+        """The matrix of a molecule, (ao, ao), hartree, in the order of ``hamiltonian.space``; assembled anew at each call.
 
-    Attributes:
-        xc: functional, as today's PySCF (>= 2.3) names it.
-        basis: PySCF's name.
-        pyscf: version of the program that made the labels; "unknown" if nobody says.
-        charge, multiplicity: of every molecule in it.
-        program: that made the labels.
+        Raises:
+            DatasetError: the label is not one real matrix.
+        """
+        if not self.is_molecular:
+            raise DatasetError(
+                f"{self.molecule}/{self.index} is not a closed-shell molecule: its label has {self.hamiltonian.spin} blocks"
+                f"{'' if self.hamiltonian.pairs.is_molecular else ' with lattice shifts'}, not one real matrix."
+            )
+        return dense_matrix(self.hamiltonian)
+
+
+def molecular_blocks(space: OrbitalSpace, structure: Structure, matrix: NDArray[np.float64]) -> BlockSet:
+    """A molecule's matrix as the blocks of all its pairs.
+
+    Args:
+        space: its order is the matrix's.
+        structure: a molecule.
+        matrix: (ao, ao), or (2, ao, ao) for two spins.
     """
-
-    xc: str
-    basis: str
-    pyscf: str
-    charge: int
-    multiplicity: int
-    program: str = "PySCF"
+    blocks = cut_matrix(space, structure.numbers, PairList.complete(structure), matrix)
+    # the index that cutting has cached is as large as the matrix; frames are held by the thousand
+    return blocks.with_values(blocks.values)
 
 
 class FrameSource(ABC):
@@ -76,7 +106,7 @@ class FrameSource(ABC):
 
     Attributes:
         path: the file or folder.
-        level: level of theory.
+        level: level of theory of all its labels.
         schemes: names of its ways to split, the default first.
     """
 
@@ -103,6 +133,10 @@ class FrameSource(ABC):
     @abstractmethod
     def atom_counts(self) -> NDArray[np.int64]:
         """Number of atoms of each frame, (frame,), without reading the matrices."""
+
+    def charge_states(self) -> frozenset[tuple[int, int]]:
+        """(charge, multiplicity) of everything in the file, without reading the matrices; neutral singlets by default."""
+        return frozenset({(0, 1)})
 
     @abstractmethod
     def frame(self, index: int, split: str) -> Frame:

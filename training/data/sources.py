@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.frame import DatasetError, Frame, FrameSource, Level
+from model.level import Level
+from training.data.frame import DatasetError, Frame, FrameSource
 from training.data.readers.containers import LmdbRows, SqliteRows, is_lmdb
 from training.data.readers.md17 import Md17
 from training.data.readers.own import ProjectFile

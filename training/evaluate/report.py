@@ -80,13 +80,10 @@ def evaluate(
 
 def _refuse_another_level(predictor: Predictor, data: Path) -> None:
     """Labels of another functional or basis measure the difference of the levels, not the checkpoint."""
-    level, card = read_level(data), predictor.card
-    theirs, ours = (level.xc.lower(), level.basis.lower()), (card.xc.lower(), card.basis.name.lower())
-    if theirs != ours:
-        raise DatasetError(
-            f"{data} is labelled at {'/'.join(theirs)}, checkpoint {card.name!r} predicts {'/'.join(ours)}; "
-            "evaluate it on labels of its own level."
-        )
+    card = predictor.card
+    found = read_level(data).describe_differences(card.level, own=str(data), others=f"checkpoint {card.name!r}")
+    if found:
+        raise DatasetError(f"{found}; evaluate the checkpoint on labels of its own level.")
 
 
 def _evaluate_split(

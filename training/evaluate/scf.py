@@ -180,6 +180,9 @@ class Baselines:
         """Hash of the structure, the level, PySCF's version and the guess."""
         digest = hashlib.sha256(f"{self.level} pyscf {pyscf.__version__}".encode())
         digest.update(frame.structure.numbers.tobytes() + frame.structure.positions_angstrom.tobytes())
+        state = (frame.structure.charge, frame.structure.multiplicity)
+        if state != (0, 1):  # the keys of the first files are of neutral singlets
+            digest.update(str(state).encode())
         if guess != "minao":  # the keys of the first files name no guess
             digest.update(guess.encode())
         return digest.hexdigest()[:24]

@@ -102,7 +102,8 @@ def make_samples(
     if isinstance(reference, FittedReference):
         key.update(np.concatenate([reference.exponents, reference.step1, reference.step2]).tobytes())
     for frame in frames:
-        key.update(f"{frame.molecule}/{frame.index};".encode())
+        state = (frame.structure.charge, frame.structure.multiplicity)
+        key.update(f"{frame.molecule}/{frame.index} {state};".encode())
         key.update(frame.structure.positions_angstrom.tobytes())
     path = None if cache is None else cache / f"{key.hexdigest()[:16]}.npz"
     if path is not None and path.is_file():

@@ -57,12 +57,14 @@ class ParsedSmiles:
     Attributes:
         canonical: RDKit's canonical SMILES.
         numbers: atomic numbers with hydrogens, (atom,).
+        charge: sum of the formal charges.
         bonds: (atom, atom), bool.
         molecule: RDKit's molecule with hydrogens.
     """
 
     canonical: str
     numbers: NDArray[np.int64]
+    charge: int
     bonds: NDArray[np.bool_]
     molecule: Any
 
@@ -106,7 +108,7 @@ def _relative_distances(numbers: NDArray[np.int64], positions: NDArray[np.float6
 
 
 def parse_smiles(smiles: str) -> ParsedSmiles:
-    """Read a SMILES; it must be one neutral closed-shell molecule.
+    """Read a SMILES; it must be one closed-shell molecule or ion.
 
     Raises:
         GeometryError: it is not.
@@ -119,8 +121,6 @@ def parse_smiles(smiles: str) -> ParsedSmiles:
     molecule = chem.AddHs(bare)
     if len(chem.GetMolFrags(molecule)) != 1:
         raise GeometryError(f"{smiles[:60]!r} is more than one molecule; give each its own line")
-    if chem.GetFormalCharge(molecule) != 0:
-        raise GeometryError(f"{smiles[:60]!r} has charge {chem.GetFormalCharge(molecule)}; only neutral molecules")
     if any(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms()):
         raise GeometryError(f"{smiles[:60]!r} is a radical; only closed shells")
     numbers = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()], dtype=np.int64)
@@ -128,14 +128,14 @@ def parse_smiles(smiles: str) -> ParsedSmiles:
     for bond in molecule.GetBonds():
         first, second = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
         bonds[first, second] = bonds[second, first] = True
-    return ParsedSmiles(chem.MolToSmiles(bare), numbers, bonds, molecule)
+    return ParsedSmiles(chem.MolToSmiles(bare), numbers, int(chem.GetFormalCharge(molecule)), bonds, molecule)
 
 
 def geometries_of(smiles: str, config: SmilesConfig, seed: int) -> Iterator[Geometry]:
     """Minimum and dynamics frames of a SMILES, as they are made; bonds are checked by the caller.
 
     Args:
-        smiles: one neutral closed-shell molecule.
+        smiles: one closed-shell molecule or ion.
         config: what is wanted.
         seed: of the recipe; mixed with the SMILES, so that a molecule's geometries do not depend on its neighbours.
 
@@ -148,7 +148,7 @@ def geometries_of(smiles: str, config: SmilesConfig, seed: int) -> Iterator[Geom
     parsed = parse_smiles(smiles)
     words = [seed, *hashlib.sha256(parsed.canonical.encode()).digest()[:8]]
     atoms = Atoms(parsed.numbers, _embed(parsed, int(np.random.default_rng(words).integers(2**31 - 1))))
-    atoms.calc = import_extra("tblite.ase").TBLite(method="GFN2-xTB", verbosity=0)
+    atoms.calc = _tight_binding(parsed.charge)
     with BFGS(atoms, logfile=None) as optimiser:
         if not optimiser.run(fmax=FORCE_TOLERANCE_EV_PER_ANGSTROM, steps=RELAXATION_STEPS):
             raise GeometryError(f"no GFN2-xTB minimum in {RELAXATION_STEPS} steps")
@@ -157,7 +157,7 @@ def geometries_of(smiles: str, config: SmilesConfig, seed: int) -> Iterator[Geom
     if config.minimum:
         yield Geometry(rounded(atoms.positions), 0.0, "xtb-min")
     for number, temperature in enumerate(config.temperatures):
-        yield from _dynamics(atoms.copy(), temperature, config, [*words, number])
+        yield from _dynamics(atoms.copy(), parsed.charge, temperature, config, [*words, number])
 
 
 def _embed(parsed: ParsedSmiles, seed: int) -> NDArray[np.float64]:
@@ -175,7 +175,13 @@ def _embed(parsed: ParsedSmiles, seed: int) -> NDArray[np.float64]:
     return np.array(parsed.molecule.GetConformer().GetPositions())
 
 
-def _dynamics(atoms: Any, temperature: float, config: SmilesConfig, seed: Sequence[int]) -> Iterator[Geometry]:
+def _tight_binding(charge: int) -> Any:
+    return import_extra("tblite.ase").TBLite(method="GFN2-xTB", charge=charge, verbosity=0)
+
+
+def _dynamics(
+    atoms: Any, charge: int, temperature: float, config: SmilesConfig, seed: Sequence[int]
+) -> Iterator[Geometry]:
     from ase import units
     from ase.md.langevin import Langevin
     from ase.md.velocitydistribution import thermalize_momenta
@@ -183,7 +189,7 @@ def _dynamics(atoms: Any, temperature: float, config: SmilesConfig, seed: Sequen
     if config.frames_per_temperature == 0:
         return
     rng = np.random.default_rng(seed)
-    atoms.calc = import_extra("tblite.ase").TBLite(method="GFN2-xTB", verbosity=0)
+    atoms.calc = _tight_binding(charge)
     thermalize_momenta(atoms, temperature, rng=rng)
     dynamics = Langevin(
         atoms,

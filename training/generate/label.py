@@ -94,8 +94,12 @@ def make_label(structure: Structure, config: LabelConfig) -> Label:
     """Label a geometry.
 
     Raises:
-        LabelError: not converged, or the gap is too small.
+        LabelError: an open shell, not converged, or the gap is too small.
     """
+    if structure.multiplicity != 1:
+        raise LabelError(
+            f"multiplicity {structure.multiplicity}: labels are made with restricted Kohn-Sham, of closed shells only"
+        )
     mole = build_mole(structure, config.basis)
     made = _exact(mole, config) if config.method == "exact" else _corrected(mole, config)
     if made.gap < config.minimum_gap:

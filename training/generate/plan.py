@@ -10,7 +10,7 @@ import csv
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,6 +42,8 @@ class Molecule:
         numbers: atomic numbers, (atom,).
         bonds: (atom, atom), bool; frames with other bonds are dropped.
         geometries: given ones; None when they are to be made from the SMILES.
+        charge: total charge, from the SMILES or from the file.
+        multiplicity: 2S + 1; labels are of closed shells, so any other than 1 fails when it is labelled.
     """
 
     key: str
@@ -52,6 +54,8 @@ class Molecule:
     numbers: NDArray[np.int64]
     bonds: NDArray[np.bool_]
     geometries: tuple[Geometry, ...] | None
+    charge: int = 0
+    multiplicity: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class _Entry:
     numbers: NDArray[np.int64]
     bonds: NDArray[np.bool_]
     geometries: tuple[Geometry, ...] | None
+    charge: int = 0
+    multiplicity: int = 1
 
 
 def make_plan(recipe: Recipe) -> tuple[list[Molecule], list[Failure]]:
@@ -109,6 +115,8 @@ def make_plan(recipe: Recipe) -> tuple[list[Molecule], list[Failure]]:
             numbers=entry.numbers,
             bonds=entry.bonds,
             geometries=entry.geometries,
+            charge=entry.charge,
+            multiplicity=entry.multiplicity,
         )
         molecules.setdefault(molecule.key, molecule)
     return list(molecules.values()), failures
@@ -162,7 +170,7 @@ def _from_smiles(recipe: Recipe, failures: list[Failure]) -> Iterator[_Entry]:
             failures.append(Failure("", source, str(error)))
             continue
         parsed = parse_smiles(canonical)  # atoms in the order that the workers will find them in
-        yield _Entry(source, canonical, "".join(words[1:]), parsed.numbers, parsed.bonds, None)
+        yield _Entry(source, canonical, "".join(words[1:]), parsed.numbers, parsed.bonds, None, parsed.charge)
 
 
 def _lines_of(file: Path) -> list[tuple[str, str]]:
@@ -200,15 +208,20 @@ def _from_files(recipe: Recipe, failures: list[Failure]) -> Iterator[_Entry]:
 
 
 def _molecules_of(name: str, frames: list[Atoms], failures: list[Failure]) -> Iterator[_Entry]:
-    """Frames with the same atoms in the same order are one molecule, unless their ``smiles`` or ``name`` differ."""
-    groups: dict[tuple[object, ...], list[tuple[int, Atoms]]] = {}
+    """Frames with the same atoms in the same order are one molecule, unless ``smiles``, ``name`` or charge differ."""
+    groups: dict[tuple[tuple[int, ...], str, tuple[int, int]], list[tuple[int, Atoms]]] = {}
     for index, atoms in enumerate(frames):
         if atoms.pbc.any() or len(atoms) == 0:
             failures.append(Failure("", name, "the frame is periodic or empty; only molecules can be labelled", index))
             continue
         label = atoms.info.get("smiles", atoms.info.get("name", ""))
-        groups.setdefault((tuple(atoms.numbers.tolist()), str(label)), []).append((index, atoms))
-    for members in groups.values():
+        try:
+            state = stated_charge(atoms.info)
+        except ConfigError as error:
+            failures.append(Failure("", name, str(error), index))
+            continue
+        groups.setdefault((tuple(atoms.numbers.tolist()), str(label), state), []).append((index, atoms))
+    for (_, _, (charge, multiplicity)), members in groups.items():
         first_index, first = members[0]
         numbers = np.array(first.numbers, dtype=np.int64)
         yield _Entry(
@@ -220,7 +233,26 @@ def _molecules_of(name: str, frames: list[Atoms], failures: list[Failure]) -> It
             geometries=tuple(
                 Geometry(rounded(atoms.positions), float(atoms.info.get("T", np.nan)), "given") for _, atoms in members
             ),
+            charge=charge,
+            multiplicity=multiplicity,
         )
+
+
+def stated_charge(info: Mapping[str, object]) -> tuple[int, int]:
+    """Charge and multiplicity that an extended xyz comment states as ``charge=`` and ``multiplicity=`` (or ``spin=``, the
+    number of unpaired electrons); 0 and 1 where it says nothing.
+
+    Raises:
+        ConfigError: not whole numbers.
+    """
+    values = {}
+    for key in ("charge", "multiplicity", "spin"):
+        if key in info:
+            try:
+                values[key] = int(str(info[key]))
+            except ValueError:
+                raise ConfigError(f"{key} is {str(info[key])[:40]!r}; it must be a whole number") from None
+    return values.get("charge", 0), values.get("multiplicity", values.get("spin", 0) + 1)
 
 
 def _key(entry: _Entry, recipe: Recipe) -> str:
@@ -231,6 +263,8 @@ def _key(entry: _Entry, recipe: Recipe) -> str:
         settings = dataclasses.asdict(recipe.smiles)
         parts += [entry.smiles, recipe.seed, {k: v for k, v in settings.items() if k not in ("inline", "files")}]
     digest = hashlib.sha256(json.dumps(parts).encode())
+    if (entry.charge, entry.multiplicity) != (0, 1):  # keys of neutral singlets stay those of older shards
+        digest.update(json.dumps([entry.charge, entry.multiplicity]).encode())
     for geometry in entry.geometries or ():
         digest.update(entry.numbers.tobytes() + geometry.positions.tobytes())
     return digest.hexdigest()[:20]

@@ -72,7 +72,7 @@ def generate(recipe: Recipe) -> Summary:
     finally:
         failures = [*unusable, *store.failures(molecules)]
         write_failures(recipe.output / FAILURES_FILE, failures)
-    frames = store.merge(recipe.output, molecules, recipe.pool, _attributes(recipe))
+    frames = store.merge(recipe.output, molecules, recipe.pool, _attributes(recipe, store.labelled(molecules)))
     return Summary(
         file=recipe.output / DATA_FILE,
         molecules=sum(store.shard(molecule.key).is_file() for molecule in molecules),
@@ -169,7 +169,7 @@ def _geometries(molecule: Molecule, recipe: Recipe) -> Iterator[Geometry]:
 
 
 def _structure(molecule: Molecule, geometry: Geometry) -> Structure:
-    return Structure(molecule.numbers, geometry.positions)
+    return Structure(molecule.numbers, geometry.positions, molecule.charge, molecule.multiplicity)
 
 
 def _label_frame(molecule: Molecule, geometry: Geometry, config: LabelConfig) -> LabelledFrame:
@@ -179,24 +179,26 @@ def _label_frame(molecule: Molecule, geometry: Geometry, config: LabelConfig) ->
     return LabelledFrame(geometry, make_label(structure, config))
 
 
-def _attributes(recipe: Recipe) -> dict[str, Any]:
+def _attributes(recipe: Recipe, molecules: Sequence[Molecule]) -> dict[str, Any]:
+    """Attributes of the data file; charge and multiplicity only where all molecules have the same (groups have their own)."""
     label = recipe.label
     functional = label.xc.replace(" ", "")
     counted = "the wanted grid" if label.method == "exact" else "integration grid 1"
     attributes: dict[str, Any] = {
         "ao_order": "PySCF spherical (mol.ao_labels())",
         "basis": label.basis,
-        "charge": 0,
         "cycles_minao": f"SCF cycles from minao at PySCF's default thresholds, counted on {counted}",
         "energy_unit": "hartree",
         "fock": "float32, lower triangle by rows (numpy.tril_indices)",
         "grid_level": label.grid_level,
         "length_unit": "angstrom",
         "method": label.method,
-        "multiplicity": 1,
         "pyscf": pyscf.__version__,
         "xc": f"{functional} {XC_REMARKS.get(functional.lower(), '')}".strip(),
     }
+    for name in ("charge", "multiplicity"):
+        if len(found := {getattr(molecule, name) for molecule in molecules}) == 1:
+            attributes[name] = found.pop()
     if recipe.smiles.inline or recipe.smiles.files:
         attributes["geometries"] = ", ".join(f"{name} {version(name)}" for name in ("rdkit", "tblite", "ase"))
     return attributes

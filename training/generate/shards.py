@@ -115,6 +115,10 @@ class ShardStore:
                 found += json.loads(self._reason(molecule.key).read_text(encoding="utf-8"))
         return [Failure(**values) for values in found]
 
+    def labelled(self, molecules: Sequence[Molecule]) -> list[Molecule]:
+        """Those that have a shard."""
+        return [molecule for molecule in molecules if self.shard(molecule.key).is_file()]
+
     def merge(self, output: Path, molecules: Sequence[Molecule], pool: str, attributes: dict[str, Any]) -> int:
         """Write the data set: ``focks.h5`` and ``molecules.csv``.
 
@@ -124,7 +128,7 @@ class ShardStore:
         Raises:
             DatasetError: there is no shard at all; nothing is written.
         """
-        labelled = [molecule for molecule in molecules if self.shard(molecule.key).is_file()]
+        labelled = self.labelled(molecules)
         if not labelled:
             raise DatasetError(f"No molecule could be labelled; {output / FAILURES_FILE} says why.")
         width = max(3, len(str(len(labelled) - 1)))
@@ -141,6 +145,7 @@ class ShardStore:
                 # split and pool are the plan's, not the shard's: another division needs no new label
                 group.attrs["split"] = molecule.split
                 group.attrs["pool"] = pool
+                group.attrs["charge"], group.attrs["multiplicity"] = molecule.charge, molecule.multiplicity
                 n_frames, packed = group["fock_tril"].shape
                 n_ao = int((np.sqrt(8 * packed + 1) - 1) / 2)
                 heavy = int((molecule.numbers > 1).sum())

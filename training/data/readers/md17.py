@@ -30,17 +30,23 @@ import binascii
 import json
 import sqlite3
 from base64 import b64decode
-from functools import cached_property
+from dataclasses import replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.blocks.block_set import BlockSet
+from model.blocks.matrices import dense_matrix
 from model.errors import StructureError
+from model.integrals.pyscf_molecule import integrals, load_basis
+from model.level import Level
+from model.orbitals.space import OrbitalSpace
 from model.structure import Structure
 from training.data import splits
-from training.data.frame import DatasetError, Frame, FrameSource, Level
+from training.data.frame import DatasetError, Frame, FrameSource, molecular_blocks
 from training.data.readers.containers import open_sqlite, table_columns
 
 MOLECULES: Final = {
@@ -50,10 +56,6 @@ MOLECULES: Final = {
     (1, 1, 1, 1, 6, 6, 6, 6, 7, 7, 8, 8): "uracil",
 }
 """By sorted atomic numbers."""
-
-SHELLS: Final = {1: (0, 0, 1), 6: (0, 0, 0, 1, 1, 2), 7: (0, 0, 0, 1, 1, 2), 8: (0, 0, 0, 1, 1, 2)}
-ORCA_PLACE: Final = {0: (0,), 1: (1, 2, 0), 2: (4, 2, 0, 1, 3)}
-"""Per l: where in ORCA's shell each function of PySCF's shell stands."""
 
 OVERLAP_TOLERANCE: Final = 1e-3
 """Float32, printed digits and the value of bohr give about 1e-6; a wrong order or unit gives 0.1 or more."""
@@ -70,7 +72,7 @@ class Md17(FrameSource):
     """
 
     schemes = ("random",)
-    level = Level("pbe", "def2-svp", "unknown", 0, 1, program="ORCA")
+    level = Level("pbe", "def2-svp", program="ORCA")
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -132,23 +134,22 @@ class Md17(FrameSource):
         numbers, positions, data = self._read(int(index))
         if MOLECULES.get(tuple(sorted(numbers.tolist()))) != name:
             raise DatasetError(f"{where}: atomic numbers {numbers.tolist()} are not those of {name}.")
-        order = pyscf_order(numbers)
-        fock = _matrix(data, "hamiltonian", len(order), where)[np.ix_(order, order)]
         try:
-            structure = Structure(numbers, positions)
+            structure = Structure(
+                numbers, positions, charge=0, multiplicity=1
+            )  # all four molecules are neutral singlets
         except StructureError as error:
             raise DatasetError(f"{where}: {error}") from error
+        hamiltonian = _blocks(data, "hamiltonian", structure, where)
         if not self._verified:
-            _compare_overlap(_matrix(data, "overlap", len(order), where)[np.ix_(order, order)], structure, where)
+            _compare_overlap(dense_matrix(_blocks(data, "overlap", structure, where)), structure, where)
             self._verified = True
         return Frame(
             molecule=name,
             index=int(index),
             structure=structure,
-            fock=0.5 * (fock + fock.T),
-            energy=None,
-            cycles_minao=None,
-            smiles="",
+            # the stored overlap is PySCF's own rounded to float32, so the frame has none
+            hamiltonian=hamiltonian,
             split=split,
         )
 
@@ -173,14 +174,16 @@ class Md17(FrameSource):
         self._connection.close()
 
 
-def pyscf_order(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each AO in PySCF's order its place in ORCA's, (ao,)."""
-    order: list[int] = []
-    for z in numbers.tolist():
-        for ang in SHELLS[z]:
-            start = len(order)
-            order += [start + place for place in ORCA_PLACE[ang]]
-    return np.array(order, dtype=np.int64)
+@cache
+def _space() -> OrbitalSpace:
+    """def2-SVP in ORCA's order."""
+    return replace(load_basis(Md17.level.basis, sorted({z for numbers in MOLECULES for z in numbers})), order="orca")
+
+
+def _blocks(data: dict[str, Any], name: str, structure: Structure, where: str) -> BlockSet:
+    """A stored matrix, made symmetric, in PySCF's order."""
+    matrix = _matrix(data, name, _space().count_orbitals(structure.numbers), where)
+    return molecular_blocks(_space(), structure, 0.5 * (matrix + matrix.T)).in_order("pyscf")
 
 
 def _decode(data: str | bytes) -> dict[str, Any]:
@@ -211,8 +214,6 @@ def _matrix(data: dict[str, Any], name: str, n_ao: int, where: str) -> NDArray[n
 
 
 def _compare_overlap(stored: NDArray[np.float64], structure: Structure, where: str) -> None:
-    from model.integrals.pyscf_molecule import integrals
-
     error = float(np.abs(stored - integrals(structure, Md17.level.basis).overlap).max())
     if error > OVERLAP_TOLERANCE:
         raise DatasetError(

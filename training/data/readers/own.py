@@ -1,12 +1,14 @@
 """Format ``tracegrad``: the project's own HDF5 file, one group per molecule with all its geometries (docs/training.md).
 
-Group attributes: ``smiles``, ``formula``, ``split``, ``pool``. Datasets for n atoms, k geometries, N AOs:
+Group attributes: ``smiles``, ``formula``, ``split``, ``pool``, and ``charge`` and ``multiplicity`` where the file does not
+state them for all its molecules at once (a group's own come first). Datasets for n atoms, k geometries, N AOs:
 ``atomic_numbers`` (n,), ``positions`` (k, n, 3) Å, ``fock_tril`` (k, N (N + 1) / 2) float32 hartree in PySCF's AO order,
 ``energy`` (k,), ``cycles_minao`` (k,) and more. File attributes state the level. No object arrays, no pickle.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from model.errors import StructureError
+from model.integrals.pyscf_molecule import load_basis
+from model.level import Level
+from model.orbitals.space import OrbitalSpace
 from model.reference.fitted import unpack
 from model.structure import Structure
-from training.data.frame import DatasetError, Frame, FrameSource, Level
+from training.data.frame import DatasetError, Frame, FrameSource, molecular_blocks
 
 
 class ProjectFile(FrameSource):
@@ -55,9 +61,7 @@ class ProjectFile(FrameSource):
             return Level(
                 xc=str(attributes["xc"]).split()[0],
                 basis=str(attributes["basis"]),
-                pyscf=str(attributes["pyscf"]),
-                charge=int(attributes["charge"]),
-                multiplicity=int(attributes["multiplicity"]),
+                program_version=str(attributes["pyscf"]),
             )
         except KeyError as error:
             raise DatasetError(f"{self.path} has no file attribute {error.args[0]}.") from error
@@ -78,15 +82,26 @@ class ProjectFile(FrameSource):
         names, _, molecule, _ = self._frames()
         return np.array([len(self._file[name]["atomic_numbers"]) for name in names], dtype=np.int64)[molecule]
 
+    def charge_states(self) -> frozenset[tuple[int, int]]:
+        names = self._frames()[0]
+        return frozenset((self._state(name, "charge"), self._state(name, "multiplicity")) for name in names)
+
     def frame(self, index: int, split: str) -> Frame:
         names, _, molecule, geometry = self._frames()
         name, number = names[int(molecule[index])], int(geometry[index])
         group = self._file[name]
+        charge, multiplicity = (self._state(name, attribute) for attribute in ("charge", "multiplicity"))
+        numbers = group["atomic_numbers"][:].astype(np.int64)
+        try:
+            structure = Structure(numbers, group["positions"][number], charge, multiplicity)
+        except StructureError as error:
+            raise DatasetError(f"{self.path}, group {name}, geometry {number}: {error}") from error
+        matrix = unpack(group["fock_tril"][number].astype(np.float64))
         return Frame(
             molecule=name,
             index=number,
-            structure=Structure(group["atomic_numbers"][:].astype(np.int64), group["positions"][number]),
-            fock=unpack(group["fock_tril"][number].astype(np.float64)),
+            structure=structure,
+            hamiltonian=molecular_blocks(self._space, structure, matrix),
             energy=float(group["energy"][number]),
             cycles_minao=int(group["cycles_minao"][number]),
             smiles=str(group.attrs["smiles"]),
@@ -95,6 +110,23 @@ class ProjectFile(FrameSource):
 
     def close(self) -> None:
         self._file.close()
+
+    @cached_property
+    def _space(self) -> OrbitalSpace:
+        """Orbitals of all elements of the file."""
+        names = self._frames()[0]
+        return load_basis(
+            self.level.basis, sorted({int(z) for name in names for z in self._file[name]["atomic_numbers"]})
+        )
+
+    def _state(self, name: str, attribute: str) -> int:
+        """Charge or multiplicity of a molecule."""
+        for attributes in (self._file[name].attrs, self._file.attrs):
+            if attribute in attributes:
+                return int(attributes[attribute])
+        raise DatasetError(
+            f"{self.path} states no {attribute}, neither for the file nor for group {name}; give it as an attribute."
+        )
 
     def _frames(self) -> tuple[list[str], list[str], NDArray[np.int64], NDArray[np.int64]]:
         """Names and splits of the molecules; molecule and geometry of each frame. Molecules in name order."""

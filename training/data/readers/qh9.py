@@ -29,6 +29,7 @@ published loader uses 1.8897259886 (7e-8 away, relative).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,10 +37,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import StructureError
+from model.integrals.pyscf_molecule import load_basis
+from model.level import Level
+from model.orbitals.space import OrbitalSpace
 from model.structure import Structure
 from model.units import ANGSTROM_PER_BOHR
 from training.data import splits
-from training.data.frame import DatasetError, Frame, FrameSource, Level
+from training.data.frame import DatasetError, Frame, FrameSource, molecular_blocks
 from training.data.readers.containers import LmdbRows, Rows, SqliteRows, is_lmdb
 
 ORBITALS: Final = {1: 5, 6: 14, 7: 14, 8: 14, 9: 14}
@@ -69,13 +73,22 @@ class Variant:
 _DYNAMIC_COLUMNS: Final = ("id", "geo_id", "N", "Z", "pos", "ekin", "epot", "etot", "time", "Ham", "converged")
 VARIANTS: Final = {
     "qh9_stable": Variant(
-        ("id", "N", "Z", "pos", "Ham"), 1.0, ("random", "size_ood"), Level("b3lyp5", "def2-svp", "2.2.1", 0, 1)
+        ("id", "N", "Z", "pos", "Ham"),
+        1.0,
+        ("random", "size_ood"),
+        Level("b3lyp5", "def2-svp", program_version="2.2.1"),
     ),
     "qh9_dynamic_100k": Variant(
-        _DYNAMIC_COLUMNS, ANGSTROM_PER_BOHR, ("geometry", "molecule"), Level("b3lyp", "def2-svp", "2.3.0", 0, 1)
+        _DYNAMIC_COLUMNS,
+        ANGSTROM_PER_BOHR,
+        ("geometry", "molecule"),
+        Level("b3lyp", "def2-svp", program_version="2.3.0"),
     ),
     "qh9_dynamic_300k": Variant(
-        _DYNAMIC_COLUMNS, ANGSTROM_PER_BOHR, ("geometry", "molecule"), Level("b3lyp5", "def2-svp", "2.2.1", 0, 1)
+        _DYNAMIC_COLUMNS,
+        ANGSTROM_PER_BOHR,
+        ("geometry", "molecule"),
+        Level("b3lyp5", "def2-svp", program_version="2.2.1"),
     ),
 }
 
@@ -146,22 +159,25 @@ class Qh9(FrameSource):
         if not np.isfinite(fock).all() or np.abs(fock - fock.T).max() > SYMMETRY_TOLERANCE_HARTREE:
             raise DatasetError(f"{where}: the Fock matrix is not finite and symmetric; the row is damaged.")
         try:
-            structure = Structure(numbers, positions)
+            structure = Structure(numbers, positions, charge=0, multiplicity=1)  # QM9 has neutral closed shells only
         except StructureError as error:
             raise DatasetError(f"{where}: {error} Is this file really {self.name!r}?") from error
         return Frame(
             molecule=f"qh9-{row.molecule}",
             index=row.geometry,
             structure=structure,
-            fock=0.5 * (fock + fock.T),
+            hamiltonian=molecular_blocks(_space(self.level.basis), structure, 0.5 * (fock + fock.T)),
             energy=row.energy,
-            cycles_minao=None,
-            smiles="",
             split=split,
         )
 
     def close(self) -> None:
         self._rows.close()
+
+
+@cache
+def _space(basis: str) -> OrbitalSpace:
+    return load_basis(basis, sorted(ORBITALS))
 
 
 def _array(data: object, dtype: str, shape: tuple[int, ...], where: str) -> NDArray[Any]:
