@@ -271,5 +271,5 @@ def test_labels_of_another_level_are_refused(tiny: Summary, tiny_checkpoint: Pat
     shutil.copy(tiny.file, other)
     with h5py.File(other, "a") as file:
         file.attrs["xc"] = "pbe"
-    with pytest.raises(DatasetError, match="xc is pbe .* b3lyp in checkpoint"):
+    with pytest.raises(DatasetError, match=r"xc is pbe .* b3lyp in checkpoint"):
         evaluate(tiny_checkpoint, other, ["val"], scf=False, processes=0)
