@@ -12,33 +12,29 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
-from model.errors import NumericalError
+from model.electronic.overlap import OverlapFactor
 
 OVERLAP_DAMPING: Final = 2e-3
 """What releases get. Smallest eigenvalues of S in def2-SVP: 6e-3 in N2, 4e-4 to 1e-4 in diynes and cyanogen."""
 
 
 def damp_correction(
-    correction: NDArray[np.float64], overlap: NDArray[np.float64], damping: float
+    correction: NDArray[np.float64], overlap: NDArray[np.float64] | OverlapFactor, damping: float
 ) -> NDArray[np.float64]:
     """The part of a correction to trust.
 
     Args:
         correction: H - H0 as predicted, symmetric, (ao, ao), hartree.
-        overlap: S, (ao, ao).
+        overlap: S, (ao, ao), or its factor.
         damping: eigenvalue of S at which its eigenvector's own element counts half.
 
     Raises:
         NumericalError: LAPACK failed.
     """
-    try:
-        values, vectors = scipy.linalg.eigh(overlap)
-    except (np.linalg.LinAlgError, ValueError) as error:
-        raise NumericalError(f"The overlap could not be diagonalised: {error}.") from error
-    values = values.clip(min=0.0)  # rounding
+    factor = OverlapFactor.of(overlap)
+    values, vectors = factor.values.clip(min=0.0), factor.vectors  # rounding
     products = np.outer(values, values)
     rotated = vectors.T @ correction @ vectors * (products / (products + damping**2))
     damped = vectors @ rotated @ vectors.T

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.linalg
 from pyscf import df, dft, gto, scf
 
+from model.blocks.block_set import stack_blocks
+from model.blocks.matrices import cut_matrix
 from model.electronic.dependence import OVERLAP_DAMPING, damp_correction
-from model.electronic.guess import check_guess, make_guess
-from model.electronic.solve import density_matrix, solve
+from model.electronic.guess import check_guess, make_guess, make_spin_guess
+from model.electronic.overlap import OverlapFactor
+from model.electronic.solve import (
+    count_spins,
+    density_matrix,
+    solve,
+    solve_blocks,
+    solve_spinor,
+    solve_unrestricted,
+    spin_density_matrices,
+)
 from model.errors import ElectronCountError, NumericalError
 from model.integrals.pyscf_molecule import build_mole, gaussian_potentials, integrals
+from model.orbitals.space import OrbitalSpace
+from model.pairs.pair_list import PairList
 from model.reference.fitted import unpack
 from model.structure import Structure
 
@@ -186,3 +200,134 @@ def test_energies_are_eigenvalues_of_the_pencil(rng: np.random.Generator) -> Non
     assert np.abs(orbitals.energies - scipy.linalg.eigvalsh(hamiltonian, overlap)).max() < 1e-10
     assert orbitals.homo == orbitals.energies[2]
     assert orbitals.lumo == orbitals.energies[3]
+
+
+def test_overlap_is_diagonalised_once_for_all(molecule: Callable[[str], Structure], rng: np.random.Generator) -> None:
+    overlap = integrals(molecule("H2O"), "def2-svp").overlap
+    factor = OverlapFactor.of(overlap)
+    assert OverlapFactor.of(factor) is factor
+    assert factor.smallest == pytest.approx(np.linalg.eigvalsh(overlap)[0], rel=1e-10)
+    basis, root = factor.orthonormal_basis(), factor.inverse_root()
+    assert np.abs(basis.T @ overlap @ basis - np.eye(len(overlap))).max() < 1e-12
+    assert np.abs(root - np.linalg.inv(scipy.linalg.sqrtm(overlap))).max() < 1e-11
+    kept = factor.orthonormal_basis(threshold=factor.values[1])
+    assert kept.shape[1] == len(overlap) - 2 == len(overlap) - factor.n_dependent(factor.values[1])
+    floored = factor.inverse_root(floor=1e3)
+    assert np.abs(floored - np.eye(len(overlap)) / np.sqrt(1e3)).max() < 1e-12
+    correction = rng.normal(size=overlap.shape)
+    correction = correction + correction.T
+    assert np.array_equal(damp_correction(correction, factor, 1e-3), damp_correction(correction, overlap, 1e-3))
+    assert np.array_equal(solve(correction, factor, 2).energies, solve(correction, overlap, 2).energies)
+
+
+def test_overlap_at_k_is_complex(rng: np.random.Generator) -> None:
+    matrix = rng.normal(size=(6, 6)) + 1j * rng.normal(size=(6, 6))
+    overlap = np.eye(6) + 0.1 * matrix @ matrix.conj().T
+    hamiltonian = matrix + matrix.conj().T
+    factor = OverlapFactor.of(overlap)
+    assert np.abs(factor.inverse_root() @ overlap @ factor.inverse_root() - np.eye(6)).max() < 1e-12
+    orbitals = solve(hamiltonian, factor, 4)
+    assert np.abs(orbitals.energies - scipy.linalg.eigh(hamiltonian, overlap, eigvals_only=True)).max() < 1e-12
+    residual = hamiltonian @ orbitals.coefficients - overlap @ orbitals.coefficients * orbitals.energies
+    assert np.abs(residual).max() < 1e-11
+    assert check_guess(make_guess(orbitals), overlap).trace_error < 1e-12
+
+
+def test_open_shell_repeats_pyscf(molecule: Callable[[str], Structure]) -> None:
+    """Triplet oxygen by unrestricted Kohn-Sham: energies, both densities and the gap; blocks give the same."""
+    structure = replace(molecule("O2"), multiplicity=3)
+    mf = dft.UKS(build_mole(structure, "def2-svp"), xc="pbe")
+    mf.conv_tol = 1e-11
+    mf.kernel()
+    fock, overlap = mf.get_fock(), mf.get_ovlp()
+    orbitals = solve_unrestricted(fock, overlap, 16, 3)
+    assert np.abs(np.stack([orbitals.alpha.energies, orbitals.beta.energies]) - mf.mo_energy).max() < 1e-5
+    assert (orbitals.alpha.n_occupied, orbitals.beta.n_occupied) == mf.nelec == (9, 7)
+    assert np.abs(spin_density_matrices(orbitals) - mf.make_rdm1()).max() < 1e-4
+    alpha, beta = mf.mo_energy
+    assert orbitals.homo == pytest.approx(max(alpha[8], beta[6]), abs=1e-5)
+    assert orbitals.lumo == pytest.approx(min(alpha[9], beta[7]), abs=1e-5)
+    guess = make_spin_guess(orbitals, fock)
+    assert np.abs(guess.density_matrix - mf.make_rdm1()).max() < 1e-4
+    assert not guess.has_intruder
+    checks = check_guess(guess, OverlapFactor.of(overlap))
+    assert checks.ok
+    assert checks.gap == pytest.approx(min(alpha[9] - alpha[8], beta[7] - beta[6]), abs=1e-5)
+    space, pairs = OrbitalSpace("def2-svp", {8: (0, 0, 0, 1, 1, 2)}), PairList.complete(structure)
+    blocks = [cut_matrix(space, structure.numbers, pairs, matrix) for matrix in (fock, overlap)]
+    again = solve_blocks(*blocks, 16, multiplicity=3)
+    assert np.array_equal(again.beta.energies, orbitals.beta.energies)
+
+
+def test_open_shell_guess_is_protected_from_an_intruder_of_one_spin(molecule: Callable[[str], Structure]) -> None:
+    structure = replace(molecule("O2"), multiplicity=3)
+    mf = dft.UKS(build_mole(structure, "def2-svp"), xc="pbe").run(verbose=0)
+    fock, overlap = mf.get_fock(), mf.get_ovlp()
+    empty = overlap @ mf.mo_coeff[1][:, -1]
+    spoilt = fock - np.stack([0.0 * fock[0], (mf.mo_energy[1][-1] + 2.0) * np.outer(empty, empty)])
+    guess = make_spin_guess(solve_unrestricted(spoilt, overlap, 16, 3), fock)
+    assert guess.has_intruder
+    assert not guess.alpha.has_intruder
+    assert np.abs(guess.density_matrix - mf.make_rdm1()).max() < 1e-3
+    assert make_spin_guess(solve_unrestricted(spoilt, overlap, 16, 3)).alpha.displaced == 0.0
+
+
+def test_spinors_repeat_pyscf() -> None:
+    """Spin-orbit coupling from an effective core potential: PySCF's generalised eigensolver and density."""
+    structure = Structure.from_symbols(["I", "H"], [[0.0, 0.0, 0.0], [0.7, 1.0, 1.0]])
+    atoms = list(zip(structure.symbols, structure.positions_angstrom.tolist(), strict=True))
+    mole = gto.M(atom=atoms, basis={"H": "def2-svp", "I": "crenbl"}, ecp={"I": "crenbl"}, verbose=0)
+    mf = scf.GHF(mole)
+    mf.with_soc = True
+    core, overlap, n_electrons = mf.get_hcore(), mole.intor("int1e_ovlp"), mole.nelectron
+    energies, coefficients = mf.eig(core, mf.get_ovlp())
+    orbitals = solve_spinor(core, overlap, n_electrons)
+    assert np.abs(orbitals.energies - energies).max() < 1e-9
+    assert np.abs(energies[::2] - energies[1::2]).max() < 1e-9, "Kramers pairs"
+    assert np.abs(np.diff(energies[2:8:2])).min() > 1e-3, "split by the coupling"
+    density = density_matrix(orbitals)
+    assert np.abs(density - mf.make_rdm1(coefficients, mf.get_occ(energies, coefficients))).max() < 1e-8
+    guess = make_guess(orbitals, core)
+    assert guess.displaced == pytest.approx(0.0, abs=1e-10)
+    assert check_guess(guess, overlap).ok
+    shells = tuple(
+        int(mole.bas_angular(b)) for b in range(mole.nbas) if mole.bas_atom(b) == 0 for _ in range(mole.bas_nctr(b))
+    )
+    space, pairs = OrbitalSpace("crenbl", {1: (0, 0, 1), 53: shells}), PairList.complete(structure)
+    n, edges = mole.nao, space.atom_offsets(structure.numbers)
+    parts = core.reshape(2, n, 2, n).transpose(0, 2, 1, 3).reshape(4, n, n)
+    blocks = [
+        parts[:, edges[i] : edges[i + 1], edges[j] : edges[j + 1]]
+        for i, j in zip(pairs.first, pairs.second, strict=True)
+    ]
+    hamiltonian = stack_blocks(space, structure.numbers, pairs, blocks, "spinor")
+    again = solve_blocks(hamiltonian, cut_matrix(space, structure.numbers, pairs, overlap), n_electrons)
+    assert np.abs(again.energies - energies).max() < 1e-9
+
+
+def test_spinors_without_coupling_are_two_sets_of_orbitals(rng: np.random.Generator) -> None:
+    """Nearly dependent functions are dropped once for both spins."""
+    vectors = rng.normal(size=(6, 5))
+    vectors = np.vstack([vectors, vectors[-1]])  # 7 functions, 5 dimensions
+    operator = np.diag([-3.0, -2.0, -1.0, 0.5, 1.0])
+    overlap, one = vectors @ vectors.T, vectors @ operator @ vectors.T
+    orbitals = solve_spinor(np.kron(np.eye(2), one), overlap, 3)
+    assert np.abs(orbitals.energies - np.repeat(np.diag(operator), 2)).max() < 1e-6
+    assert orbitals.coefficients.shape == (14, 10)
+    assert (orbitals.n_occupied, orbitals.gap) == (3, pytest.approx(0.0, abs=1e-6))
+
+
+def test_electrons_of_each_spin() -> None:
+    assert count_spins(16, 3) == (9, 7)
+    assert count_spins(1, 2) == (1, 0)
+    for n_electrons, multiplicity in ((16, 2), (1, 4), (0, 1), (2, 0)):
+        with pytest.raises(ElectronCountError, match="multiplicity"):
+            count_spins(n_electrons, multiplicity)
+    hydrogen = solve_unrestricted(np.array([[[-0.5]], [[0.1]]]), np.eye(1), 1, 2)
+    assert hydrogen.homo == -0.5
+    assert hydrogen.lumo == 0.1
+    assert not spin_density_matrices(hydrogen)[1].any()
+    with pytest.raises(ElectronCountError):
+        solve_spinor(np.eye(2), np.eye(1), 0)
+    with pytest.raises(NumericalError, match="fit"):
+        solve_spinor(np.eye(3), np.eye(1), 1)
