@@ -17,7 +17,7 @@ LAW_FLOAT32: Final = 1e-5
 SAME_FLOAT64: Final = 1e-12
 """Two evaluations of one function in float64, relative."""
 
-SAME_FLOAT32: Final = 2e-6
+SAME_FLOAT32: Final = 5e-6
 """Two evaluations of one function in float32, relative."""
 
 NOT_NOTHING: Final = 1e-4

@@ -39,9 +39,6 @@ COEFFICIENTS = BlockSpace.of(SPACE.template).coefficients
 ALPHA_AT_START = 0.5
 """Of the published radial functions: softplus of their parameter's first value, in 1/Å."""
 
-FEATURES = 3.0
-"""Features between layers carry so many times the rounding of what is read out."""
-
 CONVOLUTION = {
     "fc_node.layer0.weight": "radial.first",
     "fc_node.layer1.weight": "radial.second",
@@ -217,7 +214,7 @@ def test_every_layer_is_the_published_one(
             expected = unflat(expected, 16)
         assert found.shape == expected.shape
         error = np.abs(found - expected).max() / np.abs(expected).max()
-        assert error < (tolerance if "block" in name or "hamiltonian" in name else FEATURES * tolerance), name
+        assert error < tolerance, name
 
 
 def test_every_published_weight_takes_part(published: Published) -> None:
