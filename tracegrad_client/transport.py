@@ -11,6 +11,7 @@ import json
 import math
 import re
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -92,6 +93,7 @@ class Transport:
             timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT_S)),
             trust_env=parts.hostname not in _LOOPBACK,
         )
+        weakref.finalize(self, self._http.close)  # `Client().attach(mf).kernel()` leaves nobody to close it
 
     def close(self) -> None:
         """Close the connections; the transport cannot be used afterwards."""

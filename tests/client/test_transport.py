@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import socket
 import threading
@@ -155,3 +156,13 @@ def test_every_class_of_the_tree_is_drawn_in_its_header() -> None:
 
     drawn = errors.__doc__ or ""
     assert all(name in drawn for name in below(errors.TraceGradError))
+
+
+def test_a_transport_that_nobody_closes_closes_its_connections(server: Any) -> None:
+    transport = Transport(server.url, timeout=5)
+    transport.request("GET", "/v1/models")
+    connections = transport._http
+    assert not connections.is_closed
+    del transport
+    gc.collect()
+    assert connections.is_closed
