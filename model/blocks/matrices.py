@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from model.blocks.block_set import BlockSet, Values
+from model.blocks.block_set import BlockGroup, BlockSet, Values
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
 
@@ -29,32 +29,54 @@ def dense_matrix(blocks: BlockSet, k: Sequence[float] = (0.0, 0.0, 0.0)) -> Valu
     Returns:
         (n, n) if restricted, (2, n, n) if unrestricted, (2n, 2n) for spinors; real at Gamma unless the blocks are complex.
     """
-    values = _with_phases(blocks, k)
+    if not blocks.pairs.is_molecular:
+        return BlochSum(blocks)(k)
     n = blocks.n_orbitals
-    matrix = np.zeros((len(values), n, n), dtype=values.dtype)
-    offsets, pairs = blocks.atom_offsets, blocks.pairs
+    matrix = np.zeros((len(blocks.values), n, n), dtype=blocks.values.dtype)
     for group in blocks.groups:
-        n_rows, n_columns = group.entries.shape[1:]
-        rows = offsets[pairs.first[group.pairs]][:, None, None] + np.arange(n_rows)[:, None]
-        columns = offsets[pairs.second[group.pairs]][:, None, None] + np.arange(n_columns)
-        if pairs.is_molecular:
-            matrix[:, rows, columns] = values[:, group.entries]
-        else:  # several images of one pair of atoms add up
-            for part, source in zip(matrix, values, strict=True):
-                np.add.at(part, (rows, columns), source[group.entries])
+        rows, columns = _rows_and_columns(blocks, group)
+        matrix[:, rows, columns] = blocks.values[:, group.entries]
     return _joined(blocks, list(matrix), np.block)
+
+
+class BlochSum:
+    """Matrices of a crystal at many k-points: where each entry goes is worked out once.
+
+    Args:
+        blocks: n orbitals a cell.
+    """
+
+    def __init__(self, blocks: BlockSet) -> None:
+        self.blocks = blocks
+        n = blocks.n_orbitals
+        place = np.empty(blocks.values.shape[1], dtype=np.int64)
+        for group in blocks.groups:
+            rows, columns = _rows_and_columns(blocks, group)
+            place[group.entries] = rows * n + columns
+        # several images of one pair of atoms add up: entries of one place stand side by side
+        order = np.argsort(place, kind="stable")
+        self._places, self._starts = np.unique(place[order], return_index=True)
+        self._values = blocks.values[:, order]
+        self._pair = np.repeat(np.arange(len(blocks.pairs)), np.diff(blocks.starts))[order]
+
+    def __call__(self, k: Sequence[float] = (0.0, 0.0, 0.0)) -> Values:
+        """Matrix at fractional k; shapes as in :func:`dense_matrix`."""
+        values, n = self._values, self.blocks.n_orbitals
+        if np.any(k):
+            values = values * _phases(self.blocks, k)[self._pair]
+        matrix = np.zeros((len(values), n * n), dtype=values.dtype)
+        matrix[:, self._places] = np.add.reduceat(values, self._starts, axis=1)
+        return _joined(self.blocks, list(matrix.reshape(-1, n, n)), np.block)
 
 
 def sparse_matrix(blocks: BlockSet, k: Sequence[float] = (0.0, 0.0, 0.0)) -> Any:
     """Matrix at a k-point as ``scipy.sparse.csr_array``; shapes as in :func:`dense_matrix`, unrestricted as a list of two."""
-    values = _with_phases(blocks, k)
-    n = blocks.n_orbitals
-    offsets, pairs = blocks.atom_offsets, blocks.pairs
+    values, n = blocks.values, blocks.n_orbitals
+    if np.any(k) and not blocks.pairs.is_molecular:
+        values = values * np.repeat(_phases(blocks, k), np.diff(blocks.starts))
     row, column = np.empty(values.shape[1], dtype=np.int64), np.empty(values.shape[1], dtype=np.int64)
     for group in blocks.groups:
-        n_rows, n_columns = group.entries.shape[1:]
-        row[group.entries] = offsets[pairs.first[group.pairs]][:, None, None] + np.arange(n_rows)[:, None]
-        column[group.entries] = offsets[pairs.second[group.pairs]][:, None, None] + np.arange(n_columns)
+        row[group.entries], column[group.entries] = _rows_and_columns(blocks, group)
     parts = [scipy.sparse.coo_array((part, (row, column)), shape=(n, n)).tocsr() for part in values]
     return _joined(blocks, parts, lambda rows: scipy.sparse.block_array(rows, format="csr"))
 
@@ -72,21 +94,22 @@ def cut_matrix(
     """
     stacked = matrix[None] if matrix.ndim == 2 else matrix
     empty = BlockSet.zeros(space, numbers, pairs, "restricted" if len(stacked) == 1 else "unrestricted")
-    values, offsets = empty.values, empty.atom_offsets
     for group in empty.groups:
-        n_rows, n_columns = group.entries.shape[1:]
-        rows = offsets[pairs.first[group.pairs]][:, None, None] + np.arange(n_rows)[:, None]
-        columns = offsets[pairs.second[group.pairs]][:, None, None] + np.arange(n_columns)
-        values[:, group.entries] = stacked[:, rows, columns]
+        rows, columns = _rows_and_columns(empty, group)
+        empty.values[:, group.entries] = stacked[:, rows, columns]
     return empty
 
 
-def _with_phases(blocks: BlockSet, k: Sequence[float]) -> Values:
-    """Entries times exp(2 pi i k.R) of their pair; as they are at Gamma."""
-    if not np.any(k) or blocks.pairs.is_molecular:
-        return blocks.values
-    phases = np.exp(2j * np.pi * (blocks.pairs.shift @ np.asarray(k, dtype=np.float64)))
-    return np.asarray(blocks.values * np.repeat(phases, np.diff(blocks.starts)))
+def _rows_and_columns(blocks: BlockSet, group: BlockGroup) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row (item, row, 1) and column (item, 1, column) in the matrix of a group's entries."""
+    n_rows, n_columns = group.entries.shape[1:]
+    rows = blocks.atom_offsets[blocks.pairs.first[group.pairs]][:, None, None] + np.arange(n_rows)[:, None]
+    return rows, blocks.atom_offsets[blocks.pairs.second[group.pairs]][:, None, None] + np.arange(n_columns)
+
+
+def _phases(blocks: BlockSet, k: Sequence[float]) -> NDArray[np.complex128]:
+    """exp(2 pi i k.R) of each pair."""
+    return np.asarray(np.exp(2j * np.pi * (blocks.pairs.shift @ np.asarray(k, dtype=np.float64))))
 
 
 def _joined(blocks: BlockSet, parts: list[Any], block: Any) -> Any:
