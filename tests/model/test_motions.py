@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,8 +30,6 @@ from model.orbitals.orders import ORDERS
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
 from model.structure import Structure
-
-CRYSTALS = Path(__file__).resolve().parents[3] / "shared" / "data" / "crystals"
 
 ROUNDING = 1e-13
 """A few products of matrices, per unit of their largest entry."""
@@ -257,41 +253,8 @@ def test_refuses(crystal: tuple[Structure, BlockSet]) -> None:
         unfold(overlap, (1, 0, 1))
 
 
-def bismuthene() -> list[BlockSet]:
-    """Buckled bismuthene with spin-orbit coupling, by GPAW; each pair is stored once."""
-    path = CRYSTALS / "bismuthene_soc.h5"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not there")
-    h5py = pytest.importorskip("h5py")
-    found = []
-    with h5py.File(path) as file:
-        for name in list(file)[:3]:
-            group = file[name]
-            numbers = group["atomic_numbers"][:]
-            structure = Structure(
-                numbers, group["positions"][:], cell_angstrom=group["cell"][:], pbc=(True, True, False)
-            )
-            shells = json.loads(group.attrs["orbital_types"])[0]
-            space = OrbitalSpace("gpaw dzp", {83: tuple(shells)}, order="openmx")
-            keys = group["pairs"][:].astype(np.int64)[:, [3, 4, 0, 1, 2]]
-            pairs = PairList.of(structure, keys[:, 0], keys[:, 1], keys[:, 2:])
-            n = 23
-            stored = group["hamiltonian_eV"][:].reshape(-1, 2, n, 2, n).transpose(0, 1, 3, 2, 4).reshape(-1, 4, n, n)
-            place = {tuple(key): index for index, key in enumerate(keys.tolist())}
-            blocks = []
-            for i, j, *shift in pairs.keys.tolist():
-                index = place.get((i, j, *shift))
-                if index is None:
-                    there = stored[place[j, i, -shift[0], -shift[1], -shift[2]]]
-                    blocks.append(there.conj().transpose(0, 2, 1)[[0, 2, 1, 3]])
-                else:
-                    blocks.append(stored[index])
-            found.append(stack_blocks(space, numbers, pairs, blocks, "spinor"))
-    return found
-
-
-def test_stored_spin_orbit_coupling_obeys_time_reversal() -> None:
-    for blocks in bismuthene():
+def test_stored_spin_orbit_coupling_obeys_time_reversal(bismuthene: list[tuple[BlockSet, BlockSet]]) -> None:
+    for blocks, _ in bismuthene:
         coupling = max(np.abs(blocks.values[1]).max(), np.abs(blocks.values[0] - blocks.values[3]).max())
         assert coupling > 0.5, "eV; bismuth's coupling is large"
         assert blocks.hermitian_error() < STORED_TOLERANCE_EV
