@@ -85,6 +85,7 @@ def test_there_is_one_version() -> None:
     assert newest
     assert newest[1] == version
     assert json.loads((ROOT / "docs" / "openapi.json").read_text())["info"]["version"] == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 @pytest.mark.parametrize("folder", [SERVICE, CLIENT], ids=["service", "client"])
