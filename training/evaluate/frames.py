@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from model.electronic.solve import Orbitals, density_matrix, solve
 from model.predictor import Prediction
+from model.units import MICROHARTREE_PER_HARTREE
 from training.data.sources import Frame
 from training.evaluate import orbitals as measure
 from training.evaluate.errors import block_errors, eigenbasis_shares
@@ -108,9 +109,9 @@ def frame_errors(
     predicted = solve(prediction.hamiltonian, overlap, frame.structure.n_electrons) if protected else served
     atom = np.repeat(np.arange(len(frame.structure)), np.diff(prediction.atom_offsets))
     error = prediction.hamiltonian - frame.fock
-    whole, diagonal, off_diagonal = block_errors(1e6 * np.abs(error), atom)
+    whole, diagonal, off_diagonal = block_errors(MICROHARTREE_PER_HARTREE * np.abs(error), atom)
     kept = min(len(label.energies), len(predicted.energies))
-    d_energies = 1e6 * (predicted.energies[:kept] - label.energies[:kept])
+    d_energies = MICROHARTREE_PER_HARTREE * (predicted.energies[:kept] - label.energies[:kept])
     homo = float(d_energies[n_occupied - 1])
     lumo = float(d_energies[n_occupied]) if n_occupied < kept else 0.0
     same = (label.coefficients, predicted.coefficients)
@@ -126,7 +127,7 @@ def frame_errors(
     reference_error = reference_density = reference_exact = None
     if solved.reference is not None:
         wrong = prediction.reference - frame.fock
-        reference_error = float(1e6 * np.abs(wrong).mean())
+        reference_error = float(MICROHARTREE_PER_HARTREE * np.abs(wrong).mean())
         reference_density = measure.first_order_density(wrong, label.energies, label.coefficients, n_occupied)
         reference_exact = exact(density_matrix(solved.reference))
     return FrameErrors(

@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.units import MICROHARTREE_PER_HARTREE
+
 Matrix = NDArray[np.float64]
 
 LINEAR_HARTREE: Final = 1e-3
@@ -54,7 +56,7 @@ class ParityCounts:
 
 def _sizes(true: Matrix, error: Matrix) -> NDArray[np.int64]:
     kept = np.abs(true) >= 10.0 ** SIZE_EDGES[0]
-    wrong = np.log10(np.maximum(1e6 * np.abs(error[kept]), 10.0 ** ERROR_EDGES[0]))
+    wrong = np.log10(np.maximum(MICROHARTREE_PER_HARTREE * np.abs(error[kept]), 10.0 ** ERROR_EDGES[0]))
     return _histogram(np.log10(np.abs(true[kept])), wrong, SIZE_EDGES, ERROR_EDGES)
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Predictor
+from model.units import MICROHARTREE_PER_HARTREE
 from training.data.sources import DatasetError, Frame, read_frames, read_level
 from training.evaluate.errors import ShellErrors
 from training.evaluate.frames import Eigenpairs, FrameErrors, frame_errors
@@ -108,7 +109,7 @@ def _evaluate_split(
         solved = Eigenpairs.of(frame, prediction)
         minao = minao_density(build_mole(frame.structure, predictor.basis.name))
         found.append(frame_errors(frame, prediction, minao=minao, solved=solved))
-        shells.add(frame.structure.numbers, 1e6 * np.abs(prediction.hamiltonian - frame.fock))
+        shells.add(frame.structure.numbers, MICROHARTREE_PER_HARTREE * np.abs(prediction.hamiltonian - frame.fock))
         parity.add(frame.fock, prediction.hamiltonian, None if solved.reference is None else prediction.reference)
         assert prediction.orbitals is not None
         assert prediction.guess is not None

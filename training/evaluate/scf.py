@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pyscf import dft
 
 from model.integrals.pyscf_molecule import build_mole
+from model.units import MICROHARTREE_PER_HARTREE
 from training.data.sources import Frame
 
 Matrix = NDArray[np.float64]
@@ -109,7 +110,7 @@ def run_scf(mole: Any, xc: str, density: Matrix | None, *, guess: str = "minao",
         return original(*args, **kwargs)
 
     def watch(scope: Mapping[str, Any]) -> None:
-        log.append(float(1e6 * np.abs(scope["fock"] - fock).mean()))
+        log.append(float(MICROHARTREE_PER_HARTREE * np.abs(scope["fock"] - fock).mean()))
 
     mf.get_veff = counted
     if fock is not None:
