@@ -105,7 +105,7 @@ def norm_scales(predictor: Predictor, structures: list[Structure]) -> dict[str, 
         return lambda module, inputs: found.setdefault(name, []).append(scale(inputs[0]))
 
     hooks = []
-    for name, module in predictor.checkpoint.network.named_modules():
+    for name, module in predictor.model.network.named_modules():
         if isinstance(module, FrameLayer):
             root_mean_square = recorder(name, lambda features: features.square().mean(dim=(1, 2)).sqrt())
             hooks.append(module.register_forward_pre_hook(root_mean_square))

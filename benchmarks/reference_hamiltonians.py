@@ -20,24 +20,23 @@ from numpy.typing import NDArray
 from pyscf import dft, lib, scf
 from pyscf.gto.basis import load as load_pyscf_basis
 
-from model.integrals.pyscf_molecule import Integrals, integrals
+from model.integrals.pyscf_molecule import MoleculeIntegrals, integrals
 from model.predictor import Predictor
 from model.reference.fitted import FittedReference, TermLayout
 from model.reference.fitted import term_matrices as all_terms
-from model.surroundings import surroundings
 from training.data.sources import Frame, read_frames
 from training.evaluate.orbitals import first_order_density
 
 Matrix = NDArray[np.float64]
-Candidate = Callable[[Frame, Integrals], Matrix]
+Candidate = Callable[[Frame, MoleculeIntegrals], Matrix]
 
 
-def core(frame: Frame, data: Integrals) -> Matrix:
+def core(frame: Frame, data: MoleculeIntegrals) -> Matrix:
     """Kinetic energy and nuclear attraction."""
     return data.core
 
 
-def sap(frame: Frame, data: Integrals) -> Matrix:
+def sap(frame: Frame, data: MoleculeIntegrals) -> Matrix:
     """PySCF's superposition of atomic potentials (Gaussian fit, analytic)."""
     table: dict[str, Any] = {}
     for symbol in set(frame.structure.symbols):
@@ -46,30 +45,30 @@ def sap(frame: Frame, data: Integrals) -> Matrix:
     return np.asarray(data.core + scf.hf.make_sap(data.mole, table))
 
 
-def minao_fock(frame: Frame, data: Integrals, level: int) -> Matrix:
+def minao_fock(frame: Frame, data: MoleculeIntegrals, level: int) -> Matrix:
     """Fock matrix of the minao density, exact integrals, on a grid of this level."""
     mf = dft.RKS(data.mole, xc="b3lyp")
     mf.grids.level = level
     return np.asarray(mf.get_fock(dm=mf.get_init_guess()))
 
 
-def fitted_step1(frame: Frame, data: Integrals, reference: FittedReference) -> Matrix:
+def fitted_step1(frame: Frame, data: MoleculeIntegrals, reference: FittedReference) -> Matrix:
     """The fitted reference without its response terms (time is that of the fit's slow form: not comparable)."""
     layout = TermLayout(reference.basis, len(reference.exponents))
-    terms = all_terms(layout, surroundings(frame.structure, data, reference.exponents), len(reference.exponents), None)
+    terms = all_terms(layout, data, reference.exponents, None)
     return np.asarray(data.core + np.tensordot(reference.step1, terms, axes=1))
 
 
-def fitted(frame: Frame, data: Integrals, reference: FittedReference) -> Matrix:
+def fitted(frame: Frame, data: MoleculeIntegrals, reference: FittedReference) -> Matrix:
     """The reference as it is used."""
-    return reference.evaluate(surroundings(frame.structure, data, reference.exponents)).hamiltonian
+    return reference.evaluate(data).hamiltonian
 
 
 def main() -> None:
     """Print one row per candidate."""
     torch.set_num_threads(1)
     lib.num_threads(1)
-    reference = Predictor.load(DEFAULT_CHECKPOINT).checkpoint.reference
+    reference = Predictor.load(DEFAULT_CHECKPOINT).model.reference
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 12
     frames = list(read_frames(Path(sys.argv[1]), ["val"], frames_per_molecule=1, max_molecules=count))
     candidates: dict[str, Candidate] = {

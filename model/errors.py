@@ -15,6 +15,7 @@
     │   ├── UnsupportedBasisError          unsupported_basis
     │   ├── TooManyAtomsError              too_many_atoms
     │   └── TooManyOrbitalsError           too_many_orbitals
+    ├── IntegralError              invalid_request: matrices that the caller must bring are missing or do not fit
     ├── NumericalError             numerical_failure: a result that is not finite, or an eigensolver that failed
     └── CheckpointError            invalid_checkpoint: a checkpoint folder that must not be served
 
@@ -118,6 +119,12 @@ class TooManyAtomsError(DomainError):
 
 class TooManyOrbitalsError(DomainError):
     code = "too_many_orbitals"
+
+
+class IntegralError(ModelError):
+    """Matrices that the caller must bring are missing, or do not belong to the structure."""
+
+    code = "invalid_request"
 
 
 class NumericalError(ModelError):

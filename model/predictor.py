@@ -1,9 +1,10 @@
 """Predictor: the one door for callers. Structures in, Hamiltonians, orbitals and initial guesses out.
 
-    structure -> integrals and H0 (PySCF, CPU, float64) -> network (device, float32) -> H = H0 + damped dH (float64)
-              -> orbitals -> density -> checks
+    structure -> integrals and H0 (CPU, float64) -> network (device, float32) -> H = H0 + damped dH (float64)
+              -> task: matrix | guess
 
-A batch runs through the network at once; everything else is per molecule.
+A batch runs through the network at once; everything else is per structure. What a crystal's checkpoint gives are blocks
+H(R); bands and Fermi levels are made of them in ``model.electronic``.
 """
 
 from __future__ import annotations
@@ -12,37 +13,34 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.architectures.interface import InputCoefficients
-from model.blocks.assemble import BlockMap, gather
-from model.blocks.standardise import Encoder
+from model.blocks.block_set import BlockSet
+from model.blocks.matrices import cut_matrix, dense_matrix
 from model.checkpoint import store
 from model.checkpoint.card import Card
+from model.checkpoint.verify import golden_structure, refuse_other_energies
 from model.electronic.dependence import damp_correction
 from model.electronic.guess import GuessChecks, InitialGuess, check_guess, make_guess
 from model.electronic.solve import Orbitals, solve
-from model.errors import CheckpointError, NumericalError
-from model.integrals import pyscf_molecule as molecule
-from model.pairs.graph import build_graph
-from model.reference.fitted import ReferenceResult, input_matrices
+from model.errors import UnsupportedPeriodicityError
+from model.integrals.pyscf_molecule import MoleculeIntegrals
+from model.orbitals.space import OrbitalSpace
+from model.pairs.pair_list import PairList
+from model.preparation import Prepared
 from model.structure import Structure
-from model.surroundings import surroundings
-
-GOLDEN_TOLERANCE_HARTREE = 2e-5
-"""Orbital energies of the golden molecules must agree to this: an order above float32 noise, far below a wrong weight."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What is known of one structure. Matrices are (ao, ao), hartree, PySCF order.
+    """What is known of one molecule. Matrices are (ao, ao), hartree, in the order of ``space``.
 
     Attributes:
         structure: what was asked.
+        space: the orbitals.
         hamiltonian: predicted Kohn-Sham matrix, symmetric.
         reference: H0, its part without the network.
         overlap: S.
@@ -57,6 +55,7 @@ class Prediction:
     """
 
     structure: Structure
+    space: OrbitalSpace
     hamiltonian: NDArray[np.float64]
     reference: NDArray[np.float64]
     overlap: NDArray[np.float64]
@@ -69,31 +68,15 @@ class Prediction:
     warnings: tuple[str, ...]
     timings_ms: Mapping[str, float]
 
+    @property
+    def blocks(self) -> BlockSet:
+        """The Hamiltonian as blocks; all R are 0."""
+        return cut_matrix(self.space, self.structure.numbers, PairList.complete(self.structure), self.hamiltonian)
+
     def block(self, row: int, column: int) -> NDArray[np.float64]:
         """Block of two atoms, (ao of ``row``, ao of ``column``)."""
         offsets = self.atom_offsets
         return self.hamiltonian[offsets[row] : offsets[row + 1], offsets[column] : offsets[column + 1]]
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A structure after integrals and H0, before the network.
-
-    Attributes:
-        cost: of the network, in blocks: atoms and pairs.
-    """
-
-    structure: Structure
-    integrals: molecule.Integrals
-    reference: ReferenceResult
-    block_map: BlockMap
-    diagonal: NDArray[np.float64]
-    pair: NDArray[np.float64]
-    milliseconds: float
-
-    @property
-    def cost(self) -> int:
-        return self.block_map.n_atoms + self.block_map.n_pairs
 
 
 class Predictor:
@@ -110,11 +93,10 @@ class Predictor:
 
     def __init__(self, checkpoint: store.Checkpoint, folder: Path, device: str) -> None:
         self.checkpoint = checkpoint
+        self.model = checkpoint.model
         self.folder = folder
         self.device = device
-        self.basis = checkpoint.card.ao_basis()
-        self.encoder = Encoder(self.basis)
-        self.dtype = next(checkpoint.network.parameters()).dtype
+        self.space = self.model.space
 
     @property
     def card(self) -> Card:
@@ -137,13 +119,7 @@ class Predictor:
             CheckpointError: a folder that must not be served.
         """
         predictor = cls(store.load(Path(folder), device=device, dtype=dtype), Path(folder), device)
-        loaded = molecule.load_basis(predictor.basis.name, predictor.card.elements)
-        if loaded.fingerprint != predictor.basis.fingerprint or loaded.shells != dict(predictor.basis.shells):
-            raise CheckpointError(
-                f"Basis {predictor.basis.name!r} of the installed PySCF is not the one of checkpoint "
-                f"{predictor.card.name!r}.",
-                hint="Install the PySCF version that the card's 'libraries' names.",
-            )
+        predictor.model.preparer.integral_source.verify(predictor.space)
         if verify_golden:
             predictor.verify_golden()
         return predictor
@@ -152,20 +128,12 @@ class Predictor:
         """Compare with the stored answers.
 
         Raises:
-            CheckpointError: a deviation above ``GOLDEN_TOLERANCE_HARTREE``.
+            CheckpointError: a deviation above ``verify.GOLDEN_TOLERANCE_HARTREE``.
         """
         for entry in self.checkpoint.golden["molecules"]:
-            structure = Structure(np.array(entry["numbers"]), np.array(entry["positions_angstrom"]))
-            orbitals = self.predict([structure])[0].orbitals
+            orbitals = self.predict([golden_structure(entry)])[0].orbitals
             assert orbitals is not None
-            stored = np.array(entry["orbital_energies"])
-            error = float(np.abs(orbitals.energies - stored).max()) if len(stored) == len(orbitals.energies) else np.inf
-            if not error <= GOLDEN_TOLERANCE_HARTREE:
-                raise CheckpointError(
-                    f"Checkpoint {self.card.name!r} does not reproduce its stored answer for {entry['name']}: "
-                    f"orbital energies differ by {error:.1e} hartree, {GOLDEN_TOLERANCE_HARTREE:.0e} is allowed.",
-                    hint="The code or a library changed what the network computes; do not serve it.",
-                )
+            refuse_other_energies(self.card.name, entry, orbitals.energies)
 
     def check(self, structure: Structure) -> None:
         """Refuse a structure outside the checkpoint's domain of elements, charge, spin and periodicity.
@@ -175,9 +143,18 @@ class Predictor:
         """
         self.card.check(structure)
 
+    def matrix(self, prepared: Prepared, blocks: NDArray[np.float64]) -> BlockSet:
+        """The task of a crystal's checkpoint: H(R), hermitian, hartree.
+
+        Args:
+            prepared: the structure.
+            blocks: what :meth:`forward` says of it.
+        """
+        return self.model.collect(prepared, blocks)
+
     def count_orbitals(self, structure: Structure) -> int:
         """Number of AOs, without any integral."""
-        return self.basis.count_orbitals(structure.numbers)
+        return self.space.count_orbitals(structure.numbers)
 
     def predict(self, structures: Sequence[Structure], *, orbitals: bool = True) -> list[Prediction]:
         """Predict a batch.
@@ -202,66 +179,35 @@ class Predictor:
 
     def prepare(self, structure: Structure) -> Prepared:
         """Integrals, H0 and what the network reads, on the CPU; the structure has passed :meth:`check`."""
-        started = time.perf_counter()
-        data = molecule.integrals(structure, self.basis.name)
-        reference = self.checkpoint.reference
-        result = reference.evaluate(surroundings(structure, data, reference.exponents))
-        block_map = BlockMap.of(structure.numbers, self.basis)
-        diagonal, pair = self.encoder.encode(input_matrices(data.overlap, result), block_map)
-        elapsed = 1e3 * (time.perf_counter() - started)
-        return Prepared(structure, data, result, block_map, diagonal, pair, elapsed)
+        return self.model.prepare(structure)
 
-    @torch.inference_mode()
     def forward(self, prepared: Sequence[Prepared]) -> list[NDArray[np.float64]]:
-        """H0 plus the network's correction for each molecule, (ao, ao), hartree; one batch.
+        """The network's blocks of each structure, for :meth:`finish`; one batch."""
+        return self.model.run(prepared)
+
+    def finish(self, item: Prepared, blocks: NDArray[np.float64], *, orbitals: bool, forward_ms: float) -> Prediction:
+        """Correction where basis functions nearly depend damped, then orbitals, guess, checks and warnings, on the CPU.
 
         Raises:
-            NumericalError: one of them is not finite.
+            NumericalError: blocks that are not finite, or an eigensolver that failed.
         """
-        network, tables = self.checkpoint.network, self.checkpoint.standardisation
-        graph = build_graph(
-            [item.structure for item in prepared],
-            cutoff_angstrom=network.config.backbone_config.cutoff_angstrom,
-            dtype=self.dtype,
-            device=self.device,
-        )
-        atom_type, pair_type = network.types(graph)
-
-        def tensor(parts: list[NDArray[np.float64]]) -> torch.Tensor:
-            return torch.from_numpy(np.concatenate(parts)).to(device=self.device, dtype=self.dtype)
-
-        inputs = tables.inputs(
-            tensor([item.diagonal for item in prepared]), tensor([item.pair for item in prepared]), atom_type, pair_type
-        )
-        output = network(graph, InputCoefficients(*inputs))
-        blocks = tables.blocks(output.diagonal, output.pair, atom_type, pair_type)
-        results = []
-        atoms = pairs = 0
-        for item in prepared:
-            index = torch.from_numpy(item.block_map.flat_index(atoms, pairs, graph.n_atoms)).to(self.device)
-            correction = gather(blocks, index).double().cpu().numpy()
-            hamiltonian = item.reference.hamiltonian + correction
-            if not np.isfinite(hamiltonian).all():
-                raise NumericalError("The predicted Hamiltonian is not finite.", hint="Check the geometry.")
-            results.append(hamiltonian)
-            atoms += item.block_map.n_atoms
-            pairs += item.block_map.n_pairs
-        return results
-
-    def finish(
-        self, item: Prepared, hamiltonian: NDArray[np.float64], *, orbitals: bool, forward_ms: float
-    ) -> Prediction:
-        """Correction where basis functions nearly depend damped, then orbitals, guess, checks and warnings, on the CPU."""
         started = time.perf_counter()
+        integrals = item.integrals
+        if not isinstance(integrals, MoleculeIntegrals):
+            raise UnsupportedPeriodicityError("Orbitals and guesses are made of molecules.", field="pbc")
+        overlap = integrals.factor
+        correction = dense_matrix(self.model.collect(item, blocks))
+        assert item.reference is not None
         h0 = item.reference.hamiltonian
+        hamiltonian = h0 + correction
         damping = self.card.reference.overlap_damping
         if damping:
-            hamiltonian = h0 + damp_correction(hamiltonian - h0, item.integrals.overlap, damping)
+            hamiltonian = h0 + damp_correction(hamiltonian - h0, overlap, damping)
         warnings = list(self.card.domain_warnings(item.structure))
         in_domain = not warnings
         guess = checks = solved = None
         if orbitals:
-            solved = solve(hamiltonian, item.integrals.overlap, item.structure.n_electrons)
+            solved = solve(hamiltonian, overlap, item.structure.n_electrons)
             guess = make_guess(solved, h0)
             solved = guess.orbitals
             if guess.has_intruder:
@@ -269,18 +215,19 @@ class Predictor:
                     "The predicted Hamiltonian has an empty orbital among the occupied ones (an intruder): orbitals and "
                     "guess were made with the reference's empty space; do not trust energies near the gap."
                 )
-            checks = check_guess(guess, item.integrals.overlap)
+            checks = check_guess(guess, overlap)
             if not checks.ok:
                 warnings.append(
                     "The guess failed a sanity check (trace, idempotency, symmetry or gap); start from minao instead."
                 )
         return Prediction(
             structure=item.structure,
+            space=self.space,
             hamiltonian=hamiltonian,
             reference=h0,
-            overlap=item.integrals.overlap,
-            ao_labels=item.integrals.ao_labels,
-            atom_offsets=tuple(int(o) for o in self.basis.atom_offsets(item.structure.numbers)),
+            overlap=overlap.matrix,
+            ao_labels=integrals.labels,
+            atom_offsets=tuple(int(o) for o in self.space.atom_offsets(item.structure.numbers)),
             orbitals=solved,
             guess=guess,
             checks=checks,
@@ -292,20 +239,3 @@ class Predictor:
                 "eigensolve": 1e3 * (time.perf_counter() - started),
             },
         )
-
-
-def golden_record(predictor: Predictor, molecules: Mapping[str, Structure]) -> dict[str, Any]:
-    """Answers to store as ``golden.json``."""
-    entries = []
-    for name, structure in molecules.items():
-        prediction = predictor.predict([structure])[0]
-        assert prediction.orbitals is not None
-        entries.append(
-            {
-                "name": name,
-                "numbers": [int(z) for z in structure.numbers],
-                "positions_angstrom": structure.positions_angstrom.tolist(),
-                "orbital_energies": prediction.orbitals.energies.tolist(),
-            }
-        )
-    return {"energy_unit": "hartree", "molecules": entries}

@@ -13,9 +13,10 @@ from ase.build import molecule as ase_molecule
 
 from model.architectures.registry import ARCHITECTURES
 from model.checkpoint import store
-from model.network import HamiltonianNetwork
+from model.checkpoint.verify import golden_record
+from model.hamiltonian_model import HamiltonianModel
 from model.network_config import NetworkConfig
-from model.predictor import Predictor, golden_record
+from model.predictor import Predictor
 from model.structure import Structure
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,16 +71,20 @@ def make_tiny_checkpoint(folder: Path, architecture: Mapping[str, object]) -> Pa
     folder.mkdir()
     source = store.load(RELEASED)
     torch.manual_seed(7)
-    network = HamiltonianNetwork(NetworkConfig.from_mapping(architecture), source.card.ao_basis())
+    model = HamiltonianModel(
+        NetworkConfig.from_mapping(architecture), source.card.space(), reference=source.model.reference
+    )
+    model.standardisation.load_state_dict(source.model.standardisation.state_dict())
     with torch.no_grad():
-        for name, weight in network.named_parameters():
+        for name, weight in model.network.named_parameters():
             if "read_out.linear.weights" in name:  # they start at zero
                 weight.copy_(0.1 * torch.randn(weight.shape))
-    digest = store.save_weights(folder / store.WEIGHTS, network, source.standardisation, source.reference)
+    digest = store.save_weights(folder / store.WEIGHTS, model)
     card = source.card.model_dump() | {
         "name": "tiny",
         "description": "random weights, for tests",
         "architecture": NetworkConfig.from_mapping(architecture).to_mapping(),
+        "symmetry": NetworkConfig.from_mapping(architecture).declaration.symmetry,
         "weights_sha256": digest,
         "metrics": {},
         "largest_tested": {"atoms": 12, "heavy_atoms": 4, "orbitals": 120},

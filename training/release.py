@@ -18,16 +18,16 @@ from typing import Any, Final
 from pydantic import ValidationError
 from torch import Tensor
 
-from model.blocks.standardise import Standardisation
 from model.checkpoint import store
-from model.checkpoint.card import FORMAT_VERSION, Card
+from model.checkpoint.card import Card
+from model.checkpoint.migrations import FORMAT_VERSION
+from model.checkpoint.verify import golden_record
 from model.electronic.dependence import OVERLAP_DAMPING
 from model.errors import CheckpointError
+from model.hamiltonian_model import HamiltonianModel
 from model.integrals.pyscf_molecule import load_basis
 from model.level import Level
-from model.network import HamiltonianNetwork
-from model.predictor import Predictor, golden_record
-from model.reference.fitted import INPUT_MATRICES
+from model.predictor import Predictor
 from model.structure import SYMBOLS, Structure
 from training.data.sources import AUTO, open_source
 from training.fit.config import RunConfig
@@ -84,8 +84,9 @@ def release(
                 f"The run {config.name!r} has no {name}.", hint="Run 'python -m training fit' with this run file first."
             )
     basis = load_basis(config.basis, [SYMBOLS.index(symbol) for symbol in config.elements])
-    network = HamiltonianNetwork(config.network, basis)
-    standardisation = Standardisation(basis, len(INPUT_MATRICES))
+    reference = load_or_fit_reference(config, basis, [])
+    model = HamiltonianModel(config.network, basis, reference=reference)
+    network, standardisation = model.network, model.standardisation
     tensors, metadata = read_tensors(config.output / "best.safetensors")
     network.load_state_dict(_group(tensors, "network/"))
     standardisation.load_state_dict(_group(tensors, "standardisation/"))
@@ -95,7 +96,6 @@ def release(
         network.load_state_dict(network.state_dict() | _group(tensors, "average/"))
         step = int(json.loads(metadata["progress"])["step"])
         validation = _validation(config.output / "metrics.jsonl", step)
-    reference = load_or_fit_reference(config, basis, [])
     level, states = _labels(config)
     record = run_record(config)
     record |= {"weights": weights, "step": step, "validation": validation}
@@ -103,7 +103,7 @@ def release(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        digest = store.save_weights(temporary / store.WEIGHTS, network, standardisation, reference)
+        digest = store.save_weights(temporary / store.WEIGHTS, model)
         if report is not None and report.get("weights_sha256") != digest:
             raise CheckpointError(
                 f"The report is about weights {str(report.get('weights_sha256'))[:16]}..., these are {digest[:16]}...",
@@ -122,7 +122,16 @@ def release(
                 "name": basis.name,
                 "shells": {SYMBOLS[z]: list(basis.shells[z]) for z in basis.elements},
                 "fingerprint": basis.fingerprint,
+                "order": basis.order,
+                "valence": None,
             },
+            "spin": "restricted",
+            "time_reversal": False,
+            "periodic": False,
+            "inputs": list(model.preparer.inputs),
+            "integrals": model.preparer.source,
+            "pair_cutoffs_angstrom": None,
+            "symmetry": config.network.declaration.symmetry,
             "xc": level.xc,
             "xc_note": level.note,
             "charges": sorted({charge for charge, _ in states}),
@@ -135,7 +144,6 @@ def release(
             },
             "statistics": "per (element pair, shell pair, irrep) root mean square over the training set; scalars of "
             "diagonal blocks centred",
-            "ao_order": "pyscf",
             "units": {"length": "angstrom", "energy": "hartree"},
             "training": record,
             "metrics": {} if report is None else {k: v["summary"] for k, v in report["splits"].items()},

@@ -78,14 +78,14 @@ class BlockSet:
         cls, space: OrbitalSpace, numbers: NDArray[np.int64], pairs: PairList, spin: Spin = "restricted"
     ) -> BlockSet:
         """All entries zero."""
-        size = int(_starts(space, numbers, pairs)[-1])
+        size = int(block_starts(space, numbers, pairs)[-1])
         dtype = np.complex128 if spin == "spinor" else np.float64
         return cls(space, numbers, pairs, np.zeros((SPIN_PARTS[spin], size), dtype=dtype), spin)
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         """First entry of each block and, last, the number of entries, (pair + 1,)."""
-        return _starts(self.space, self.numbers, self.pairs)
+        return block_starts(self.space, self.numbers, self.pairs)
 
     @cached_property
     def atom_offsets(self) -> NDArray[np.int64]:
@@ -167,14 +167,15 @@ class BlockSet:
     def on_pairs(self, pairs: PairList) -> BlockSet:
         """The same matrix on other pairs of the same atoms: blocks that are missing are zero, others are left out."""
         other = BlockSet.zeros(self.space, self.numbers, pairs, self.spin)
-        own = {tuple(key): index for index, key in enumerate(self.pairs.keys.tolist())}
+        place = self.pairs.find(pairs)
         values = other.values.astype(self.values.dtype)
-        for index, key in enumerate(pairs.keys.tolist()):
-            source = own.get(tuple(key))
-            if source is not None:
-                values[:, other.starts[index] : other.starts[index + 1]] = self.values[
-                    :, self.starts[source] : self.starts[source + 1]
-                ]
+        for group in other.groups:
+            there = place[group.pairs] >= 0
+            width = group.entries.shape[1] * group.entries.shape[2]
+            source = self.starts[place[group.pairs[there]]][:, None, None] + np.arange(width).reshape(
+                group.entries.shape[1:]
+            )
+            values[:, group.entries[there]] = self.values[:, source]
         return other.with_values(values)
 
 
@@ -206,7 +207,8 @@ def stack_blocks(
     return BlockSet(space, numbers, pairs, np.concatenate(flat, axis=1).astype(dtype, copy=False), spin)
 
 
-def _starts(space: OrbitalSpace, numbers: NDArray[np.int64], pairs: PairList) -> NDArray[np.int64]:
+def block_starts(space: OrbitalSpace, numbers: NDArray[np.int64], pairs: PairList) -> NDArray[np.int64]:
+    """First entry of each block in the flat array and, last, the number of entries, (pair + 1,)."""
     sizes = np.diff(space.atom_offsets(numbers))
     counts = sizes[pairs.first] * sizes[pairs.second]
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model.checkpoint.migrations import FORMAT_VERSION, migrate_card
 from model.errors import (
     CheckpointError,
+    UnsupportedBasisError,
     UnsupportedChargeError,
     UnsupportedElementError,
     UnsupportedMultiplicityError,
@@ -22,19 +24,26 @@ from model.level import Level
 from model.orbitals.space import OrbitalSpace
 from model.structure import SYMBOLS, Structure
 
-FORMAT_VERSION: Final = 2
-
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class BasisCard(BaseModel):
-    """AO basis: name, shells per element symbol (angular momenta in PySCF's order), SHA-256 of exponents and
-    coefficients."""
+    """Orbital space.
+
+    Attributes:
+        name: of the basis.
+        shells: element symbol -> angular momenta of its shells, in the sequence of ``order``'s program.
+        fingerprint: SHA-256 of exponents and coefficients; empty where nobody knows them.
+        order: program whose orbital order and signs matrices have (``orbitals.orders``).
+        valence: element symbol -> electrons that the basis describes; None means all of the atom's.
+    """
 
     model_config = _STRICT
     name: str
     shells: dict[str, list[int]]
     fingerprint: str
+    order: str
+    valence: dict[str, int] | None
 
 
 class ReferenceCard(BaseModel):
@@ -84,10 +93,16 @@ class Card(BaseModel):
         basis: the AO basis.
         xc: functional as a PySCF string; ``xc_note`` says which variant that is.
         charges, multiplicities: what it was trained for.
+        spin: treatment of spin: one matrix, two, or spinors.
+        time_reversal: whether spinor blocks obey time reversal, as was measured on the labels.
+        periodic: whether it is for crystals, or for molecules.
+        inputs: known matrices that the network reads, in order (``hamiltonian_model.INPUTS``).
+        integrals: where they come from (``hamiltonian_model.SOURCES``).
+        pair_cutoffs_angstrom: longest pair with a block, by "A-B" of element symbols; None: all pairs of a molecule's atoms.
+        symmetry: what the self-test holds it to: "O(3)", or "SO(3)" for rotations without reflections.
         target: what the network emits.
         reference: H0.
         statistics: how inputs and target were standardised.
-        ao_order: order of matrices that leave the predictor.
         units: inside.
         training: data with split and seed, settings, steps.
         metrics: per split, what ``training evaluate`` found.
@@ -110,10 +125,16 @@ class Card(BaseModel):
     xc_note: str
     charges: list[int]
     multiplicities: list[int]
+    spin: Literal["restricted", "unrestricted", "spinor"]
+    time_reversal: bool
+    periodic: bool
+    inputs: list[str]
+    integrals: str
+    pair_cutoffs_angstrom: dict[str, float] | None
+    symmetry: Literal["O(3)", "SO(3)"]
     target: Literal["hamiltonian_minus_reference", "hamiltonian"]
     reference: ReferenceCard
     statistics: str
-    ao_order: Literal["pyscf"]
     units: UnitsCard
     training: dict[str, Any]
     metrics: dict[str, dict[str, Any]]
@@ -121,10 +142,19 @@ class Card(BaseModel):
     libraries: dict[str, str]
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
-    def ao_basis(self) -> OrbitalSpace:
-        """The basis as the model uses it."""
-        shells = {SYMBOLS.index(symbol): tuple(ls) for symbol, ls in self.basis.shells.items()}
-        return OrbitalSpace(self.basis.name, shells, self.basis.fingerprint)
+    def space(self) -> OrbitalSpace:
+        """The orbitals as the model uses them.
+
+        Raises:
+            CheckpointError: shells or an order that no space has.
+        """
+        basis = self.basis
+        shells = {SYMBOLS.index(symbol): tuple(ls) for symbol, ls in basis.shells.items()}
+        valence = None if basis.valence is None else {SYMBOLS.index(s): count for s, count in basis.valence.items()}
+        try:
+            return OrbitalSpace(basis.name, shells, basis.fingerprint, basis.order, valence)
+        except UnsupportedBasisError as error:
+            raise CheckpointError(f"The card's basis cannot be: {error}") from error
 
     @property
     def level(self) -> Level:
@@ -137,10 +167,16 @@ class Card(BaseModel):
         Raises:
             UnsupportedPeriodicityError, UnsupportedElementError, UnsupportedChargeError, UnsupportedMultiplicityError.
         """
-        if structure.is_periodic:
+        if structure.is_periodic and not self.periodic:
             raise UnsupportedPeriodicityError(
                 f"Checkpoint {self.name!r} is for molecules; the structure is periodic.",
                 hint="Set pbc to false for a molecule in a box.",
+                field="pbc",
+            )
+        if self.periodic and not structure.is_periodic:
+            raise UnsupportedPeriodicityError(
+                f"Checkpoint {self.name!r} is for crystals; the structure has no periodic direction.",
+                hint="Send the lattice vectors and say which directions are periodic (pbc).",
                 field="pbc",
             )
         unknown = sorted({int(z) for z in structure.numbers} - set(self.elements))
@@ -148,7 +184,7 @@ class Card(BaseModel):
             raise UnsupportedElementError(
                 f"Checkpoint {self.name!r} does not know {', '.join(SYMBOLS[z] for z in unknown)}.",
                 allowed=[SYMBOLS[z] for z in self.elements],
-                hint="GET /v1/models lists what each loaded checkpoint supports.",
+                hint="Leave these elements out, or use a checkpoint that was trained on them.",
                 field="numbers",
             )
         if structure.charge not in self.charges:
@@ -180,12 +216,6 @@ class Card(BaseModel):
         return tuple(warnings)
 
 
-def _from_version_1(values: dict[str, Any]) -> None:
-    """Version 1 knew no damping."""
-    if isinstance(values.get("reference"), dict):
-        values["reference"].setdefault("overlap_damping", 0.0)
-
-
 def read_card(path: Path) -> Card:
     """Read ``card.json``.
 
@@ -208,10 +238,8 @@ def read_card(path: Path) -> Card:
             f"{path.parent.name}/{path.name} has format version {version!r}; this program reads 1 to {FORMAT_VERSION}.",
             hint="Install the matching version of the service, or release the checkpoint again.",
         )
-    if version == 1:
-        _from_version_1(values)
     try:
-        return Card.model_validate(values)
+        return Card.model_validate(migrate_card(values))
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()[:5]

@@ -22,12 +22,13 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model.blocks.standardise import Standardisation
 from model.checkpoint.card import Card, read_card
+from model.checkpoint.migrations import migrate_golden
 from model.errors import CheckpointError
-from model.network import HamiltonianNetwork
+from model.hamiltonian_model import HamiltonianModel
 from model.network_config import NetworkConfig
-from model.reference.fitted import INPUT_MATRICES, FittedReference, NoReference, Reference, TermLayout
+from model.preparation import PairRule
+from model.reference.fitted import FittedReference, NoReference, Reference, TermLayout
 
 CARD: Final = "card.json"
 WEIGHTS: Final = "weights.safetensors"
@@ -40,16 +41,12 @@ class Checkpoint:
 
     Attributes:
         card: its description.
-        network: in eval mode.
-        standardisation: its tables.
-        reference: H0.
-        golden: stored answers (``predictor.golden_record``).
+        model: network in eval mode, tables, reference, space.
+        golden: stored answers (``verify.golden_record``).
     """
 
     card: Card
-    network: HamiltonianNetwork
-    standardisation: Standardisation
-    reference: Reference
+    model: HamiltonianModel
     golden: dict[str, Any]
 
 
@@ -59,14 +56,13 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_weights(
-    path: Path, network: HamiltonianNetwork, standardisation: Standardisation, reference: Reference
-) -> str:
+def save_weights(path: Path, model: HamiltonianModel) -> str:
     """Write ``weights.safetensors``; returns its SHA-256."""
-    tensors: dict[str, Tensor] = {f"network/{name}": value for name, value in network.state_dict().items()}
-    tensors |= {f"standardisation/{name}": value for name, value in standardisation.state_dict().items()}
-    if isinstance(reference, FittedReference):
-        tensors |= {f"reference/{name}": torch.from_numpy(getattr(reference, name)) for name in _REFERENCE_NAMES}
+    tensors: dict[str, Tensor] = {f"network/{name}": value for name, value in model.network.state_dict().items()}
+    tensors |= {f"standardisation/{name}": value for name, value in model.standardisation.state_dict().items()}
+    if isinstance(model.reference, FittedReference):
+        stored = model.reference
+        tensors |= {f"reference/{name}": torch.from_numpy(getattr(stored, name)) for name in _REFERENCE_NAMES}
     temporary = path.with_suffix(".part")
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
     temporary.chmod(0o644)  # safetensors makes private files; the service runs as another user
@@ -93,46 +89,49 @@ def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float3
         CheckpointError: anything missing, a wrong hash, a missing, extra or misshapen tensor, an unknown architecture.
     """
     if not folder.is_dir():
-        raise CheckpointError(
-            f"There is no checkpoint folder {folder.name!r}.", hint="Check TRACEGRAD_CHECKPOINTS or the path you gave."
-        )
+        raise CheckpointError(f"There is no checkpoint folder {folder.name!r}.", hint="Check the path that was given.")
     card = read_card(folder / CARD)
     tensors = _read_weights(folder, card)
     golden = _read_golden(folder)
-    basis = card.ao_basis()
-    network = HamiltonianNetwork(NetworkConfig.from_mapping(card.architecture), basis)
-    standardisation = Standardisation(basis, len(INPUT_MATRICES))
+    space = card.space()
     n_exponents = len(tensors.get("reference/exponents", ()))
-    layout = TermLayout(basis, n_exponents)
-    expected = {f"network/{name}": value.shape for name, value in network.state_dict().items()}
-    expected |= {f"standardisation/{name}": value.shape for name, value in standardisation.state_dict().items()}
-    fitted = card.reference.kind == "fitted"
-    if fitted:
-        expected |= {
+    expected = {}
+    reference: Reference = NoReference()
+    if card.reference.kind == "fitted":
+        layout = TermLayout(space, n_exponents)
+        expected = {
             "reference/exponents": torch.Size([n_exponents]),
             "reference/step1": torch.Size([layout.n_step1]),
             "reference/step2": torch.Size([len(layout)]),
         }
+        stored: dict[str, NDArray[np.float64]] = {
+            name: tensors[f"reference/{name}"].double().numpy()
+            for name in _REFERENCE_NAMES
+            if f"reference/{name}" in tensors
+        }
+        if len(stored) == len(_REFERENCE_NAMES):
+            reference = FittedReference(basis=space, **stored)
+    model = HamiltonianModel(
+        NetworkConfig.from_mapping(card.architecture),
+        space,
+        inputs=card.inputs,
+        source=card.integrals,
+        reference=reference,
+        pairs=PairRule(card.pair_cutoffs_angstrom),
+        spin=card.spin,
+        time_reversal=card.time_reversal,
+    )
+    network, standardisation = model.network, model.standardisation
+    expected |= {f"network/{name}": value.shape for name, value in network.state_dict().items()}
+    expected |= {f"standardisation/{name}": value.shape for name, value in standardisation.state_dict().items()}
     _compare(folder.name, expected, {name: value.shape for name, value in tensors.items()})
     bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
     if bad:
         raise CheckpointError(f"{folder.name}/{WEIGHTS}: {bad[0]} holds values that are not finite.")
     network.load_state_dict(_group(tensors, "network/"))
     standardisation.load_state_dict(_group(tensors, "standardisation/"))
-    reference: Reference = NoReference()
-    if fitted:
-        stored: dict[str, NDArray[np.float64]] = {
-            name: tensors[f"reference/{name}"].double().numpy() for name in _REFERENCE_NAMES
-        }
-        reference = FittedReference(basis=basis, **stored)
-    network.eval().requires_grad_(False)
-    return Checkpoint(
-        card=card,
-        network=network.to(device=device, dtype=dtype),
-        standardisation=standardisation.to(device=device, dtype=dtype),
-        reference=reference,
-        golden=golden,
-    )
+    model.eval().requires_grad_(False)
+    return Checkpoint(card=card, model=model.to(device=device, dtype=dtype), golden=golden)
 
 
 _REFERENCE_NAMES: Final = ("exponents", "step1", "step2")
@@ -173,7 +172,7 @@ def _read_golden(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder.name}/{GOLDEN} cannot be read: {error}.") from error
     if not isinstance(golden, dict) or not isinstance(golden.get("molecules"), list):
         raise CheckpointError(f"{folder.name}/{GOLDEN} holds no list of molecules.", hint="Release it again.")
-    return golden
+    return migrate_golden(golden)
 
 
 def _compare(name: str, expected: Mapping[str, torch.Size], found: Mapping[str, torch.Size]) -> None:

@@ -1,4 +1,4 @@
-"""PySCF's side of a molecule: integrals, AO labels, basis data. The only file of ``model/`` that imports PySCF.
+"""Source ``pyscf_molecule``: integrals, labels and basis data of molecules by PySCF.
 
 PySCF evaluates text in several places, so it gets typed lists only, and basis names are looked up in its own library,
 never read from a file. Lengths go in as Å, by name; everything that comes out is in hartree, in PySCF's AO order.
@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,30 +17,89 @@ from numpy.typing import NDArray
 from pyscf import gto
 from pyscf.gto.basis import ALIAS
 
-from model.errors import UnsupportedBasisError, UnsupportedElementError
+from model.blocks.block_set import BlockSet
+from model.electronic.overlap import OverlapFactor
+from model.errors import CheckpointError, UnsupportedBasisError, UnsupportedElementError
 from model.level import fold_basis
 from model.orbitals.space import OrbitalSpace
+from model.pairs.pair_list import PairList
 from model.structure import SYMBOLS, Structure
 
 CHUNK_BYTES = 256 * 2**20
 """Three-centre integrals held at a time."""
 
 
-@dataclass(frozen=True)
-class Integrals:
-    """One-electron integrals of a molecule, each (ao, ao), hartree.
+class PySCFMolecule:
+    """The source.
 
-    Attributes:
-        overlap: S.
-        core: kinetic energy plus nuclear attraction.
-        ao_labels: "0 O 1s" and so on, (ao,).
-        mole: PySCF's molecule.
+    Args:
+        space: its name is PySCF's name of the basis.
     """
 
-    overlap: NDArray[np.float64]
-    core: NDArray[np.float64]
-    ao_labels: tuple[str, ...]
-    mole: Any
+    name = "pyscf_molecule"
+
+    def __init__(self, space: OrbitalSpace) -> None:
+        self.space = space
+
+    def integrals(self, structure: Structure, pairs: PairList, given: Mapping[str, BlockSet]) -> MoleculeIntegrals:
+        return integrals(structure, self.space.name)
+
+    def verify(self, space: OrbitalSpace) -> None:
+        verify_basis(space)
+
+
+class MoleculeIntegrals:
+    """One-electron integrals of a molecule, computed when they are first asked for, each (ao, ao), hartree, PySCF order.
+
+    Args:
+        structure: closed shell or not; charge and multiplicity go to PySCF.
+        basis: PySCF's name.
+    """
+
+    def __init__(self, structure: Structure, basis: str) -> None:
+        self.structure = structure
+        self.basis = basis
+
+    @cached_property
+    def mole(self) -> Any:
+        """PySCF's molecule."""
+        return build_mole(self.structure, self.basis)
+
+    @cached_property
+    def overlap(self) -> NDArray[np.float64]:
+        """S."""
+        return np.asarray(self.mole.intor_symmetric("int1e_ovlp"))
+
+    @cached_property
+    def factor(self) -> OverlapFactor:
+        """S diagonalised: once for H0, damping and orbitals."""
+        return OverlapFactor.of(self.overlap)
+
+    @cached_property
+    def core(self) -> NDArray[np.float64]:
+        """Kinetic energy plus nuclear attraction."""
+        return np.asarray(self.mole.intor_symmetric("int1e_kin") + self.mole.intor_symmetric("int1e_nuc"))
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """ "0 O 1s" and so on, (ao,)."""
+        return tuple(label.strip() for label in self.mole.ao_labels())
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Atomic numbers, (atom,)."""
+        return self.structure.numbers
+
+    @property
+    def n_occupied(self) -> int:
+        """Doubly occupied orbitals of the closed shell."""
+        return self.structure.n_electrons // 2
+
+    def potentials(
+        self, exponents: NDArray[np.float64], contractions: Mapping[int, NDArray[np.float64]]
+    ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """See :func:`gaussian_potentials`."""
+        return gaussian_potentials(self.mole, exponents, contractions)
 
 
 def basis_data(name: str, numbers: Sequence[int]) -> dict[str, Any]:
@@ -112,15 +170,23 @@ def build_mole(structure: Structure, basis_name: str) -> Any:
     )
 
 
-def integrals(structure: Structure, basis_name: str) -> Integrals:
-    """Overlap and core Hamiltonian of a structure."""
-    mole = build_mole(structure, basis_name)
-    return Integrals(
-        overlap=mole.intor_symmetric("int1e_ovlp"),
-        core=mole.intor_symmetric("int1e_kin") + mole.intor_symmetric("int1e_nuc"),
-        ao_labels=tuple(label.strip() for label in mole.ao_labels()),
-        mole=mole,
-    )
+def integrals(structure: Structure, basis_name: str) -> MoleculeIntegrals:
+    """Integrals of a structure, none of them computed yet."""
+    return MoleculeIntegrals(structure, basis_name)
+
+
+def verify_basis(space: OrbitalSpace) -> None:
+    """Refuse a space that is not what the installed PySCF makes of its name.
+
+    Raises:
+        CheckpointError: other shells or other functions.
+    """
+    loaded = load_basis(space.name, space.elements)
+    if loaded.fingerprint != space.fingerprint or dict(loaded.shells) != dict(space.shells):
+        raise CheckpointError(
+            f"Basis {space.name!r} of the installed PySCF is not the one that the checkpoint was made with.",
+            hint="Install the PySCF version that the card's 'libraries' names.",
+        )
 
 
 def gaussian_potentials(

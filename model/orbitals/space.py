@@ -116,6 +116,11 @@ class OrbitalSpace:
         """From an element's orbitals in this space's order to the standard order."""
         return OrbitalOrder.of(self.shells_of(number), self.order)
 
+    @cached_property
+    def template_places(self) -> Mapping[int, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """:meth:`template_rows` and :meth:`row_signs` of every element."""
+        return {number: (self.template_rows(number), self.row_signs(number)) for number in self.shells}
+
     def template_rows(self, number: int) -> NDArray[np.int64]:
         """Row in the template of each orbital of an element, orbitals in *this space's order*, rows in the standard one;
         shape (ao,). Signs are :meth:`to_standard`'s.

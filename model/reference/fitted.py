@@ -20,37 +20,54 @@ H1 = core + g + o + p;  H0 = core + g' + o' + p' + q + r + x + y, with step 1's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from model.electronic.overlap import OverlapFactor
 from model.orbitals.space import OrbitalSpace
 
 Matrix = NDArray[np.float64]
-Potentials = Callable[[Mapping[int, Matrix]], Iterable[tuple[slice, Matrix]]]
-"""contractions {element: (contraction, exponent)} -> chunks (atoms, (atom, contraction, packed lower triangle)); see
-``electronic.molecule.gaussian_potentials``."""
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What the reference needs to know of a molecule.
+class Surroundings(Protocol):
+    """What the reference needs to know of a molecule; ``integrals.pyscf_molecule.MoleculeIntegrals`` is one."""
 
-    Attributes:
-        numbers: atomic numbers, (atom,).
-        overlap, core: (ao, ao).
-        n_occupied: doubly occupied orbitals.
-        potentials: Coulomb integrals of Gaussian charges.
-    """
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Atomic numbers, (atom,)."""
+        ...
 
-    numbers: NDArray[np.int64]
-    overlap: Matrix
-    core: Matrix
-    n_occupied: int
-    potentials: Potentials
+    @property
+    def overlap(self) -> Matrix:
+        """S, (ao, ao)."""
+        ...
+
+    @property
+    def factor(self) -> OverlapFactor:
+        """S, diagonalised."""
+        ...
+
+    @property
+    def core(self) -> Matrix:
+        """Kinetic energy plus nuclear attraction, (ao, ao), hartree."""
+        ...
+
+    @property
+    def n_occupied(self) -> int:
+        """Doubly occupied orbitals."""
+        ...
+
+    def potentials(
+        self, exponents: NDArray[np.float64], contractions: Mapping[int, Matrix]
+    ) -> Iterable[tuple[slice, Matrix]]:
+        """Coulomb integrals of Gaussian charges: contractions {element: (contraction, exponent)} -> chunks
+        (atoms, (atom, contraction, packed lower triangle)); see ``integrals.pyscf_molecule.gaussian_potentials``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -154,7 +171,7 @@ class FittedReference:
         size = len(molecule.overlap) * (len(molecule.overlap) + 1) // 2
         atoms, again_atoms, per_atom = np.zeros(size), np.zeros(size), np.zeros((len(molecule.numbers), size))
         contractions = {z: np.concatenate([first[z], again[z], charge[z]]) for z in elements}
-        for where, chunk in molecule.potentials(contractions):
+        for where, chunk in molecule.potentials(self.exponents, contractions):
             atoms += chunk[:, 0].sum(axis=0)
             again_atoms += chunk[:, 1].sum(axis=0)
             per_atom[where] = chunk[:, 2]
@@ -201,9 +218,7 @@ class ShellIndex:
 
 def response_density(hamiltonian: Matrix, molecule: Surroundings, shells: ShellIndex) -> tuple[Matrix, Matrix]:
     """Density of a Hamiltonian's occupied orbitals and the atoms' Löwdin charges (electrons less nuclear charge)."""
-    values, vectors = scipy.linalg.eigh(molecule.overlap)
-    values = np.maximum(values, 1e-10)
-    inverse = (vectors / np.sqrt(values)) @ vectors.T
+    inverse = molecule.factor.inverse_root(1e-10)
     _, rotated = scipy.linalg.eigh(inverse @ hamiltonian @ inverse)
     occupied = rotated[:, : molecule.n_occupied]
     coefficients = inverse @ occupied
@@ -265,19 +280,24 @@ def _add_shell_pair(matrix: Matrix, slices: Sequence[slice], a: int, b: int, val
 
 
 def term_matrices(
-    layout: TermLayout, molecule: Surroundings, n_exponents: int, response: tuple[Matrix, Matrix] | None
+    layout: TermLayout,
+    molecule: Surroundings,
+    exponents: NDArray[np.float64],
+    response: tuple[Matrix, Matrix] | None,
 ) -> Matrix:
     """Every term as its own matrix, for the fit: (term of step 1 or all terms, ao, ao).
 
     Args:
+        exponents: of the Gaussian charges, (exponent,), 1/bohr^2.
         response: density and charges of step 1; None for step 1's terms only.
     """
+    n_exponents = len(exponents)
     shells = ShellIndex(layout.basis, molecule.numbers)
     names = layout.names if response is not None else layout.names[: layout.n_step1]
     n_ao = len(molecule.overlap)
     terms = np.zeros((len(names), n_ao, n_ao))
     elements = sorted(set(shells.numbers))
-    chunks = [chunk for _, chunk in molecule.potentials({z: np.eye(n_exponents) for z in elements})]
+    chunks = [chunk for _, chunk in molecule.potentials(exponents, {z: np.eye(n_exponents) for z in elements})]
     potentials = unpack(np.concatenate(chunks))
     for z in elements:
         atoms = np.flatnonzero(np.array(shells.numbers) == z)
@@ -295,12 +315,3 @@ def term_matrices(
         unit[index] = 1.0
         terms[index] = _cheap_terms(layout, shells, molecule.overlap, response, unit, (kind,))
     return terms
-
-
-INPUT_MATRICES = ("overlap", "reference", "density")
-"""What the network is given of a molecule, in this order: S, H0 and S D1 S (D1 in the basis that H lives in)."""
-
-
-def input_matrices(overlap: Matrix, result: ReferenceResult) -> list[Matrix]:
-    """The matrices named by ``INPUT_MATRICES``, each (ao, ao)."""
-    return [overlap, result.hamiltonian, overlap @ result.density @ overlap]

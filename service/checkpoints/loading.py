@@ -56,8 +56,13 @@ class ModelLoader:
         Raises:
             RejectedError: a check failed.
         """
-        from model.predictor import GOLDEN_TOLERANCE_HARTREE, Predictor
-        from model.selftest import ENERGY_TOLERANCE_HARTREE, HAMILTONIAN_TOLERANCE_HARTREE, self_test
+        from model.checkpoint.verify import (
+            ENERGY_TOLERANCE_HARTREE,
+            GOLDEN_TOLERANCE_HARTREE,
+            HAMILTONIAN_TOLERANCE_HARTREE,
+            self_test,
+        )
+        from model.predictor import Predictor
 
         started = time.perf_counter()
         checks = CheckList(candidate.folder.parent, before_each)
@@ -72,7 +77,7 @@ class ModelLoader:
             figures["molecules"] = [str(entry["name"]) for entry in predictor.checkpoint.golden["molecules"]]
             figures["allowed_hartree"] = GOLDEN_TOLERANCE_HARTREE
         with checks.check("equivariance") as figures:
-            deviations = self_test(predictor)
+            deviations = self_test(predictor, predictor.checkpoint.golden)
             figures["motions"] = sorted({deviation.motion for deviation in deviations})
             figures["hamiltonian_hartree"] = max(deviation.hamiltonian for deviation in deviations)
             figures["hamiltonian_allowed_hartree"] = HAMILTONIAN_TOLERANCE_HARTREE

@@ -20,8 +20,9 @@ from fastapi import FastAPI
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint import store
+from model.checkpoint.verify import golden_record
 from model.network import Output
-from model.predictor import Predictor, golden_record
+from model.predictor import Predictor
 from service.access.new_key import new_key, table_of
 from service.app import create_app
 from service.checkpoints.registry import Registry
@@ -265,9 +266,9 @@ def test_a_request_that_runs_keeps_its_model_and_then_the_model_is_released(admi
         assert gate.wait(WAIT_S)
 
     old = admin.registry.get("tiny")
-    old.predictor.checkpoint.network.register_forward_pre_hook(wait)
+    old.predictor.model.network.register_forward_pre_hook(wait)
     left: list[weakref.ref[Any]] = [
-        weakref.ref(part) for part in (old.predictor, old.predictor.checkpoint.network, old.engine)
+        weakref.ref(part) for part in (old.predictor, old.predictor.model.network, old.engine)
     ]
     del old
     with ThreadPoolExecutor(1) as pool:
@@ -331,7 +332,7 @@ def test_an_unloaded_model_finishes_what_it_has(admin, water):
         reached.set()
         assert gate.wait(WAIT_S)
 
-    admin.registry.get("tiny").predictor.checkpoint.network.register_forward_pre_hook(wait)
+    admin.registry.get("tiny").predictor.model.network.register_forward_pre_hook(wait)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(admin.predict, water)
         assert reached.wait(WAIT_S)

@@ -43,7 +43,7 @@ def test_integrals_are_pyscfs(molecule: Callable[[str], Structure]) -> None:
     data = integrals(structure, "def2-svp")
     assert np.abs(data.overlap - mole.intor("int1e_ovlp")).max() < 1e-14
     assert np.abs(data.core - scf.hf.get_hcore(mole)).max() < 1e-12
-    assert data.ao_labels == tuple(label.strip() for label in mole.ao_labels())
+    assert data.labels == tuple(label.strip() for label in mole.ao_labels())
 
 
 def test_gaussian_potentials_are_three_centre_integrals(

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.blocks.assemble import BlockMap, gather
+from model.blocks.matrices import dense_matrix
 from model.blocks.spaces import BlockSpace
 from model.blocks.standardise import Encoder
+from model.blocks.template import TemplateMap
 from model.errors import UnsupportedBasisError, UnsupportedElementError
 from model.integrals.pyscf_molecule import build_mole, load_basis
 from model.orbitals.orders import e3nn_to_pyscf, pyscf_to_e3nn
 from model.orbitals.space import OrbitalSpace
-from model.pairs.graph import pair_list
+from model.pairs.pair_list import PairList
 from model.structure import Structure
 
 ELEMENTS = (1, 6, 7, 8, 9)
@@ -84,20 +85,16 @@ def symmetric(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
 def test_blocks_and_back(
     name: str, basis: OrbitalSpace, molecule: Callable[[str], Structure], rng: np.random.Generator
 ) -> None:
-    """Cutting a matrix into blocks, expanding them in irreps, and assembling gives the matrix back, in any batch."""
-    import torch
-
+    """Cutting a matrix into blocks, expanding them in irreps, and assembling gives the matrix back."""
     structure = molecule(name)
-    block_map = BlockMap.of(structure.numbers, basis)
     matrix = symmetric(basis.count_orbitals(structure.numbers), rng)
-    encoder = Encoder(basis)
-    diagonal, pair = encoder.encode([matrix], block_map)
-    padding = rng.normal(size=(3, 196))  # blocks of other molecules of the batch
-    coefficients = np.concatenate([padding, diagonal[:, 0], padding, pair[:, 0], padding])
-    blocks = torch.from_numpy(coefficients @ encoder.expansion.matrix.T).unflatten(1, (14, 14))
-    n_atoms = len(structure)
-    index = block_map.flat_index(atom_offset=3, pair_offset=0, total_atoms=3 + n_atoms + 3)
-    assert np.abs(gather(blocks, torch.from_numpy(index)).numpy() - matrix).max() < 1e-13
+    blocks = TemplateMap(basis, structure.numbers, PairList.complete(structure))
+    space = BlockSpace.of(basis.template)
+    on_site, pair = Encoder(space).encode([matrix], blocks)
+    coefficients = np.concatenate([on_site, pair])[:, 0]
+    back = blocks.to_blocks((coefficients @ space.matrix.T).reshape(-1, 1, 14, 14), space)
+    assert np.abs(dense_matrix(back) - matrix).max() < 1e-13
+    assert np.array_equal(blocks.of_entries(back.values), blocks.cut(dense_matrix(back)[None]))
 
 
 def test_block_is_the_right_part_of_the_matrix(basis: OrbitalSpace, molecule: Callable[[str], Structure]) -> None:
@@ -105,8 +102,9 @@ def test_block_is_the_right_part_of_the_matrix(basis: OrbitalSpace, molecule: Ca
     structure = molecule("CH3CH2OH")
     mole = build_mole(structure, "def2-svp")
     overlap = mole.intor("int1e_ovlp")
-    _, pairs = BlockMap.of(structure.numbers, basis).split(overlap)
-    row, column = (int(v) for v in pair_list(structure.numbers)[:, 0])
+    blocks = TemplateMap(basis, structure.numbers, PairList.complete(structure))
+    first = int(blocks.listed[0])
+    row, column = int(blocks.pairs.first[first]), int(blocks.pairs.second[first])
     slices = mole.aoslice_by_atom()
     expected = overlap[slices[row, 2] : slices[row, 3], slices[column, 2] : slices[column, 3]]
     rows = pyscf_to_e3nn(basis.shells_of(structure.numbers[row]))
@@ -114,16 +112,8 @@ def test_block_is_the_right_part_of_the_matrix(basis: OrbitalSpace, molecule: Ca
     wanted = expected[np.ix_(rows, columns)]
     at_rows = np.sort(basis.template_rows(structure.numbers[row]))
     at_columns = np.sort(basis.template_rows(structure.numbers[column]))
-    assert np.array_equal(pairs[0][np.ix_(at_rows, at_columns)], wanted)
-
-
-def test_pairs_cover_every_block_once() -> None:
-    numbers = np.array([1, 8, 6, 1, 6])
-    pairs = {tuple(pair) for pair in pair_list(numbers).T.tolist()}
-    for i in range(5):
-        for j in range(i):
-            listed = {(i, j), (j, i)} & pairs
-            assert len(listed) == (2 if numbers[i] == numbers[j] else 1)
+    found = blocks.cut(overlap[None])[len(structure), 0]
+    assert np.array_equal(found[np.ix_(at_rows, at_columns)], wanted)
 
 
 def test_expansion_is_orthogonal() -> None:

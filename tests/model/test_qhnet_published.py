@@ -19,6 +19,7 @@ from model.architectures.qhnet_published.reference_path import default_dtype, re
 from model.blocks.spaces import BlockSpace
 from model.checkpoint import store
 from model.errors import CheckpointError
+from model.hamiltonian_model import HamiltonianModel
 from model.network import HamiltonianNetwork
 from model.network_config import NetworkConfig
 from model.nn.frames import WignerMatrices, bond_rotations, wigner_matrices
@@ -185,7 +186,7 @@ def test_evaluation_path_is_no_part_of_the_weights() -> None:
 @pytest.mark.parametrize("mode", ["none", "both"])
 def test_network_alternates_it_with_tracegrad(mode: str, molecule: Callable[[str], Structure]) -> None:
     """TraceGrad sees both directions of a pair; labels exist for the listed one. Mode "none" adds no parameters."""
-    basis = store.load(RELEASED).card.ao_basis()
+    basis = store.load(RELEASED).card.space()
     graph = batch(molecule, torch.float64)
     nothing = InputCoefficients(graph.edge_vectors[:0], graph.edge_vectors[:0])
     found = []
@@ -214,8 +215,9 @@ def predictor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     source = store.load(RELEASED)
     torch.manual_seed(6)
     config = NetworkConfig("qhnet_published", replace(SMALL, path=request.param), TraceGradConfig(mode="none"))
-    network = HamiltonianNetwork(config, source.card.ao_basis())
-    digest = store.save_weights(folder / store.WEIGHTS, network, source.standardisation, source.reference)
+    model = HamiltonianModel(config, source.card.space(), reference=source.model.reference)
+    model.standardisation.load_state_dict(source.model.standardisation.state_dict())
+    digest = store.save_weights(folder / store.WEIGHTS, model)
     card = source.card.model_dump() | {
         "name": "published",
         "architecture": config.to_mapping(),

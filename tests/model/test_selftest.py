@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.checkpoint import store
+from model.checkpoint import store, verify
+from model.checkpoint.verify import ENERGY_TOLERANCE_HARTREE, HAMILTONIAN_TOLERANCE_HARTREE, ao_representation
 from model.errors import CheckpointError
 from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Prediction, Predictor
-from model.selftest import ENERGY_TOLERANCE_HARTREE, HAMILTONIAN_TOLERANCE_HARTREE, ao_representation, self_test
 from model.structure import Structure
 from tests.conftest import make_tiny_checkpoint
 from tests.laws.test_symmetry import MOTIONS, pyscf_transform, twisted
@@ -28,6 +28,10 @@ PUBLISHED_QHNET = {
     "qhnet_published": {"channels": 6, "bottleneck": 4, "hidden": 8, "convolution_hidden": 5, "radial_size": 6},
     "tracegrad": {"mode": "both", "rank": 6, "hidden": 12, "n_scalars": 10},
 }
+
+
+def self_test(predictor: Any, seed: int = 0) -> list[verify.Deviation]:
+    return verify.self_test(predictor, predictor.checkpoint.golden, seed=seed)
 
 
 class Spoilt:
@@ -72,7 +76,7 @@ SPOILERS: dict[str, Callable[[Structure], float]] = {
 @pytest.mark.parametrize("motion", list(MOTIONS))
 def test_aos_transform_as_pyscf_says(motion: str, molecule: Callable[[str], Structure], released: Predictor) -> None:
     before = twisted("CH3CH2OH", molecule)
-    transform = ao_representation(MOTIONS[motion], before.numbers, released.basis)
+    transform = ao_representation(MOTIONS[motion], before.numbers, released.space)
     assert np.abs(transform - pyscf_transform(before, MOTIONS[motion])).max() < 1e-9
     after = Structure(before.numbers, before.positions_angstrom @ MOTIONS[motion].T)
     old, new = (build_mole(structure, "def2-svp").intor("int1e_ovlp") for structure in (before, after))

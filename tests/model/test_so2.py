@@ -222,7 +222,7 @@ def backbone() -> qhnetv2.QHNetV2:
     config = qhnetv2.QHNetV2Config(
         node_channels=6, pair_channels=6, exchange_channels=4, frame_channels=6, product_channels=4, layers=2, hidden=12
     )
-    coefficients: CoefficientLayout = BlockSpace.of(store.load(RELEASED).card.ao_basis().template).coefficients
+    coefficients: CoefficientLayout = BlockSpace.of(store.load(RELEASED).card.space().template).coefficients
     made = qhnetv2.QHNetV2(config, coefficients, 5).double()
     with torch.no_grad():
         for weight in (*made.diagonal_read_out.linear.weights, *made.pair_read_out.linear.weights):

@@ -160,4 +160,4 @@ def test_frames_refuse_the_full_contraction() -> None:
 
     config = NetworkConfig.from_mapping({"backbone": "qhnetv2", "tracegrad": {"contraction": "full"}})
     with pytest.raises(CheckpointError, match="low_rank"):
-        HamiltonianNetwork(config, store.load(RELEASED).card.ao_basis())
+        HamiltonianNetwork(config, store.load(RELEASED).card.space())

@@ -17,7 +17,8 @@ from model.network import HamiltonianNetwork
 from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
 from model.predictor import Predictor
-from model.reference.fitted import INPUT_MATRICES, NoReference
+from model.preparation import INPUTS
+from model.reference.fitted import NoReference
 from training.__main__ import main
 from training.data.sources import Frame
 from training.fit import statistics
@@ -207,7 +208,7 @@ def test_words_that_are_not_known_are_refused(old: str, new: str, words: str, tm
 def test_the_published_loss_is_mean_error_plus_mean_square(basis: OrbitalSpace, tiny_frames: list[Frame]) -> None:
     """In hartree, per molecule over all entries, then over molecules; here times 1000."""
     samples = make_samples(tiny_frames[2:5], basis, NoReference(), cache=None, processes=0)
-    standardisation = Standardisation(basis, len(INPUT_MATRICES))
+    standardisation = Standardisation(basis, len(INPUTS))
     statistics.fill(standardisation, samples, basis)
     architecture = {"node_channels": 4, "pair_channels": 4, "node_layers": 1, "pair_layers": 1, "hidden": 8}
     config = NetworkConfig.from_mapping({"backbone": "qhnet", "qhnet": architecture, "tracegrad": {"mode": "none"}})

@@ -17,7 +17,7 @@ from model.blocks.standardise import Standardisation
 from model.network import HamiltonianNetwork
 from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
-from model.reference.fitted import INPUT_MATRICES
+from model.preparation import INPUTS
 from training.fit.config import OptimiserConfig
 from training.fit.device import choose_device
 from training.fit.loss import errors, predict, trace_error
@@ -57,7 +57,7 @@ def test_products_are_never_rounded_to_tf32() -> None:
 def step_on(device: torch.device, architecture: dict[str, Any], samples: list[Sample], basis: OrbitalSpace) -> None:
     """Forward, every term of the loss, backward, Muon and the average; nothing reads a number."""
     network = HamiltonianNetwork(NetworkConfig.from_mapping(architecture), basis).to(device)
-    standardisation = Standardisation(basis, len(INPUT_MATRICES)).to(device)
+    standardisation = Standardisation(basis, len(INPUTS)).to(device)
     batch = collate(samples, cutoff_angstrom=15.0, template=basis.template_size, device=device)
     optimisers = make_optimisers(network, OptimiserConfig(steps=1, kind="muon"))
     average = MovingAverage(network, 0.99)

@@ -20,7 +20,7 @@ from torch import nn
 from model.blocks.standardise import Standardisation
 from model.network import HamiltonianNetwork
 from model.orbitals.space import OrbitalSpace
-from model.reference.fitted import INPUT_MATRICES
+from model.preparation import INPUTS
 from training.data.sources import read_frames
 from training.fit.batches import pack
 from training.fit.config import OptimiserConfig, RunConfig, read_run
@@ -195,7 +195,7 @@ def test_best_weights_are_those_of_the_lowest_density_error(
     samples = make_samples(frames, basis, reference, cache=None, processes=0)
     tensors = load_file(trained.output / "best.safetensors")
     network = HamiltonianNetwork(trained.network, basis)
-    standardisation = Standardisation(basis, len(INPUT_MATRICES))
+    standardisation = Standardisation(basis, len(INPUTS))
     load_group(network, tensors, "network/")
     load_group(standardisation, tensors, "standardisation/")
     batch = collate(samples, cutoff_angstrom=15.0, template=basis.template_size, device=torch.device("cpu"))

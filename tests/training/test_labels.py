@@ -13,7 +13,6 @@ from model.blocks.spaces import BlockSpace
 from model.integrals.pyscf_molecule import integrals
 from model.orbitals.space import OrbitalSpace
 from model.reference.fitted import FittedReference
-from model.surroundings import surroundings
 from training.data.sources import Frame
 from training.fit.resident import collate
 from training.fit.samples import Sample, make_samples
@@ -33,7 +32,7 @@ def test_target_coefficients_of_a_batch_assemble_to_fock_less_reference(
     width = assembled.shape[1]
     for row, frame in enumerate(tiny_frames):
         data = integrals(frame.structure, basis.name)
-        around = surroundings(frame.structure, data, tiny_reference.exponents)
+        around = data
         expected = np.zeros((width, width))
         size = len(frame.fock)
         expected[:size, :size] = frame.fock - tiny_reference.evaluate(around).hamiltonian

@@ -13,7 +13,7 @@ from model.integrals.pyscf_molecule import integrals
 from model.network import HamiltonianNetwork
 from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
-from model.reference.fitted import INPUT_MATRICES
+from model.preparation import INPUTS
 from training.data.sources import Frame
 from training.fit import statistics
 from training.fit.config import LossConfig
@@ -89,7 +89,7 @@ def parts(tiny_samples: list[Sample], basis: OrbitalSpace) -> tuple[HamiltonianN
     sizes = {"node_channels": 8, "pair_channels": 8, "node_layers": 1, "pair_layers": 1, "hidden": 16}
     torch.manual_seed(0)
     network = HamiltonianNetwork(NetworkConfig.from_mapping({"backbone": "qhnet", "qhnet": sizes}), basis)
-    standardisation = Standardisation(basis, len(INPUT_MATRICES))
+    standardisation = Standardisation(basis, len(INPUTS))
     statistics.fill(standardisation, tiny_samples, basis)
     return network, standardisation, batch_of(tiny_samples, basis)
 

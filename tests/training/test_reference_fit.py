@@ -11,7 +11,6 @@ import scipy.linalg
 from model.integrals.pyscf_molecule import integrals
 from model.orbitals.space import OrbitalSpace
 from model.reference.fitted import FittedReference, Surroundings
-from model.surroundings import surroundings
 from training.data.sources import Frame
 from training.fit.reference import fit_reference
 
@@ -33,7 +32,7 @@ def cases(tiny_frames: list[Frame], basis: OrbitalSpace, tiny_reference: FittedR
     found = []
     for frame in tiny_frames:
         data = integrals(frame.structure, basis.name)
-        around = surroundings(frame.structure, data, tiny_reference.exponents)
+        around = data
         found.append(Case(frame.fock, around, *scipy.linalg.eigh(frame.fock, data.overlap)))
     return found
 

@@ -19,7 +19,7 @@ from model.errors import CheckpointError
 from model.network import HamiltonianNetwork
 from model.orbitals.space import OrbitalSpace
 from model.predictor import Predictor
-from model.reference.fitted import INPUT_MATRICES
+from model.preparation import INPUTS
 from training.data.sources import Frame
 from training.evaluate.report import evaluate
 from training.fit.config import RunConfig
@@ -63,7 +63,7 @@ def test_the_checkpoint_predicts_what_training_saw(
     frame = tiny_frames[4]
     prediction = Predictor.load(folder).predict([frame.structure])[0]
     tensors = load_file(trained.output / "best.safetensors")
-    network, standardisation = HamiltonianNetwork(trained.network, basis), Standardisation(basis, len(INPUT_MATRICES))
+    network, standardisation = HamiltonianNetwork(trained.network, basis), Standardisation(basis, len(INPUTS))
     load_group(network, tensors, "network/")
     load_group(standardisation, tensors, "standardisation/")
     reference = load_or_fit_reference(trained, basis, [])
@@ -118,7 +118,7 @@ def test_a_refused_release_leaves_the_old_checkpoint(
 
 def test_the_last_weights_are_the_average_at_the_end(trained: RunConfig, tmp_path: Path) -> None:
     card = make(trained, tmp_path / "tiny", weights="last")
-    released = Predictor.load(tmp_path / "tiny").checkpoint.network
+    released = Predictor.load(tmp_path / "tiny").model.network
     state = load_file(trained.output / STATE_FILE)
     for name, value in released.named_parameters():
         assert torch.equal(value.cpu(), state[f"average/{name}"]), name

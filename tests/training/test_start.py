@@ -68,10 +68,10 @@ def test_other_tracegrad_settings_start_fresh(checkpoint: Path, tiny: Summary, t
     narrower = dataclasses.replace(config.network.tracegrad, rank=3)
     config = dataclasses.replace(config, network=dataclasses.replace(config.network, tracegrad=narrower))
     start = load_start(checkpoint, config)
-    network = HamiltonianNetwork(config.network, start.card.ao_basis())
+    network = HamiltonianNetwork(config.network, start.card.space())
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
-    network.take_weights(start.network)
-    expected = start.network.state_dict()
+    network.take_weights(start.model.network)
+    expected = start.model.network.state_dict()
     for name, value in network.state_dict().items():
         assert torch.equal(value, (expected if name.startswith("backbone.") else fresh)[name]), name
     fit(config, until_step=1)

@@ -9,14 +9,14 @@ import torch
 from model.blocks.standardise import Standardisation
 from model.orbitals.space import OrbitalSpace
 from model.pairs.graph import pair_list
-from model.reference.fitted import INPUT_MATRICES
+from model.preparation import INPUTS
 from training.fit import statistics
 from training.fit.samples import Sample
 
 
 @pytest.fixture(scope="module")
 def filled(tiny_samples: list[Sample], basis: OrbitalSpace) -> Standardisation:
-    standardisation = Standardisation(basis, len(INPUT_MATRICES))
+    standardisation = Standardisation(basis, len(INPUTS))
     statistics.fill(standardisation, tiny_samples, basis)
     return standardisation
 
@@ -70,7 +70,7 @@ def test_targets_have_size_one(
 def test_inputs_have_size_one(filled: Standardisation, tiny_samples: list[Sample], basis: OrbitalSpace) -> None:
     data = stacked(tiny_samples, basis)
     diagonal, pair = filled.inputs(data["diagonal"], data["pair"], data["atom_type"], data["pair_type"])
-    for matrix in range(len(INPUT_MATRICES)):
+    for matrix in range(len(INPUTS)):
         for values, types in ((diagonal, data["atom_type"]), (pair, data["pair_type"])):
             assert max(sizes(values[:, matrix], types, filled.channel).values()) < 1.01
 

@@ -97,7 +97,7 @@ def _evaluate_split(
     known: Baselines,
     guesses: Sequence[str],
 ) -> dict[str, Any]:
-    shells, parity = ShellErrors(predictor.basis), ParityCounts()
+    shells, parity = ShellErrors(predictor.space), ParityCounts()
     found: list[FrameErrors] = []
     levels: list[dict[str, list[float] | None]] = []
     tasks: list[ScfTask] = []
@@ -107,7 +107,7 @@ def _evaluate_split(
         prediction = predictor.predict([frame.structure])[0]
         seconds = time.process_time() - started
         solved = Eigenpairs.of(frame, prediction)
-        minao = minao_density(build_mole(frame.structure, predictor.basis.name))
+        minao = minao_density(build_mole(frame.structure, predictor.space.name))
         found.append(frame_errors(frame, prediction, minao=minao, solved=solved))
         shells.add(frame.structure.numbers, MICROHARTREE_PER_HARTREE * np.abs(prediction.hamiltonian - frame.fock))
         parity.add(frame.fock, prediction.hamiltonian, None if solved.reference is None else prediction.reference)

@@ -28,7 +28,6 @@ from model.reference.fitted import (
     response_density,
     term_matrices,
 )
-from model.surroundings import surroundings
 from training.data.sources import Frame
 from training.pool import parallel_map
 
@@ -105,13 +104,12 @@ def _normal_equations(
     frame: Frame, basis: OrbitalSpace, exponents: NDArray[np.float64], step1: NDArray[np.float64] | None
 ) -> NormalEquations:
     structure = frame.structure
-    data = integrals(structure, basis.name)
-    molecule = surroundings(structure, data, exponents)
+    molecule = integrals(structure, basis.name)
     layout = TermLayout(basis, len(exponents))
     response = None if step1 is None else _response(layout, molecule, exponents, step1)
-    terms = term_matrices(layout, molecule, len(exponents), response)
-    target = frame.fock - data.core
-    energies, orbitals = scipy.linalg.eigh(frame.fock, data.overlap)
+    terms = term_matrices(layout, molecule, exponents, response)
+    target = frame.fock - molecule.core
+    energies, orbitals = scipy.linalg.eigh(frame.fock, molecule.overlap)
     n_occupied = molecule.n_occupied
     occupied, virtual = orbitals[:, :n_occupied], orbitals[:, n_occupied:]
     gaps = energies[None, n_occupied:] - energies[:n_occupied, None]
@@ -130,6 +128,6 @@ def _response(
     layout: TermLayout, molecule: Surroundings, exponents: NDArray[np.float64], step1: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Density and charges of step 1, from its terms."""
-    terms = term_matrices(layout, molecule, len(exponents), None)
+    terms = term_matrices(layout, molecule, exponents, None)
     hamiltonian = molecule.core + np.tensordot(step1, terms, axes=1)
     return response_density(hamiltonian, molecule, ShellIndex(layout.basis, molecule.numbers))

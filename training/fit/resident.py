@@ -17,8 +17,7 @@ coefficients, target and orbitals are the ``Sample``'s own memory, not a copy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.architectures.interface import InputCoefficients
-from model.pairs.graph import AtomGraph, build_graph
+from model.pairs.graph import AtomGraph, build_graph, join_graphs
 from model.structure import Structure
 from training.fit.samples import Sample
 
@@ -141,7 +140,7 @@ def to_device(sample: Sample, *, cutoff_angstrom: float, template: int, device: 
 
 def join(samples: Sequence[ResidentSample]) -> Batch:
     """A batch of samples, on their device; waits for nothing that runs there."""
-    graph = _join_graphs([sample.graph for sample in samples])
+    graph = join_graphs([sample.graph for sample in samples])
     count, first = len(samples), samples[0].target
     width = max(sample.target.shape[0] for sample in samples)
     n_occupied = max(sample.occupied.shape[1] for sample in samples)
@@ -179,24 +178,6 @@ def join(samples: Sequence[ResidentSample]) -> Batch:
         virtual=virtual,
         inverse_gaps=inverse_gaps,
         n_occupied=torch.cat([sample.n_occupied for sample in samples]),
-    )
-
-
-def _join_graphs(graphs: Sequence[AtomGraph]) -> AtomGraph:
-    """One graph of several; what ``build_graph`` makes of all their structures."""
-    starts = list(accumulate((graph.n_atoms for graph in graphs), initial=0))
-    molecule = graphs[0].molecule.new_empty(starts[-1])
-    for row, (start, end) in enumerate(pairwise(starts)):
-        molecule[start:end].fill_(row)
-    return replace(
-        graphs[0],
-        numbers=torch.cat([graph.numbers for graph in graphs]),
-        molecule=molecule,
-        edge_index=torch.cat([graph.edge_index + start for graph, start in zip(graphs, starts, strict=False)], dim=1),
-        edge_vectors=torch.cat([graph.edge_vectors for graph in graphs]),
-        pair_index=torch.cat([graph.pair_index + start for graph, start in zip(graphs, starts, strict=False)], dim=1),
-        pair_vectors=torch.cat([graph.pair_vectors for graph in graphs]),
-        n_molecules=len(graphs),
     )
 
 

@@ -21,12 +21,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from model.blocks.standardise import Standardisation
 from model.checkpoint.store import Checkpoint, load
+from model.hamiltonian_model import HamiltonianModel
 from model.integrals.pyscf_molecule import load_basis
-from model.network import HamiltonianNetwork
 from model.orbitals.space import OrbitalSpace
-from model.reference.fitted import INPUT_MATRICES, FittedReference, NoReference, Reference
+from model.reference.fitted import FittedReference, NoReference, Reference
 from model.structure import SYMBOLS
 from training.data.sources import Frame, composition, held_out_compositions, read_frames
 from training.fit import statistics
@@ -82,18 +81,18 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
     else:
         samples = make_samples(frames, basis, reference, cache=cache, processes=config.processes)
     torch.manual_seed(config.seed)
-    network = HamiltonianNetwork(config.network, basis).to(device)
-    standardisation = Standardisation(basis, len(INPUT_MATRICES))
+    model = HamiltonianModel(config.network, basis, reference=reference).to(device)
+    network, standardisation = model.network, model.standardisation.cpu()
     if start is not None:
-        network.take_weights(start.network)
-        standardisation.load_state_dict(start.standardisation.state_dict())
+        network.take_weights(start.model.network)
+        standardisation.load_state_dict(start.model.standardisation.state_dict())
     else:
         some = samples.spread() if isinstance(samples, StreamedSamples) else samples
         statistics.fill(standardisation, some, basis)
     put = partial(
         to_device,
         cutoff_angstrom=config.network.backbone_config.cutoff_angstrom,
-        template=standardisation.template,
+        template=basis.template_size,
         device=device,
     )
     groups = pack(range(len(validation)), validation, config.optimiser.batch_blocks)
@@ -148,9 +147,9 @@ def load_or_fit_reference(
         stored = {name: value.numpy() for name, value in load_file(path).items()}
         return FittedReference(basis, stored["exponents"], stored["step1"], stored["step2"])
     if start is not None:
-        if not isinstance(start.reference, FittedReference):
+        if not isinstance(start.model.reference, FittedReference):
             raise ConfigError(f'{config.start_from} has no fitted reference; set [reference] kind = "none".')
-        return _keep_reference(path, start.reference)
+        return _keep_reference(path, start.model.reference)
     one_each = list({frame.molecule: frame for frame in frames}.values())
     settings = config.reference
     if len(one_each) > settings.max_molecules:
@@ -177,9 +176,9 @@ def load_start(folder: Path, config: RunConfig) -> Checkpoint:
         CheckpointError: it cannot be loaded.
     """
     checkpoint = load(folder)
-    if not checkpoint.network.config.shares_backbone(config.network):
+    if not checkpoint.model.network.config.shares_backbone(config.network):
         raise ConfigError(
-            f"start_from {folder} has the architecture {checkpoint.network.config.to_mapping()}, "
+            f"start_from {folder} has the architecture {checkpoint.model.network.config.to_mapping()}, "
             f"the run asks for {config.network.to_mapping()}; give [network] the same backbone with the same settings, or "
             "start without it."
         )

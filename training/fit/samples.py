@@ -18,11 +18,11 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from model.blocks.assemble import BlockMap
+from model.blocks.spaces import BlockSpace
 from model.blocks.standardise import Encoder
-from model.integrals.pyscf_molecule import integrals
 from model.orbitals.space import OrbitalSpace
-from model.reference.fitted import FittedReference, Reference, input_matrices
-from model.surroundings import surroundings
+from model.preparation import Preparer
+from model.reference.fitted import FittedReference, Reference
 from training.data.sources import Frame
 from training.pool import parallel_map
 
@@ -64,20 +64,19 @@ class Sample:
 def make_sample(frame: Frame, basis: OrbitalSpace, reference: Reference) -> Sample:
     """Evaluate the reference and cut everything into coefficients."""
     structure = frame.structure
-    data = integrals(structure, basis.name)
-    result = reference.evaluate(surroundings(structure, data, reference.exponents))
-    block_map = BlockMap.of(structure.numbers, basis)
-    encoder = Encoder(basis)
-    target = frame.fock - result.hamiltonian
-    diagonal, pair = encoder.encode(input_matrices(data.overlap, result), block_map)
-    target_diagonal, target_pair = encoder.encode([target], block_map)
-    energies, orbitals = scipy.linalg.eigh(frame.fock, data.overlap)
+    preparer = Preparer(basis, BlockSpace.of(basis.template), cutoff_angstrom=15.0, reference=reference)
+    prepared = preparer(structure)
+    assert prepared.reference is not None
+    block_map = BlockMap.of(structure.numbers, preparer.space)
+    target = frame.fock - prepared.reference.hamiltonian
+    target_diagonal, target_pair = Encoder(preparer.block_space).encode([target], prepared.blocks)
+    energies, orbitals = scipy.linalg.eigh(frame.fock, np.asarray(prepared.integrals.overlap))
     single = np.float32
     return Sample(
         numbers=structure.numbers,
         positions=structure.positions_angstrom,
-        diagonal=diagonal.astype(single),
-        pair=pair.astype(single),
+        diagonal=prepared.on_site.astype(single),
+        pair=prepared.pair.astype(single),
         target_diagonal=target_diagonal[:, 0].astype(single),
         target_pair=target_pair[:, 0].astype(single),
         target=target.astype(single),

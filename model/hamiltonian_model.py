@@ -1,0 +1,152 @@
+"""HamiltonianModel: all that turns a structure into blocks: preparation, network and standardisation.
+
+    structure -> pairs, known matrices, H0 (``prepare``: numpy, float64, CPU)
+              -> standardised inputs -> network -> blocks in hartree (``forward``: tensors, differentiable)
+              (``run``: a batch without gradients) -> BlockSet (``collect``)
+
+Service and training call these and nothing else, so a batch of training and a request differ in nothing but their loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model.architectures.interface import InputCoefficients
+from model.blocks.block_set import BlockSet, Spin
+from model.blocks.spaces import BlockSpace
+from model.blocks.standardise import Standardisation
+from model.errors import NumericalError
+from model.network import HamiltonianNetwork, Output
+from model.network_config import NetworkConfig
+from model.orbitals.space import OrbitalSpace
+from model.pairs.graph import AtomGraph, join_graphs
+from model.preparation import INPUTS, PairRule, Prepared, Preparer
+from model.reference.fitted import NoReference, Reference
+from model.structure import Structure
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """What the model says of a batch.
+
+    Attributes:
+        blocks: on-site blocks of all atoms, then of all listed pairs, (block, component, template row, template column),
+            hartree: the part of H that is not H0; components are the block space's.
+        network: standardised coefficients and trace.
+    """
+
+    blocks: Tensor
+    network: Output
+
+
+class HamiltonianModel(nn.Module):
+    """The model of one checkpoint or run.
+
+    Args:
+        config: architecture and TraceGrad.
+        space: orbitals.
+        inputs, source, reference, pairs: see ``Preparer``.
+        spin: spin treatment of the blocks.
+        time_reversal: whether spinor blocks obey time reversal.
+
+    Raises:
+        CheckpointError: parts that do not fit each other.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        space: OrbitalSpace,
+        *,
+        inputs: Sequence[str] = INPUTS,
+        source: str = "pyscf_molecule",
+        reference: Reference | None = None,
+        pairs: PairRule | None = None,
+        spin: Spin = "restricted",
+        time_reversal: bool = False,
+    ) -> None:
+        super().__init__()
+        block_space = BlockSpace.of(space.template, spin, time_reversal=time_reversal)
+        self.preparer = Preparer(
+            space,
+            block_space,
+            float(config.backbone_config.cutoff_angstrom),
+            tuple(inputs),
+            source,
+            NoReference() if reference is None else reference,
+            PairRule() if pairs is None else pairs,
+        )
+        self.network = HamiltonianNetwork(config, space, block_space)
+        self.standardisation = Standardisation(space, len(self.preparer.inputs), block_space)
+
+    @property
+    def space(self) -> OrbitalSpace:
+        """The orbitals."""
+        return self.preparer.space
+
+    @property
+    def block_space(self) -> BlockSpace:
+        """What blocks and coefficients mean."""
+        return self.preparer.block_space
+
+    @property
+    def reference(self) -> Reference:
+        """H0."""
+        return self.preparer.reference
+
+    def prepare(self, structure: Structure, given: Mapping[str, BlockSet] | None = None) -> Prepared:
+        """See :meth:`Preparer.__call__`."""
+        return self.preparer(structure, given)
+
+    def forward(self, graph: AtomGraph, raw: InputCoefficients, *, with_trace: bool = False) -> ModelOutput:
+        """One pass of a batch.
+
+        Args:
+            graph: the batch, in the network's type and on its device.
+            raw: input coefficients as ``prepare`` makes them, (block, matrix, coefficient).
+            with_trace: decode the trace labels too.
+        """
+        atom_type, pair_type = self.network.types(graph)
+        inputs = self.standardisation.inputs(raw.diagonal, raw.pair, atom_type, pair_type)
+        output = self.network(graph, InputCoefficients(*inputs), with_trace=with_trace)
+        blocks = self.standardisation.blocks(output.diagonal, output.pair, atom_type, pair_type)
+        return ModelOutput(blocks, output)
+
+    @torch.inference_mode()
+    def run(self, prepared: Sequence[Prepared]) -> list[NDArray[np.float64]]:
+        """A batch through the network, without gradients.
+
+        Returns:
+            each structure's template blocks, (item, component, row, column), hartree; what ``collect`` takes.
+        """
+        parameter = next(self.network.parameters())
+        dtype, device = parameter.dtype, parameter.device
+        graph = join_graphs([item.graph for item in prepared]).to(dtype=dtype, device=device)
+
+        def tensor(parts: list[NDArray[np.float64]]) -> Tensor:
+            return torch.from_numpy(np.concatenate(parts)).to(device=device, dtype=dtype)
+
+        raw = InputCoefficients(tensor([item.on_site for item in prepared]), tensor([item.pair for item in prepared]))
+        blocks = self(graph, raw).blocks.double().cpu().numpy()
+        results, atoms, pairs = [], 0, graph.n_atoms
+        for item in prepared:
+            n_atoms, n_pairs = item.blocks.pairs.n_atoms, len(item.blocks.listed)
+            results.append(np.concatenate([blocks[atoms : atoms + n_atoms], blocks[pairs : pairs + n_pairs]]))
+            atoms, pairs = atoms + n_atoms, pairs + n_pairs
+        return results
+
+    def collect(self, item: Prepared, blocks: NDArray[np.float64]) -> BlockSet:
+        """The part of H that is not H0, hermitian, from a structure's template blocks.
+
+        Raises:
+            NumericalError: a value that is not finite.
+        """
+        if not np.isfinite(blocks).all():
+            raise NumericalError("The predicted Hamiltonian is not finite.", hint="Check the geometry.")
+        return item.blocks.to_blocks(blocks, self.block_space)

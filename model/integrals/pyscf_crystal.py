@@ -1,0 +1,84 @@
+"""Source ``pyscf_crystal``: S(R) of Gaussian basis functions in a crystal, from PySCF's two-centre integrals between cells.
+
+The functions are those of PySCF's library (GTH bases among them); pseudopotentials play no part in S.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyscf import gto
+
+from model.blocks.block_set import BlockSet
+from model.integrals.pyscf_molecule import basis_data, verify_basis
+from model.integrals.source import Integrals, orbital_labels
+from model.orbitals.space import OrbitalSpace
+from model.pairs.pair_list import PairList
+from model.structure import SYMBOLS, Structure
+
+
+class PySCFCrystal:
+    """The source.
+
+    Args:
+        space: its name is PySCF's name of the basis.
+    """
+
+    name = "pyscf_crystal"
+
+    def __init__(self, space: OrbitalSpace) -> None:
+        self.space = space
+
+    def integrals(self, structure: Structure, pairs: PairList, given: Mapping[str, BlockSet]) -> Integrals:
+        return CrystalIntegrals(structure, pairs, self.space)
+
+    def verify(self, space: OrbitalSpace) -> None:
+        verify_basis(space)
+
+
+class CrystalIntegrals:
+    """S(R) on the wanted pairs."""
+
+    def __init__(self, structure: Structure, pairs: PairList, space: OrbitalSpace) -> None:
+        self._structure, self._pairs, self._space = structure, pairs, space
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return orbital_labels(self._structure, self._space)
+
+    @cached_property
+    def overlap(self) -> BlockSet:
+        """One call of PySCF for each lattice vector R."""
+        structure, pairs = self._structure, self._pairs
+        result = BlockSet.zeros(self._space, structure.numbers, pairs)
+        values, offsets = result.values, result.atom_offsets
+        cell = np.zeros((3, 3)) if structure.cell_angstrom is None else structure.cell_angstrom
+        home = _atoms(structure, np.zeros(3), self._space.name)
+        shifts, which = np.unique(pairs.shift, axis=0, return_inverse=True)
+        crosses = [
+            gto.intor_cross("int1e_ovlp", home, _atoms(structure, shift @ cell, self._space.name)) for shift in shifts
+        ]
+        for pair in range(len(pairs)):
+            i, j = int(pairs.first[pair]), int(pairs.second[pair])
+            block = crosses[int(which.ravel()[pair])][offsets[i] : offsets[i + 1], offsets[j] : offsets[j + 1]]
+            values[0, result.starts[pair] : result.starts[pair + 1]] = block.ravel()
+        return result
+
+
+def _atoms(structure: Structure, moved_angstrom: NDArray[np.float64], basis: str) -> Any:
+    return gto.M(
+        atom=[
+            (SYMBOLS[int(z)], tuple(float(c) for c in x + moved_angstrom))
+            for z, x in zip(structure.numbers, structure.positions_angstrom, strict=True)
+        ],
+        unit="Angstrom",
+        basis=basis_data(basis, sorted({int(z) for z in structure.numbers})),
+        spin=None,
+        verbose=0,
+        parse_arg=False,
+        dump_input=False,
+    )

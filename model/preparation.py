@@ -1,0 +1,166 @@
+"""Structure -> what the network reads of it: pairs, known matrices, H0, raw input coefficients. NumPy, float64, CPU.
+
+A ``Preparer`` holds no weights of a network, so worker processes get it whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.blocks.block_set import BlockSet
+from model.blocks.spaces import BlockSpace
+from model.blocks.standardise import Encoder
+from model.blocks.template import TemplateMap
+from model.errors import CheckpointError
+from model.integrals.pyscf_crystal import PySCFCrystal
+from model.integrals.pyscf_molecule import MoleculeIntegrals, PySCFMolecule
+from model.integrals.source import GivenIntegrals, Integrals, IntegralSource, KnownMatrix
+from model.orbitals.space import OrbitalSpace
+from model.pairs.graph import AtomGraph
+from model.pairs.pair_list import PairList
+from model.reference.fitted import FittedReference, NoReference, Reference, ReferenceResult
+from model.structure import SYMBOLS, Structure
+
+SOURCES: Final[Mapping[str, Callable[[OrbitalSpace], IntegralSource]]] = {
+    "pyscf_molecule": PySCFMolecule,
+    "pyscf_crystal": PySCFCrystal,
+    "given": GivenIntegrals,
+    "none": lambda space: GivenIntegrals(space, "none"),
+}
+"""Integral sources by their name on the card."""
+
+INPUTS: Final = ("overlap", "reference", "density")
+"""Matrices that a network may read: S, H0, and S D S with the density D that H0 comes from."""
+
+
+@dataclass(frozen=True)
+class PairRule:
+    """Which pairs of atoms have blocks.
+
+    Attributes:
+        cutoffs_angstrom: by "A-B" of element symbols, alphabetical; None takes every pair of a molecule's atoms.
+    """
+
+    cutoffs_angstrom: Mapping[str, float] | None = None
+
+    def pairs(self, structure: Structure) -> PairList:
+        """The pair list of a structure."""
+        if self.cutoffs_angstrom is None:
+            return PairList.complete(structure)
+        table = self.cutoffs_angstrom
+        return PairList.within(structure, lambda a, b: table.get("-".join(sorted((SYMBOLS[a], SYMBOLS[b]))), 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A structure before the network.
+
+    Attributes:
+        structure: what was asked.
+        integrals: its known matrices; computed when they are first read.
+        reference: H0 and the density it came from; None for crystals.
+        blocks: where matrix entries are among the network's blocks.
+        graph: of this structure alone; CPU, float64.
+        on_site, pair: raw input coefficients of atoms and listed pairs, (block, matrix, coefficient), float64.
+        milliseconds: what it took.
+    """
+
+    structure: Structure
+    integrals: Integrals
+    reference: ReferenceResult | None
+    blocks: TemplateMap
+    graph: AtomGraph
+    on_site: NDArray[np.float64]
+    pair: NDArray[np.float64]
+    milliseconds: float
+
+    @property
+    def cost(self) -> int:
+        """Of the network, in blocks: atoms and listed pairs."""
+        return self.blocks.n_items
+
+
+@dataclass(frozen=True, eq=False)
+class Preparer:
+    """What is done to a structure before the network, for one checkpoint or run.
+
+    Attributes:
+        space: orbitals.
+        block_space: of the target.
+        cutoff_angstrom: longest message edge of the network.
+        inputs: which of ``INPUTS`` the network reads, in order.
+        source: a key of ``SOURCES``.
+        reference: H0.
+        pairs: which pairs have blocks.
+
+    Raises:
+        CheckpointError: parts that do not fit each other.
+    """
+
+    space: OrbitalSpace
+    block_space: BlockSpace
+    cutoff_angstrom: float
+    inputs: tuple[str, ...] = INPUTS
+    source: str = "pyscf_molecule"
+    reference: Reference = field(default_factory=NoReference)
+    pairs: PairRule = field(default_factory=PairRule)
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise CheckpointError(f"Integral source {self.source!r} is not known.", allowed=list(SOURCES))
+        unknown = [name for name in self.inputs if name not in INPUTS]
+        if unknown:
+            raise CheckpointError(f"A network cannot read {unknown[0]!r}.", allowed=list(INPUTS))
+        fitted = isinstance(self.reference, FittedReference)
+        if self.source != "pyscf_molecule" and (fitted or {"reference", "density"} & set(self.inputs)):
+            raise CheckpointError(
+                f"H0 and its density come from molecular integrals; the source {self.source!r} has none.",
+                hint="Use the reference 'none', and no input but the overlap.",
+            )
+
+    @property
+    def integral_source(self) -> IntegralSource:
+        """The source."""
+        return SOURCES[self.source](self.space)
+
+    def __call__(self, structure: Structure, given: Mapping[str, BlockSet] | None = None) -> Prepared:
+        """Prepare a structure.
+
+        Args:
+            structure: of the domain.
+            given: matrices that the caller brought, by name, for the source ``given``.
+
+        Raises:
+            IntegralError: the source cannot give what the inputs need.
+        """
+        started = time.perf_counter()
+        pairs = self.pairs.pairs(structure)
+        integrals = self.integral_source.integrals(structure, pairs, given or {})
+        result = self.reference.evaluate(integrals) if isinstance(integrals, MoleculeIntegrals) else None
+        blocks = TemplateMap(self.space, structure.numbers, pairs)
+        known = self._known(integrals, result)
+        on_site, pair = Encoder(self.block_space).encode(known, blocks)
+        graph = AtomGraph.of(structure, pairs, cutoff_angstrom=self.cutoff_angstrom)
+        milliseconds = 1e3 * (time.perf_counter() - started)
+        return Prepared(structure, integrals, result, blocks, graph, on_site, pair, milliseconds)
+
+    def _known(self, integrals: Integrals, result: ReferenceResult | None) -> Sequence[KnownMatrix]:
+        """The matrices named by ``inputs``."""
+        found: list[KnownMatrix] = []
+        for name in self.inputs:
+            if name == "overlap":
+                found.append(integrals.overlap)
+                continue
+            assert result is not None
+            if name == "reference":
+                found.append(result.hamiltonian)
+            else:  # the density in the basis that H lives in
+                overlap: Any = integrals.overlap
+                found.append(np.asarray(overlap @ result.density @ overlap))
+        return found
