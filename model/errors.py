@@ -1,10 +1,11 @@
 """Domain errors of the model, as one tree; each leaf has a stable ``code``.
 
     ModelError
-    ├── StructureError             the structure itself is not a physical molecule
+    ├── StructureError             the structure itself is not a physical molecule or crystal
     │   ├── EmptyStructureError            empty_structure
     │   ├── NonFiniteCoordinatesError      non_finite_coordinates
     │   ├── AtomsTooCloseError             atoms_too_close
+    │   ├── CellError                      invalid_structure     (lattice vectors that span no cell)
     │   ├── InvalidElementError            unsupported_element   (no such atomic number)
     │   └── ElectronCountError             electron_count
     ├── DomainError                a sound structure that this checkpoint was not made for
@@ -77,6 +78,10 @@ class NonFiniteCoordinatesError(StructureError):
 
 class AtomsTooCloseError(StructureError):
     code = "atoms_too_close"
+
+
+class CellError(StructureError):
+    """Lattice vectors that span no cell, or none where there must be some."""
 
 
 class InvalidElementError(StructureError):

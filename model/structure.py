@@ -1,7 +1,8 @@
-"""Structure: a molecule (or, later, a crystal) as it enters the model; checked once, at construction, then trusted.
+"""Structure: a molecule or a crystal as it enters the model; checked once, at construction, then trusted.
 
 Lengths are in Å. A structure is physical: finite coordinates, at least one atom, no two atoms closer than
-``MINIMUM_DISTANCE_ANGSTROM``, a positive electron count that fits the multiplicity. What a given checkpoint supports
+``MINIMUM_DISTANCE_ANGSTROM`` (images of periodic directions included), lattice vectors that span a cell, a positive electron
+count that fits the multiplicity (of molecules; a crystal's bands may be partly filled). What a given checkpoint supports
 (elements, charge, size) is checked later, by ``model.checkpoint.card.Card.check``.
 """
 
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import vesin
 from numpy.typing import ArrayLike, NDArray
 
 from model.errors import (
     AtomsTooCloseError,
+    CellError,
     ElectronCountError,
     EmptyStructureError,
     InvalidElementError,
@@ -25,6 +28,13 @@ from model.errors import (
 
 MINIMUM_DISTANCE_ANGSTROM: Final = 0.5
 """Closer pairs are taken for an input mistake (H2 at its shortest compressed bond is 0.6 Å)."""
+
+MINIMUM_CELL_SHAPE: Final = 0.05
+"""Volume (area, for two periodic directions) of the cell of unit vectors along the lattice vectors: a flatter cell is taken for
+an input mistake. A rhombohedral cell with angles of 20 degrees has 0.1."""
+
+FEW_ATOMS: Final = 64
+"""Molecules up to this size are searched for close atoms pair by pair, larger ones by cell lists."""
 
 MAXIMUM_COORDINATE_ANGSTROM: Final = 1.0e4
 MAXIMUM_ATOMIC_NUMBER: Final = 118
@@ -47,7 +57,7 @@ class Structure:
         positions_angstrom: Cartesian positions, shape (atom, 3), float64, Å.
         charge: total charge in units of e.
         multiplicity: 2S + 1.
-        cell_angstrom: lattice vectors as rows, shape (3, 3), Å, or None.
+        cell_angstrom: lattice vectors as rows, shape (3, 3), Å, or None; zero where not periodic is allowed.
         pbc: periodicity along each lattice vector.
 
     Raises:
@@ -95,10 +105,12 @@ class Structure:
                 hint="Positions are in Å; move the molecule near the origin.",
                 field="positions",
             )
-        _refuse_close_atoms(positions)
+        cell = _checked_cell(self.cell_angstrom, self.pbc)
+        _refuse_close_atoms(positions, cell, self.pbc)
         electrons = int(numbers.sum()) - int(self.charge)
         unpaired = int(self.multiplicity) - 1
-        if electrons < 1 or unpaired < 0 or unpaired > electrons or (electrons - unpaired) % 2:
+        misfit = (electrons - unpaired) % 2 and not any(self.pbc)
+        if electrons < 1 or unpaired < 0 or unpaired > electrons or misfit:
             raise ElectronCountError(
                 f"{electrons} electrons (charge {self.charge}) do not fit multiplicity {self.multiplicity}.",
                 hint="An even electron count needs an odd multiplicity (1, 3, ...), an odd count an even one; "
@@ -109,11 +121,8 @@ class Structure:
         positions.setflags(write=False)
         object.__setattr__(self, "numbers", numbers)
         object.__setattr__(self, "positions_angstrom", positions)
-        if self.cell_angstrom is not None:
-            cell = np.array(self.cell_angstrom, dtype=np.float64)
-            if cell.shape != (3, 3) or not np.isfinite(cell).all():
-                raise NonFiniteCoordinatesError("The cell must be three finite lattice vectors in Å.", field="cell")
-            object.__setattr__(self, "cell_angstrom", cell)
+        object.__setattr__(self, "cell_angstrom", cell)
+        object.__setattr__(self, "pbc", tuple(bool(periodic) for periodic in self.pbc))
 
     @classmethod
     def from_symbols(
@@ -146,14 +155,78 @@ class Structure:
         return any(self.pbc)
 
 
-def _refuse_close_atoms(positions: NDArray[np.float64]) -> None:
-    """Raise if two atoms are too close. Row by row: an N x N x 3 array is never held."""
+def _checked_cell(cell: ArrayLike | None, pbc: Sequence[bool]) -> NDArray[np.float64] | None:
+    """The lattice vectors, read-only, or what is wrong with them."""
+    if len(pbc) != 3:
+        raise CellError(f"Periodicity is said for {len(pbc)} directions; there are three.", field="pbc")
+    if cell is None:
+        if any(pbc):
+            raise CellError(
+                "The structure is periodic, but it came without lattice vectors.",
+                hint="Send the cell, or set pbc to false for a molecule.",
+                field="cell",
+            )
+        return None
+    try:
+        vectors = np.array(cell, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CellError("Lattice vectors must be plain numbers.", field="cell") from error
+    if vectors.shape != (3, 3) or not np.isfinite(vectors).all():
+        raise NonFiniteCoordinatesError("The cell must be three finite lattice vectors in Å.", field="cell")
+    vectors.setflags(write=False)
+    periodic = vectors[np.array(pbc, dtype=bool)]
+    lengths = np.linalg.norm(periodic, axis=1)
+    if (lengths > MAXIMUM_COORDINATE_ANGSTROM).any():
+        raise CellError(
+            f"A lattice vector is longer than {MAXIMUM_COORDINATE_ANGSTROM:g} Å.", hint="It is in Å.", field="cell"
+        )
+    if (lengths < MINIMUM_DISTANCE_ANGSTROM).any():
+        raise CellError(
+            f"A periodic lattice vector is {lengths.min():.3g} Å long.",
+            hint=f"Every atom would be closer than {MINIMUM_DISTANCE_ANGSTROM} Å to its own image; vectors are in Å, rows.",
+            field="cell",
+        )
+    directions = periodic / lengths[:, None]
+    shape = float(np.sqrt(max(0.0, np.linalg.det(directions @ directions.T)))) if len(periodic) else 1.0
+    if shape < MINIMUM_CELL_SHAPE:
+        raise CellError(
+            "The periodic lattice vectors span no cell: they lie (almost) in one "
+            f"{'plane' if len(periodic) == 3 else 'line'}.",
+            hint="Send three vectors as rows, in Å, that are not multiples or sums of each other.",
+            field="cell",
+        )
+    return vectors
+
+
+def _refuse_close_atoms(positions: NDArray[np.float64], cell: NDArray[np.float64] | None, pbc: Sequence[bool]) -> None:
+    """Raise if two atoms, or an atom and an image, are too close."""
+    if not any(pbc) and len(positions) <= FEW_ATOMS:
+        found = _closest_pair(positions)
+    else:
+        box = np.zeros((3, 3)) if cell is None else np.where(np.array(pbc)[:, None], cell, 0.0)
+        search = vesin.NeighborList(cutoff=MINIMUM_DISTANCE_ANGSTROM, full_list=False)
+        i, j, shift, distance = search.compute(points=positions, box=box, periodic=list(pbc), quantities="ijSd")
+        first = int(np.argmin(distance)) if len(distance) else 0
+        found = (
+            (int(i[first]), int(j[first]), np.asarray(shift[first]), float(distance[first])) if len(distance) else None
+        )
+    if found is None:
+        return
+    atom, other, shift, distance = found
+    cells = tuple(int(n) for n in shift)
+    which = f"Atom {atom} and the image of atom {other} in cell {cells}" if any(cells) else f"Atoms {atom} and {other}"
+    raise AtomsTooCloseError(
+        f"{which} are {distance:.3f} Å apart.",
+        hint=f"No two atoms may be closer than {MINIMUM_DISTANCE_ANGSTROM} Å; positions and cell are in Å, not bohr.",
+        field="positions",
+    )
+
+
+def _closest_pair(positions: NDArray[np.float64]) -> tuple[int, int, NDArray[np.int64], float] | None:
+    """The first pair that is too close. Row by row: an N x N x 3 array is never held."""
     for atom in range(1, len(positions)):
         distances = np.linalg.norm(positions[:atom] - positions[atom], axis=1)
         other = int(distances.argmin())
         if distances[other] < MINIMUM_DISTANCE_ANGSTROM:
-            raise AtomsTooCloseError(
-                f"Atoms {other} and {atom} are {distances[other]:.3f} Å apart.",
-                hint=f"No two atoms may be closer than {MINIMUM_DISTANCE_ANGSTROM} Å; positions are in Å, not bohr.",
-                field="positions",
-            )
+            return other, atom, np.zeros(3, dtype=np.int64), float(distances[other])
+    return None

@@ -7,6 +7,7 @@ import pytest
 
 from model.errors import (
     AtomsTooCloseError,
+    CellError,
     ElectronCountError,
     EmptyStructureError,
     InvalidElementError,
@@ -71,3 +72,52 @@ def test_symbols_and_units_are_those_of_ase_and_pyscf() -> None:
     assert pytest.approx(nist.HARTREE2EV, rel=1e-8) == EV_PER_HARTREE
     assert BOHR_PER_ANGSTROM * ANGSTROM_PER_BOHR == 1.0
     assert create_units("2018")["Bohr"] == pytest.approx(ANGSTROM_PER_BOHR, rel=1e-9)
+
+
+def crystal(cell: object, positions: object = ((0.0, 0.0, 0.0),), pbc: object = (True, True, True)) -> Structure:
+    positions = np.array(positions, dtype=float)
+    return Structure(np.full(len(positions), 13), positions, cell_angstrom=cell, pbc=pbc)
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ([[3.0, 0, 0], [0, 3.0, 0], [3.0, 3.0, 0]], "span no cell"),
+        ([[3.0, 0, 0], [6.0, 0.001, 0], [0, 0, 3.0]], "span no cell"),
+        (np.zeros((3, 3)), "0 Å long"),
+        (0.1 * np.eye(3), "0.1 Å long"),
+        (1e6 * np.eye(3), "longer than"),
+        (None, "without lattice vectors"),
+        ([["a", 0, 0], [0, 1, 0], [0, 0, 1]], "plain numbers"),
+    ],
+)
+def test_cells_that_cannot_be(cell: object, words: str) -> None:
+    with pytest.raises(CellError, match=words) as caught:
+        crystal(cell)
+    assert caught.value.field == "cell"
+
+
+def test_images_are_atoms_too() -> None:
+    with pytest.raises(AtomsTooCloseError, match=r"image of atom 1 in cell \(-1, 0, 0\) are 0.100 Å"):
+        crystal(3.0 * np.eye(3), [[0.0, 0.0, 0.0], [2.9, 0.0, 0.0]])
+    with pytest.raises(AtomsTooCloseError, match="image of atom 0"):
+        crystal([[0.6, 0, 0], [0.5, 0.12, 0], [0, 0, 5.0]])
+    apart = [[0.0, 0.0, 0.0], [2.9, 0.0, 0.0]]
+    assert len(crystal(3.0 * np.eye(3), apart, (False, True, True))) == 2, "that direction has no images"
+
+
+def test_slabs_need_no_third_vector_and_metals_may_have_odd_electrons() -> None:
+    slab = crystal([[2.5, 0, 0], [0, 2.5, 0], [0, 0, 0]], pbc=(True, True, False))
+    assert slab.is_periodic
+    assert slab.n_electrons == 13
+    with pytest.raises(ValueError, match="read-only"):
+        slab.cell_angstrom[0, 0] = 1.0  # type: ignore[index]
+
+
+def test_close_atoms_of_large_molecules_are_found() -> None:
+    grid = 1.5 * np.stack(np.meshgrid(*[np.arange(6.0)] * 3), axis=-1).reshape(-1, 3)
+    assert len(Structure(np.full(len(grid), 6), grid)) == 216
+    grid[200] = grid[3] + [0.2, 0.0, 0.0]
+    with pytest.raises(AtomsTooCloseError, match=r"0\.200 Å") as caught:
+        Structure(np.full(len(grid), 6), grid)
+    assert {"3", "200"} <= set(str(caught.value).replace(" and", "").split())
