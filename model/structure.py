@@ -30,8 +30,8 @@ MINIMUM_DISTANCE_ANGSTROM: Final = 0.5
 """Closer pairs are taken for an input mistake (H2 at its shortest compressed bond is 0.6 Å)."""
 
 MINIMUM_CELL_SHAPE: Final = 0.05
-"""Volume (area, for two periodic directions) of the cell of unit vectors along the lattice vectors: a flatter one is taken for
-an input mistake. A rhombohedral cell with angles of 20 degrees has 0.1."""
+"""Volume (area, for two periodic directions) of the cell of unit vectors along the lattice vectors; a flatter one is an input
+mistake. A rhombohedral cell with angles of 20 degrees has 0.1."""
 
 FEW_ATOMS: Final = 64
 """Molecules up to this size are searched for close atoms pair by pair, larger ones by cell lists."""
