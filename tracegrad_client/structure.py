@@ -7,6 +7,7 @@ packages are absent. Lengths leave in Å.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -54,28 +55,22 @@ def is_mole(value: object) -> bool:
 def as_molecule(value: Any, *, charge: int | None = None, multiplicity: int | None = None) -> Molecule:
     """A :class:`Molecule` from a Mole, an ase.Atoms, or a pair (numbers, positions in Å).
 
-    ``charge`` and ``multiplicity`` default to what a Mole says, and to 0 and 1 for the other kinds.
+    ``charge`` and ``multiplicity`` default to what the molecule itself says (a Mole always, an ase.Atoms in its ``info``),
+    else to 0 and 1.
 
     Raises:
         InvalidInputError: of another kind, not finite, or outside what a structure on the wire can say.
     """
     if is_mole(value):
         return _from_mole(value, charge, multiplicity)
-    cell = None
-    pbc = (False, False, False)
     if hasattr(value, "get_atomic_numbers") and hasattr(value, "get_positions"):
-        numbers, positions = value.get_atomic_numbers(), value.get_positions()
-        if any(value.pbc):
-            cell = np.array(value.cell, dtype=np.float64)
-            pbc = (bool(value.pbc[0]), bool(value.pbc[1]), bool(value.pbc[2]))
-    elif isinstance(value, (tuple, list)) and len(value) == 2:
-        numbers, positions = value
-    else:
-        raise InvalidInputError(
-            f"A {type(value).__name__} is no molecule that this client knows.",
-            hint="Give a PySCF Mole, an ase.Atoms, or (numbers, positions_in_angstrom).",
-        )
-    return Molecule(*_checked(numbers, positions), 0 if charge is None else charge, multiplicity or 1, cell, pbc)
+        return _from_atoms(value, charge, multiplicity)
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        return Molecule(*_checked(*value), 0 if charge is None else charge, 1 if multiplicity is None else multiplicity)
+    raise InvalidInputError(
+        f"A {type(value).__name__} is no molecule that this client knows.",
+        hint="Give a PySCF Mole, an ase.Atoms, or (numbers, positions_in_angstrom).",
+    )
 
 
 def _checked(numbers: Any, positions: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -96,6 +91,37 @@ def _checked(numbers: Any, positions: Any) -> tuple[NDArray[np.int64], NDArray[n
     return exact.astype(np.int64), where
 
 
+def _from_atoms(atoms: Any, charge: int | None, multiplicity: int | None) -> Molecule:
+    numbers, positions = _checked(atoms.get_atomic_numbers(), atoms.get_positions())
+    cell = np.array(atoms.cell, dtype=np.float64) if any(atoms.pbc) else None
+    return Molecule(
+        numbers,
+        positions,
+        _settled("charge", charge, _stated(atoms, "charge", "total_charge"), 0),
+        _settled("multiplicity", multiplicity, _stated(atoms, "multiplicity", "spin_multiplicity"), 1),
+        cell,
+        (bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
+    )
+
+
+def _stated(atoms: Any, *names: str) -> int | None:
+    """What ``atoms.info`` says under one of these names, which ASE's readers fill from files and the server knows too."""
+    info = getattr(atoms, "info", {})
+    for name in names:
+        value = info.get(name)
+        if isinstance(value, Real) and not isinstance(value, bool):
+            if float(value).is_integer():
+                return int(float(value))
+            raise InvalidInputError(f"atoms.info[{name!r}] is {value}, which is no whole number.")
+    return None
+
+
+def _settled(name: str, asked: int | None, said: int | None, default: int) -> int:
+    if asked is not None and said is not None and asked != said:
+        raise InvalidInputError(f"{name} {asked} was asked for, but the molecule itself says {said}.")
+    return next(value for value in (asked, said, default) if value is not None)
+
+
 def _from_mole(mol: Any, charge: int | None, multiplicity: int | None) -> Molecule:
     if not getattr(mol, "_built", True):
         mol.build(False, False)
@@ -105,12 +131,9 @@ def _from_mole(mol: Any, charge: int | None, multiplicity: int | None) -> Molecu
         raise InvalidInputError("The Mole uses effective core potentials; the models are all-electron.")
     if mol.cart:
         raise InvalidInputError("The Mole uses Cartesian functions.", hint="Set mol.cart = False.")
-    said_charge, said_multiplicity = int(mol.charge), int(mol.spin) + 1
-    for name, asked, said in (("charge", charge, said_charge), ("multiplicity", multiplicity, said_multiplicity)):
-        if asked is not None and asked != said:
-            raise InvalidInputError(f"{name} {asked} was asked for, but the Mole says {said}.")
     numbers, positions = _checked(mol.atom_charges(), mol.atom_coords(unit="Angstrom"))
-    return Molecule(numbers, positions, said_charge, said_multiplicity)
+    said_charge = _settled("charge", charge, int(mol.charge), 0)
+    return Molecule(numbers, positions, said_charge, _settled("multiplicity", multiplicity, int(mol.spin) + 1, 1))
 
 
 def ao_labels(mol: Any) -> tuple[str, ...]:

@@ -76,6 +76,34 @@ def test_charge_and_spin_come_from_the_mole_and_may_not_contradict_it() -> None:
     assert (body["charge"], body["multiplicity"]) == (2, 3)
 
 
+@pytest.mark.parametrize(
+    ("info", "sent"),
+    [
+        ({}, (0, 1)),
+        ({"charge": -1}, (-1, 1)),
+        ({"total_charge": np.int64(2), "spin_multiplicity": 3}, (2, 3)),
+        ({"charge": "unknown", "multiplicity": 2.0}, (0, 2)),
+    ],
+)
+def test_charge_and_spin_that_atoms_state_are_sent(info: dict[str, Any], sent: tuple[int, int]) -> None:
+    atoms = Atoms(numbers=NUMBERS, positions=POSITIONS, info=info)
+    molecule = as_molecule(atoms)
+    assert (molecule.charge, molecule.multiplicity) == sent
+
+
+def test_what_atoms_state_may_not_be_contradicted_nor_be_half_an_electron() -> None:
+    anion = Atoms(numbers=NUMBERS, positions=POSITIONS, info={"charge": -1})
+    with pytest.raises(InvalidInputError, match="charge 0 was asked for, but the molecule itself says -1"):
+        as_molecule(anion, charge=0)
+    assert as_molecule(anion, charge=-1).charge == -1
+    with pytest.raises(InvalidInputError, match="no whole number"):
+        as_molecule(Atoms(numbers=NUMBERS, positions=POSITIONS, info={"charge": 0.5}))
+
+
+def test_a_multiplicity_of_zero_is_not_taken_for_none() -> None:
+    assert as_molecule((NUMBERS, POSITIONS), multiplicity=0).multiplicity == 0  # the server refuses it, by name
+
+
 def test_a_crystal_goes_out_with_its_cell() -> None:
     sent = as_molecule(Atoms("HF", positions=[[0, 0, 0], [0, 0, 0.9]], cell=[3, 4, 5], pbc=True)).structure()
     assert sent["cell"] == [[3, 0, 0], [0, 4, 0], [0, 0, 5]]
