@@ -17,6 +17,13 @@
     │   ├── TooManyAtomsError              too_many_atoms
     │   └── TooManyOrbitalsError           too_many_orbitals
     ├── IntegralError              invalid_request: matrices that the caller must bring are missing or do not fit
+    ├── FormatError                a file or folder of matrices (model/formats) that cannot be used as it stands
+    │   ├── UnknownFormatError             unknown_matrix_format   (none of the known ones, or another one than asked for)
+    │   ├── MissingFileError               missing_file
+    │   ├── DamagedFileError               damaged_file            (counts, shapes, NaN, links out of the file)
+    │   ├── OrbitalsDoNotFitError          orbitals_do_not_fit     (matrix and stated shells disagree)
+    │   ├── NoHamiltonianError             no_hamiltonian          (a folder with overlaps only)
+    │   └── UnsupportedContentError        unsupported_content     (sound, but this format or reader has no place for it)
     ├── NumericalError             numerical_failure: a result that is not finite, or an eigensolver that failed
     └── CheckpointError            invalid_checkpoint: a checkpoint folder that must not be served
 
@@ -130,6 +137,36 @@ class IntegralError(ModelError):
     """Matrices that the caller must bring are missing, or do not belong to the structure."""
 
     code = "invalid_request"
+
+
+class FormatError(ModelError):
+    """A file or folder of matrices that cannot be used as it stands."""
+
+    code = "invalid_format"
+
+
+class UnknownFormatError(FormatError):
+    code = "unknown_matrix_format"
+
+
+class MissingFileError(FormatError):
+    code = "missing_file"
+
+
+class DamagedFileError(FormatError):
+    code = "damaged_file"
+
+
+class OrbitalsDoNotFitError(FormatError):
+    code = "orbitals_do_not_fit"
+
+
+class NoHamiltonianError(FormatError):
+    code = "no_hamiltonian"
+
+
+class UnsupportedContentError(FormatError):
+    code = "unsupported_content"
 
 
 class NumericalError(ModelError):
