@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import vesin
 from numpy.typing import ArrayLike, NDArray
 
 from model.errors import (
@@ -203,6 +202,8 @@ def _refuse_close_atoms(positions: NDArray[np.float64], cell: NDArray[np.float64
     if not any(pbc) and len(positions) <= FEW_ATOMS:
         found = _closest_pair(positions)
     else:
+        import vesin  # imports torch where it is installed; a reader of structures need not pay for it
+
         box = np.zeros((3, 3)) if cell is None else np.where(np.array(pbc)[:, None], cell, 0.0)
         search = vesin.NeighborList(cutoff=MINIMUM_DISTANCE_ANGSTROM, full_list=False)
         i, j, shift, distance = search.compute(points=positions, box=box, periodic=list(pbc), quantities="ijSd")
