@@ -68,7 +68,7 @@ def network_of(mapping: dict[str, Any], tracegrad: str) -> HamiltonianNetwork:
 def batch_of(name: str, network: HamiltonianNetwork) -> tuple[AtomGraph, InputCoefficients]:
     """A molecule and random known matrices."""
     name, _, copies = name.partition(" x")
-    atoms = ase.io.read(Path(__file__).parent / "molecules" / f"{name}.xyz")
+    atoms = next(ase.io.iread(Path(__file__).parent / "molecules" / f"{name}.xyz"))
     cutoff = network.config.backbone_config.cutoff_angstrom
     structures = [Structure(atoms.numbers, atoms.positions)] * int(copies or 1)
     graph = build_graph(structures, cutoff_angstrom=cutoff)

@@ -38,7 +38,7 @@ def isocyanic_acid(carbon_nitrogen: float) -> Structure:
     """HNCO, bent at N."""
     height = 1.17 + carbon_nitrogen
     return Structure.from_symbols(
-        ["O", "C", "N", "H"], [[0, 0, 0], [0, 0, 1.17], [0, 0, height], [0.9, 0, height + 0.45]]
+        ["O", "C", "N", "H"], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.17], [0.0, 0.0, height], [0.9, 0.0, height + 0.45]]
     )
 
 
@@ -47,7 +47,7 @@ def carbodiimide(carbon_nitrogen: float) -> Structure:
     end = carbon_nitrogen + 1.22
     return Structure.from_symbols(
         ["H", "N", "C", "N", "H"],
-        [[0.85, 0, -0.5], [0, 0, 0], [0, 0, carbon_nitrogen], [0, 0, end], [0, 0.85, end + 0.5]],
+        [[0.85, 0.0, -0.5], [0.0, 0.0, 0.0], [0.0, 0.0, carbon_nitrogen], [0.0, 0.0, end], [0.0, 0.85, end + 0.5]],
     )
 
 
@@ -55,7 +55,7 @@ def hydrogen_azide(middle: float) -> Structure:
     """HNNN, the bond between the terminal nitrogen atoms being 1.13 Å."""
     height = 1.13 + middle
     return Structure.from_symbols(
-        ["N", "N", "N", "H"], [[0, 0, 0], [0, 0, 1.13], [0, 0, height], [0.96, 0, height + 0.3]]
+        ["N", "N", "N", "H"], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.13], [0.0, 0.0, height], [0.96, 0.0, height + 0.3]]
     )
 
 
@@ -94,7 +94,8 @@ def steps(predictor: Predictor, make: Callable[[float], Structure], start: float
     """Mean |change| of what the network adds to H0, hartree, from one length to the next."""
     structures = [make(float(length)) for length in np.arange(start, stop, STEP_ANGSTROM)]
     found = [prediction.hamiltonian - prediction.reference for prediction in predictions(predictor, structures)]
-    return np.abs(np.diff(np.array(found), axis=0)).mean(axis=(1, 2))
+    changes: NDArray[np.float64] = np.abs(np.diff(np.array(found), axis=0)).mean(axis=(1, 2))
+    return changes
 
 
 def norm_scales(predictor: Predictor, structures: list[Structure]) -> dict[str, NDArray[np.float32]]:

@@ -8,36 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from machine import describe
 from small_runs import last_validation, small_run
 
-from training.data.sources import Frame
-from training.fit import run as fit_module
-from training.fit import statistics
 from training.fit.config import LossConfig, RunConfig, read_run
-from training.fit.samples import Sample
 
 LOSS = LossConfig(mae=1.0, rmse=1.0, guess=2.0, trace=0.0)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What is changed: architecture, loss, optimiser or data, and which known matrices the network does not see."""
+    """What is changed in the run file."""
 
     backbone: dict[str, Any] = field(default_factory=dict)
     tracegrad: dict[str, Any] = field(default_factory=dict)
-    loss: dict[str, float] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
     optimiser: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
-    hidden_inputs: tuple[int, ...] = ()
-    one_scale: bool = False
-    one_geometry: bool = False
 
 
 VARIANTS = {
@@ -45,10 +36,6 @@ VARIANTS = {
     "AdamW": Variant(optimiser={"kind": "adamw"}),
     "Muon, twice the rate": Variant(optimiser={"muon_rate": 4.0}),
     "no average of weights": Variant(optimiser={"ema_decay": 0.0}),
-    "without S D S": Variant(hidden_inputs=(2,)),
-    "without H0 and S D S": Variant(hidden_inputs=(1, 2)),
-    "no known matrices": Variant(hidden_inputs=(0, 1, 2)),
-    "one scale for all element pairs": Variant(one_scale=True),
     "8 radial functions": Variant(backbone={"radial_size": 8}),
     "32 radial functions": Variant(backbone={"radial_size": 32}),
     "messages to 5 Å": Variant(backbone={"cutoff_angstrom": 5.0}),
@@ -63,35 +50,7 @@ VARIANTS = {
     "guess weight 4": Variant(loss={"guess": 4.0}),
     "level term in the last fifth": Variant(loss={"spectral": 0.5, "spectral_from": 0.8}),
     "half the molecules": Variant(data={"max_molecules": 292}),
-    "one geometry of each": Variant(one_geometry=True),
 }
-
-
-def altered(
-    variant: Variant, make: Callable[..., list[Sample]], fill: Callable[..., None]
-) -> tuple[Callable[..., list[Sample]], Callable[..., None]]:
-    """Sample maker and statistics of a variant: matrices blanked out, scales averaged."""
-
-    def make_samples(frames: Sequence[Frame], *arguments: Any, **options: Any) -> list[Sample]:
-        if variant.one_geometry and frames[0].split == "train":  # the validation set stays what it is
-            frames = [frame for frame in frames if frame.index == 0]
-        samples = make(frames, *arguments, **options)
-        if not variant.hidden_inputs:
-            return samples
-        keep = np.ones(samples[0].diagonal.shape[1], dtype=np.float32)
-        keep[list(variant.hidden_inputs)] = 0.0
-        return [
-            dataclasses.replace(s, diagonal=s.diagonal * keep[:, None], pair=s.pair * keep[:, None]) for s in samples
-        ]
-
-    def fill_tables(standardisation: Any, samples: Sequence[Sample], basis: Any) -> None:
-        fill(standardisation, samples, basis)
-        if variant.one_scale:
-            for name in ("target_pair_scale", "target_diagonal_scale", "input_pair_scale", "input_diagonal_scale"):
-                table = getattr(standardisation, name)
-                table.copy_(table.square().mean(dim=0, keepdim=True).sqrt().expand_as(table).clone())
-
-    return make_samples, fill_tables
 
 
 def configure(base: RunConfig, name: str, variant: Variant, steps: int) -> RunConfig:
@@ -117,12 +76,10 @@ def main() -> None:
     base = read_run(Path(sys.argv[1]))
     steps = int(sys.argv[2]) if len(sys.argv) > 2 else 800
     names = sys.argv[3:] or list(VARIANTS)
-    make, fill = fit_module.make_samples, statistics.fill
     print(describe())
     header = f"{'changed':38}{'H MAE':>8}{'RMSE':>8}{'levels':>8}{'|D_ia|':>9}{'largest':>9}{'seconds':>9}"
     print(header + "   (µEh; validation)", flush=True)
     for name in names:
-        fit_module.make_samples, statistics.fill = altered(VARIANTS[name], make, fill)
         last = last_validation(configure(base, name, VARIANTS[name], steps))
         print(
             f"{name:38}{last['mae_uEh']:8.0f}{last['rmse_uEh']:8.0f}{last['levels_uEh']:8.0f}"

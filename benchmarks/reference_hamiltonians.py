@@ -69,6 +69,8 @@ def main() -> None:
     torch.set_num_threads(1)
     lib.num_threads(1)
     reference = Predictor.load(DEFAULT_CHECKPOINT).model.reference
+    if not isinstance(reference, FittedReference):
+        raise SystemExit("the default checkpoint has no fitted reference to compare")
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 12
     frames = list(read_frames(Path(sys.argv[1]), ["val"], frames_per_molecule=1, max_molecules=count))
     candidates: dict[str, Candidate] = {
@@ -83,7 +85,7 @@ def main() -> None:
     print(f"{len(frames)} molecules, minao {np.mean([f.cycles_minao for f in frames]):.2f} cycles")
     print(f"{'H0':22}{'mean |dF| uEh':>15}{'|D_ia|':>9}{'CPU s':>9}{'of a Fock':>11}{'cycles':>8}{'of minao':>10}")
     datas = [integrals(frame.structure, "def2-svp") for frame in frames]
-    fock = np.median([seconds(lambda f=f, d=d: minao_fock(f, d, 3)) for f, d in zip(frames, datas, strict=True)])
+    fock = np.median([seconds(partial(minao_fock, frame, data, 3)) for frame, data in zip(frames, datas, strict=True)])
     for name, candidate in candidates.items():
         rows = []
         for frame, data in zip(frames, datas, strict=True):

@@ -65,7 +65,7 @@ class Mix:
 
     def atoms(self) -> Atoms:
         """A small molecule in a geometry that nothing else has."""
-        atoms = molecule(self.random.choice(SMALL))
+        atoms: Atoms = molecule(self.random.choice(SMALL))
         atoms.positions += self._numbers.normal(scale=RATTLE_ANGSTROM, size=atoms.positions.shape)
         return atoms
 

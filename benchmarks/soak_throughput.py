@@ -10,7 +10,7 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,19 @@ class Round:
     queue_ms: float
     batch_size: float
     latency_ms: float
+
+
+ROWS: tuple[tuple[str, Callable[[Round], float]], ...] = (
+    ("structures per second", lambda r: r.rate),
+    ("structures in a forward pass", lambda r: r.batch_size),
+    ("latency p50, ms", lambda r: r.latency_ms),
+    ("wait for the device, ms", lambda r: r.queue_ms),
+    ("service CPU per structure, ms", lambda r: r.cpu_ms),
+    ("  integrals, wall", lambda r: r.stages_ms["integrals"]),
+    ("  forward, wall, its share", lambda r: r.stages_ms["forward"]),
+    ("  eigensolve, wall", lambda r: r.stages_ms["eigensolve"]),
+    ("client CPU per structure, ms", lambda r: r.client_cpu_ms),
+)
 
 
 def one_round(service: RunningService, n_clients: int, numbers: np.random.Generator) -> Round:
@@ -113,17 +126,7 @@ def main(n_clients: int, rounds: int) -> int:
     )
     print(f"load of the machine (1, 5, 15 minutes): {load} on {os.cpu_count()} cores\n")
     print(f"{'median of rounds':34}{'batched':>10}{'alone':>10}")
-    for title, of in (
-        ("structures per second", lambda r: r.rate),
-        ("structures in a forward pass", lambda r: r.batch_size),
-        ("latency p50, ms", lambda r: r.latency_ms),
-        ("wait for the device, ms", lambda r: r.queue_ms),
-        ("service CPU per structure, ms", lambda r: r.cpu_ms),
-        ("  integrals, wall", lambda r: r.stages_ms["integrals"]),
-        ("  forward, wall, its share", lambda r: r.stages_ms["forward"]),
-        ("  eigensolve, wall", lambda r: r.stages_ms["eigensolve"]),
-        ("client CPU per structure, ms", lambda r: r.client_cpu_ms),
-    ):
+    for title, of in ROWS:
         cells = [statistics.median(of(measured) for measured in found[name]) for name in found]
         print(f"{title:34}" + "".join(f"{cell:10.2f}" for cell in cells))
     print()
