@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from model.architectures.interface import Backbone
+from model.blocks.block_set import Spin
 from model.nn.irreps import CoefficientLayout
 
 
@@ -39,6 +40,7 @@ class Declaration:
         tiny: a small whole network, as ``NetworkConfig.from_mapping`` reads it; tests run it.
         symmetry: "O(3)"; or "SO(3)" where mirror images are not exact.
         periodic: whether it takes crystals: several images of one pair of atoms, and pairs of an atom with its own image.
+        spins: spin treatments of the blocks that it can give.
         weightless: hyper-parameters that no weight depends on: networks that differ in these only can share weights.
     """
 
@@ -47,6 +49,7 @@ class Declaration:
     tiny: Mapping[str, object]
     symmetry: Literal["O(3)", "SO(3)"]
     periodic: bool
+    spins: tuple[Spin, ...]
     weightless: frozenset[str]
 
     def shares_weights(self, one: BackboneConfig, other: BackboneConfig) -> bool:
@@ -61,6 +64,7 @@ def declare(
     tiny: Mapping[str, object],
     symmetry: Literal["O(3)", "SO(3)"] = "O(3)",
     periodic: bool = True,
+    spins: tuple[Spin, ...] = ("restricted", "unrestricted", "spinor"),
     weightless: frozenset[str] = frozenset(),
 ) -> Declaration:
     """See :class:`Declaration`.
@@ -75,4 +79,4 @@ def declare(
         assert isinstance(given, config)
         return network(given, coefficients, n_elements)
 
-    return Declaration(config, build, tiny, symmetry, periodic, weightless)
+    return Declaration(config, build, tiny, symmetry, periodic, spins, weightless)

@@ -147,6 +147,7 @@ class ChannelwiseProduct(nn.Module):
         self._matrix64 = torch.from_numpy(product.matrix.T.copy())
         # paths are sorted by irrep: those of one irrep are summed as a (path, component) reshape
         self.paths = [product.path_irrep.count(index) for index in range(len(out.irreps))]
+        self.sizes = out.sizes
         self.components = [count * size for count, size in zip(self.paths, out.sizes, strict=True)]
 
     def forward(self, left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
@@ -155,9 +156,9 @@ class ChannelwiseProduct(nn.Module):
         matrix = self.matrix if outer.dtype == torch.float32 else self._matrix64.to(outer)
         coupled = matrix @ outer
         parts = []
-        groups = zip(coupled.split(self.components, dim=1), weights.split(self.paths, dim=1), self.paths, strict=True)
-        for part, weight, count in groups:
-            parts.append((part.unflatten(1, (count, -1)) * weight.unsqueeze(2)).sum(dim=1))
+        groups = zip(coupled.split(self.components, dim=1), weights.split(self.paths, dim=1), strict=True)
+        for (part, weight), count, size in zip(groups, self.paths, self.sizes, strict=True):  # no path: zeros
+            parts.append((part.unflatten(1, (count, size)) * weight.unsqueeze(2)).sum(dim=1))
         return torch.cat(parts, dim=1)
 
 

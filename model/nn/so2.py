@@ -179,7 +179,7 @@ class SectorLinear(nn.Module):
         """Each (item, dim, n_in) -> (item, dim, n_out); ``onto`` is added."""
         out = []
         for index, (sector, weight) in enumerate(zip(sectors, self.weights, strict=True)):
-            flat = sector.reshape(-1, weight.shape[0])
+            flat = sector.flatten(0, 1)  # not reshape(-1, ...): a width may be zero
             if onto is not None:
                 made = torch.addmm(onto[index].reshape(-1, weight.shape[1]), flat, weight)
             elif index == 0 and self.bias is not None:

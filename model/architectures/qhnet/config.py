@@ -17,7 +17,9 @@ class QHNetConfig:
         hidden: width of the MLPs that make weights.
         radial_size: number of radial functions.
         cutoff_angstrom: longest message.
-        n_inputs: known matrices that enter (3: overlap, reference, its density).
+        n_inputs: known matrices that enter (3: overlap, reference, its density); 0 for none.
+        smooth_messages: messages vanish smoothly at the cutoff. Without it a message ends with a jump: of no matter where the
+            cutoff is longer than all molecules, but crystals have pairs at every distance.
     """
 
     node_lmax: int = 2
@@ -29,3 +31,4 @@ class QHNetConfig:
     radial_size: int = 16
     cutoff_angstrom: float = 15.0
     n_inputs: int = 3
+    smooth_messages: bool = False

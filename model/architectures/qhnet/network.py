@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from model.architectures.interface import AfterBlock, Coefficients, Features, InputCoefficients, run_blocks
+from model.architectures.qhnet.completion import Completion
 from model.architectures.qhnet.config import QHNetConfig
 from model.nn.embeddings import InputEmbedding, WeightNet
 from model.nn.frames import WignerMatrices, bond_rotations, harmonics_from_wigner
@@ -35,7 +36,7 @@ from model.nn.layers import (
     sum_per_target,
 )
 from model.nn.modules import Modules
-from model.nn.radial import ExponentialBernstein
+from model.nn.radial import ExponentialBernstein, smooth_cutoff
 from model.nn.read_out import ReadOut
 from model.pairs.graph import AtomGraph
 
@@ -47,12 +48,14 @@ class Context:
     Attributes:
         edge_wigner: Wigner matrices of message edges, l = 0..node_lmax.
         edge_radial, pair_radial: radial functions.
+        envelope: what messages are multiplied by, (edge, 1), or None.
         atom_type, pair_type: indices of element and of ordered element pair.
     """
 
     edge_wigner: Sequence[Tensor]
     edge_radial: Tensor
     pair_radial: Tensor
+    envelope: Tensor | None
     atom_type: Tensor
     pair_type: Tensor
 
@@ -89,6 +92,8 @@ class NodeLayer(nn.Module):
         left, right = gated[source], gated[target]
         invariants = torch.cat([left[:, 0], right[:, 0], inner_products(left, right, self.layout)], dim=-1)
         weights = self.weights(edge_type, context.edge_radial, invariants)
+        if context.envelope is not None:
+            weights = weights * context.envelope
         messages = self.convolution(left, context.edge_wigner, weights.unflatten(1, (self.convolution.n_weights, -1)))
         summed = sum_per_target(messages, target, graph.n_atoms) * 0.25
         return node + self.linear_out(self.gate_out(gated + summed))
@@ -106,8 +111,10 @@ class PairBlock(nn.Module):
         self.left = Linear(node_layout, config.node_channels, channels)
         self.right = Linear(node_layout, config.node_channels, channels)
         self.product = ChannelwiseProduct(node_layout, node_layout, pair_layout)
+        self.completion = Completion(node_layout, pair_layout)
+        self.n_weights = [self.product.n_paths, self.completion.n_paths]
         self.weights = WeightNet(
-            n_types, n_radial, channels * (3 + len(node_layout.irreps)), config.hidden, self.product.n_paths * channels
+            n_types, n_radial, channels * (3 + len(node_layout.irreps)), config.hidden, sum(self.n_weights) * channels
         )
         self.gate = NormGate(pair_layout, channels, config.hidden)
         self.linear = Linear(pair_layout, channels, channels)
@@ -120,8 +127,12 @@ class PairBlock(nn.Module):
         invariants = torch.cat(
             [left[:, 0], right[:, 0], block[:, 0], inner_products(left, right, self.node_layout)], dim=-1
         )
-        weights = self.weights(types, radial, invariants).unflatten(1, (self.product.n_paths, -1))
-        return block + self.linear(self.gate(self.product(left, right, weights)))
+        weights = self.weights(types, radial, invariants).unflatten(1, (sum(self.n_weights), -1))
+        of_nodes, of_block = weights.split(self.n_weights, dim=1)
+        product = self.product(left, right, of_nodes)
+        if self.completion.missing:
+            product = self.completion(product, block, right, of_block)
+        return block + self.linear(self.gate(product))
 
 
 class QHNet(nn.Module):
@@ -188,9 +199,12 @@ class QHNet(nn.Module):
         pair_type = atom_type[row] * self.n_elements + atom_type[column]
         pair_wigner = self.pair_wigner(bond_rotations(graph.pair_vectors))
         edge_wigner = self.edge_wigner(bond_rotations(graph.edge_vectors))
+        lengths = graph.edge_vectors.norm(dim=-1)
+        smooth = self.config.smooth_messages
         context = Context(
             edge_wigner=edge_wigner,
-            edge_radial=self.radial(graph.edge_vectors.norm(dim=-1)),
+            edge_radial=self.radial(lengths),
+            envelope=smooth_cutoff(lengths, self.config.cutoff_angstrom)[:, None] if smooth else None,
             pair_radial=self.radial(graph.pair_vectors.norm(dim=-1)),
             atom_type=atom_type,
             pair_type=pair_type,

@@ -13,6 +13,7 @@ TINY: Final[Mapping[str, object]] = {
         "node_layers": 1,
         "pair_layers": 2,
         "hidden": 16,
+        "smooth_messages": True,
     },
     "tracegrad": {"mode": "both", "rank": 6, "hidden": 12, "n_scalars": 10},
 }

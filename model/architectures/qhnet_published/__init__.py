@@ -35,5 +35,6 @@ DECLARATION = declare(
     tiny=TINY,
     symmetry="SO(3)",
     periodic=False,
+    spins=("restricted",),
     weightless=frozenset({"path"}),
 )

@@ -20,7 +20,7 @@ class QHNetV2Config:
         hidden: width of the MLPs that make weights.
         radial_size: number of radial functions.
         cutoff_angstrom: where messages vanish smoothly.
-        n_inputs: known matrices that enter (3: overlap, reference, its density).
+        n_inputs: known matrices that enter (3: overlap, reference, its density); 0 for none.
         norm_floors: the least that the norms of atoms' features divide by: one for each layer, and one for the gate of the
             diagonal read-out; empty for none. What training data reach is a good value
             (docs/decisions/0011-norm-floors.md); no weights depend on it.
