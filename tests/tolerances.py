@@ -22,3 +22,21 @@ SAME_FLOAT32: Final = 5e-6
 
 NOT_NOTHING: Final = 1e-4
 """What a quantity under test must be larger than, so that a law of zeros is not taken for one."""
+
+NOT_ROUNDING: Final = 1e-8
+"""What a quantity must be larger than to be more than rounding in float64."""
+
+CONTINUITY_STEP_ANGSTROM: Final = 1e-4
+"""Step over a cutoff, and beside it."""
+
+CONTINUITY_SLOPES: Final = 4.0
+"""A step over a cutoff is at most so many times one beside it."""
+
+HERMITIAN: Final = 1e-13
+"""Rounding of a few additions."""
+
+INTEGRALS: Final = 1e-11
+"""PySCF's one-electron integrals and orbitals on a grid of points, of order one."""
+
+SCF_FOCK: Final = 1e-6
+"""Fock matrices of two converged calculations, hartree."""

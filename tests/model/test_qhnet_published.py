@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,16 +18,14 @@ from model.architectures.qhnet_published.reference_path import default_dtype, re
 from model.blocks.spaces import BlockSpace
 from model.checkpoint import store
 from model.errors import CheckpointError
-from model.hamiltonian_model import HamiltonianModel
 from model.network import HamiltonianNetwork
 from model.network_config import NetworkConfig
 from model.nn.frames import WignerMatrices, bond_rotations, wigner_matrices
 from model.pairs.graph import AtomGraph, build_graph
-from model.predictor import Predictor
 from model.structure import Structure
 from model.tracegrad.config import TraceGradConfig
 from tests.conftest import RELEASED
-from tests.laws.test_symmetry import FLOAT64_TOLERANCE, MOTIONS, pyscf_transform, twisted
+from tests.laws.systems import shaken
 
 PUBLISHED_PARAMETERS = 20_415_673
 """Counted layer by layer from the published configuration (lmax 4, 128 channels, bottleneck 32, 5 layers, radial 16)."""
@@ -74,7 +71,7 @@ def outputs(backbone: QHNetPublished, graph: AtomGraph) -> dict[str, Tensor]:
 
 
 def batch(molecule: Callable[[str], Structure], dtype: torch.dtype, cutoff: float = 15.0) -> AtomGraph:
-    return build_graph([twisted(name, molecule) for name in NAMES], cutoff_angstrom=cutoff, dtype=dtype)
+    return build_graph([shaken(name) for name in NAMES], cutoff_angstrom=cutoff, dtype=dtype)
 
 
 def test_size_is_the_published_one() -> None:
@@ -205,63 +202,6 @@ def test_network_alternates_it_with_tracegrad(mode: str, molecule: Callable[[str
         assert found[0].trace.shape == (graph.n_atoms + graph.n_pairs, len(TEMPLATE) ** 2)
         assert (found[0].trace - found[1].trace).norm() < 1e-10 * found[1].trace.norm()
     assert (found[0].pair - found[1].pair).norm() < 1e-10 * found[1].pair.norm()
-
-
-@pytest.fixture(scope="module", params=["fast", "reference"])
-def predictor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    """A predictor with random weights, float64."""
-    folder: Path = tmp_path_factory.mktemp("published") / request.param
-    folder.mkdir()
-    source = store.load(RELEASED)
-    torch.manual_seed(6)
-    config = NetworkConfig("qhnet_published", replace(SMALL, path=request.param), TraceGradConfig(mode="none"))
-    model = HamiltonianModel(config, source.card.space(), reference=source.model.reference)
-    model.standardisation.load_state_dict(source.model.standardisation.state_dict())
-    digest = store.save_weights(folder / store.WEIGHTS, model)
-    card = source.card.model_dump() | {
-        "name": "published",
-        "architecture": config.to_mapping(),
-        "weights_sha256": digest,
-        "metrics": {},
-    }
-    store.save_json(folder / store.CARD, card)
-    store.save_json(folder / store.GOLDEN, {"energy_unit": "hartree", "molecules": []})
-    return Predictor.load(folder, dtype=torch.float64, verify_golden=False)
-
-
-def turned_error(predictor: Predictor, before: Structure, matrix: np.ndarray) -> float:
-    """How far the Hamiltonian of the moved molecule is from the moved Hamiltonian, hartree."""
-    after = Structure(before.numbers, before.positions_angstrom @ matrix.T + np.array([1.3, -0.7, 2.1]))
-    transform = pyscf_transform(before, matrix)
-    old, new = predictor.predict([before, after])
-    assert np.abs(old.hamiltonian - old.reference).max() > 1e-4, "the network must take part"
-    return float(np.abs(transform @ old.hamiltonian @ transform.T - new.hamiltonian).max())
-
-
-@pytest.mark.parametrize("motion", ["rotation", "rotation onto the axes"])
-def test_hamiltonian_turns_with_the_atoms(
-    motion: str, predictor: Predictor, molecule: Callable[[str], Structure]
-) -> None:
-    assert turned_error(predictor, twisted("CH3CN", molecule), MOTIONS[motion]) < FLOAT64_TOLERANCE
-
-
-def test_mirror_images_are_not_exact(predictor: Predictor, molecule: Callable[[str], Structure]) -> None:
-    """As published: pair layers call every irrep even, so the network is symmetric under SO(3) only, not O(3)."""
-    assert turned_error(predictor, twisted("CH3CN", molecule), MOTIONS["mirror"]) > 1e3 * FLOAT64_TOLERANCE
-
-
-def test_atom_order_and_batch_do_not_matter(
-    predictor: Predictor, molecule: Callable[[str], Structure], rng: np.random.Generator
-) -> None:
-    before = twisted("CH3CN", molecule)
-    order = rng.permutation(len(before))
-    after = Structure(before.numbers[order], before.positions_angstrom[order])
-    (alone,) = predictor.predict([before])
-    _, together, permuted = predictor.predict([twisted("H2O", molecule), before, after])
-    offsets = alone.atom_offsets
-    aos = np.concatenate([np.arange(offsets[atom], offsets[atom + 1]) for atom in order])
-    assert np.abs(alone.hamiltonian - together.hamiltonian).max() < FLOAT64_TOLERANCE
-    assert np.abs(alone.hamiltonian[np.ix_(aos, aos)] - permuted.hamiltonian).max() < FLOAT64_TOLERANCE
 
 
 def test_frames_are_only_a_way_to_evaluate() -> None:

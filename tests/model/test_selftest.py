@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from model.architectures.registry import ARCHITECTURES
 from model.checkpoint import store, verify
 from model.checkpoint.verify import ENERGY_TOLERANCE_HARTREE, HAMILTONIAN_TOLERANCE_HARTREE, ao_representation
 from model.errors import CheckpointError
@@ -20,14 +21,10 @@ from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Prediction, Predictor
 from model.structure import Structure
 from tests.conftest import make_tiny_checkpoint
-from tests.laws.test_symmetry import MOTIONS, pyscf_transform, twisted
+from tests.laws.oracle import pyscf_transform
+from tests.laws.systems import MOTIONS, shaken
 
 ALL = {"rotation", "reflection", "translation", "permutation"}
-PUBLISHED_QHNET = {
-    "backbone": "qhnet_published",
-    "qhnet_published": {"channels": 6, "bottleneck": 4, "hidden": 8, "convolution_hidden": 5, "radial_size": 6},
-    "tracegrad": {"mode": "both", "rank": 6, "hidden": 12, "n_scalars": 10},
-}
 
 
 def self_test(predictor: Any, seed: int = 0) -> list[verify.Deviation]:
@@ -75,7 +72,7 @@ SPOILERS: dict[str, Callable[[Structure], float]] = {
 
 @pytest.mark.parametrize("motion", list(MOTIONS))
 def test_aos_transform_as_pyscf_says(motion: str, molecule: Callable[[str], Structure], released: Predictor) -> None:
-    before = twisted("CH3CH2OH", molecule)
+    before = shaken("CH3CH2OH")
     transform = ao_representation(MOTIONS[motion], before.numbers, released.space)
     assert np.abs(transform - pyscf_transform(before, MOTIONS[motion])).max() < 1e-9
     after = Structure(before.numbers, before.positions_angstrom @ MOTIONS[motion].T)
@@ -124,7 +121,7 @@ def test_motions_come_from_the_seed(released: Predictor) -> None:
 
 
 def test_a_network_without_mirror_symmetry_by_design_is_not_asked_for_it(tmp_path: Path) -> None:
-    predictor = Predictor.load(make_tiny_checkpoint(tmp_path / "strict", PUBLISHED_QHNET))
+    predictor = Predictor.load(make_tiny_checkpoint(tmp_path / "strict", ARCHITECTURES["qhnet_published"].tiny))
     assert {item.motion for item in self_test(predictor)} == ALL - {"reflection"}
 
 
