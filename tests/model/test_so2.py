@@ -96,6 +96,7 @@ def test_linear_maps_obey_what_symmetry_is_left(motion: str) -> None:
 
 def test_linear_maps_do_mix_degrees_and_parities() -> None:
     """They are not maps of SO(3): a vector along the pole may turn into a scalar, a 1o pair into a 2o pair."""
+    torch.manual_seed(3)  # no weight happens to be tiny
     layout = SectorLayout(LAYOUT, 1)
     linear = SectorLinear(layout.widths, layout.widths).double()
     parts = [torch.zeros(1, 2 * ang + 1, 1, dtype=torch.float64) for ang, _ in LAYOUT.irreps]
