@@ -7,17 +7,15 @@ a new measurement replaces the old file, and what is still worth reading of the 
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from recorded import RESULTS, Figure, Result, as_markdown, markdown_rows
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-RESULTS: Final = ROOT / "benchmarks" / "results"
 PAGE: Final = ROOT / "docs" / "benchmarks.md"
 LINE_LENGTH: Final = 126
 
@@ -35,89 +33,6 @@ Today's figures, rendered from [benchmarks/results/](../benchmarks/results) by `
 there. Ratios are of one run; absolute times are of a shared machine and repeat to 20 % at best. Earlier figures are in
 [history/benchmarks.md](history/benchmarks.md), curves of past training runs in [history/training.md](history/training.md).
 """
-
-
-class Record(BaseModel):
-    """Strict: a key that nothing reads is a mistake."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Column(Record):
-    """A column of a table.
-
-    Attributes:
-        name: what it is.
-        unit: of its numbers; None for words, counts and ratios.
-        digits: after the point; None shows a number as it is.
-    """
-
-    name: str
-    unit: str | None = None
-    digits: int | None = None
-
-
-class Table(Record):
-    """Columns and rows; an empty cell is null."""
-
-    columns: Annotated[list[Column], Field(min_length=2)]
-    rows: Annotated[list[list[str | int | float | None]], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _rows_fit(self) -> Self:
-        for row in self.rows:
-            if len(row) != len(self.columns):
-                raise ValueError(f"the row {row} has {len(row)} cells for {len(self.columns)} columns")
-        return self
-
-
-class Figure(Record):
-    """One number; a range is given by its ends.
-
-    Attributes:
-        name: what it is.
-        value: in ``unit``.
-        unit: None for counts and ratios.
-        spread: [smallest, largest] of the repeats, in ``unit``, where they were kept.
-    """
-
-    name: str
-    value: float | int | str
-    unit: str | None = None
-    spread: tuple[float, float] | None = None
-
-
-class Result(Record):
-    """One measurement.
-
-    Attributes:
-        title: heading.
-        command: what was run.
-        date: when.
-        machine: on what, and what else ran there.
-        versions: of what counts for the figures; checkpoint by version and weights.
-        spread: how far repeats lie apart, in words; what is not known is said.
-        text: what was measured, and how.
-        tables, figures: the numbers.
-        notes: what they say.
-    """
-
-    title: str
-    command: str
-    date: datetime.date
-    machine: str
-    versions: dict[str, str]
-    spread: str
-    text: str = ""
-    tables: list[Table] = []
-    figures: list[Figure] = []
-    notes: list[str] = []
-
-    @model_validator(mode="after")
-    def _has_numbers(self) -> Self:
-        if not self.tables and not self.figures:
-            raise ValueError("no tables and no figures")
-        return self
 
 
 def read_results(folder: Path = RESULTS) -> dict[str, Result]:
@@ -145,20 +60,12 @@ def _result(result: Result) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     parts = [f"### {result.title}", _filled(f"`{result.command}`" + (f": {result.text}" if result.text else ""))]
     parts.append(_filled(f"{result.date}; {result.machine}; {versions}. Spread: {result.spread}."))
-    parts += [_table(table) for table in result.tables]
+    parts += [as_markdown(table) for table in result.tables]
     if result.figures:
         parts.append(_figures(result.figures))
     if result.notes:
         parts.append("\n".join(_filled(f"* {note}", indent="  ") for note in result.notes))
     return "\n\n".join(parts) + "\n"
-
-
-def _table(table: Table) -> str:
-    heads = [column.name + (f", {column.unit}" if column.unit else "") for column in table.columns]
-    rows = [
-        [_cell(value, column.digits) for value, column in zip(row, table.columns, strict=True)] for row in table.rows
-    ]
-    return _lines([heads, ["---"] * len(heads), *rows])
 
 
 def _figures(figures: list[Figure]) -> str:
@@ -167,21 +74,11 @@ def _figures(figures: list[Figure]) -> str:
         unit = f" {figure.unit}" if figure.unit else ""
         spread = f" ({figure.spread[0]:g} to {figure.spread[1]:g})" if figure.spread else ""
         rows.append([figure.name, f"{figure.value}{unit}{spread}"])
-    return _lines(rows)
-
-
-def _cell(value: str | int | float | None, digits: int | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.{digits}f}" if digits is not None and not isinstance(value, str) else str(value)
+    return markdown_rows(rows)
 
 
 def _filled(text: str, indent: str = "") -> str:
     return textwrap.fill(text, LINE_LENGTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-
-
-def _lines(rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def main() -> int:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import recorded
 from pydantic import ValidationError
-from render import PAGE, Result, read_results, render
+from recorded import RESULTS, Column, Result, Table
+from render import PAGE, read_results, render
 
 ROOT = Path(__file__).resolve().parents[2]
 CARD = json.loads((ROOT / "checkpoints" / "default" / "card.json").read_text())
@@ -74,3 +78,19 @@ def test_a_result_without_its_circumstances_is_refused(change: dict[str, Any]) -
     Result.model_validate(whole)
     with pytest.raises(ValidationError):
         Result.model_validate(whole | change)
+
+
+def test_recording_replaces_the_numbers_and_their_circumstances(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(RESULTS / "prediction_parts.json", tmp_path)
+    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
+    old = Result.model_validate_json((tmp_path / "prediction_parts.json").read_bytes())
+    table = Table(columns=[Column(name="a"), Column(name="b", unit="ms", digits=1)], rows=[["x", 1.25]])
+    path = recorded.record("prediction_parts", tables=[table], spread="three repeats", checkpoint="9.9.9")
+    new = Result.model_validate_json(path.read_bytes())
+    assert (new.title, new.command, new.text) == (old.title, old.command, old.text)
+    assert (new.tables, new.figures, new.notes, new.spread) == ([table], [], [], "three repeats")
+    assert new.versions["default"] == "9.9.9"
+    assert new.date == datetime.date.today()
+    assert recorded.as_markdown(table).splitlines() == ["| a | b, ms |", "| --- | --- |", "| x | 1.2 |"]
