@@ -25,7 +25,7 @@ from model.formats.abacus_csr import CsrFile, read_csr, write_csr
 from model.formats.abacus_stru import SHELL_LETTERS, Stru, element_of, fermi_from_log, input_values, read_stru
 from model.formats.entries import Entries, blocks_of_entries, entries_of_blocks
 from model.formats.folders import fresh_folder
-from model.formats.matrices import Matrices
+from model.formats.matrices import Matrices, Outline
 from model.formats.rearrange import (
     ascending_shells,
     cells_of,
@@ -57,6 +57,20 @@ def is_abacus(path: Path) -> bool:
     return bool(_matrix_folders(path))
 
 
+def outline_abacus(folder: Path) -> Outline:
+    """Atoms and orbitals of a run, from STRU and INPUT.
+
+    Raises:
+        FormatError: one of its leaves.
+    """
+    inner, stru_path, input_path = _places(folder)
+    words = input_values(input_path)
+    stru = read_stru(stru_path, words.get("latname", "none"))
+    spin: Spin = "unrestricted" if _find(inner, "second spin") else "restricted"
+    spin = "spinor" if words.get("nspin") == "4" else spin
+    return Outline(stru.numbers, _space(stru, stru_path), spin, _find(inner, "hamiltonian") is not None)
+
+
 def read_abacus(folder: Path, unit: EnergyUnit = HARTREE) -> Matrices:
     """Read a folder.
 
@@ -69,8 +83,7 @@ def read_abacus(folder: Path, unit: EnergyUnit = HARTREE) -> Matrices:
     """
     inner, stru_path, input_path = _places(folder)
     stru = read_stru(stru_path, input_values(input_path).get("latname", "none"))
-    shells = shells_per_element([element_of(label, str(stru_path)) for label in stru.labels], stru.shells)
-    space = OrbitalSpace("as NUMERICAL_ORBITAL says", shells, order="abacus")
+    space = _space(stru, stru_path)
     paths = {name: path for name in FILES if (path := _find(inner, name)) is not None}
     files = {name: _checked(read_csr(path), path, name, stru, space) for name, path in paths.items()}
     shifts = np.concatenate([file.entries.occupied for file in files.values()])
@@ -171,6 +184,11 @@ def _places(folder: Path) -> tuple[Path, Path, Path]:
         raise MissingFileError(f"{folder} has matrices but no STRU, which says the shells of each element.")
     inputs = [place / "INPUT" for place in (stru.parent, inner) if (place / "INPUT").is_file()]
     return inner, stru, inputs[0] if inputs else stru.parent / "INPUT"
+
+
+def _space(stru: Stru, path: Path) -> OrbitalSpace:
+    shells = shells_per_element([element_of(label, str(path)) for label in stru.labels], stru.shells)
+    return OrbitalSpace("as NUMERICAL_ORBITAL says", shells, order="abacus")
 
 
 def _checked(file: CsrFile, path: Path, name: str, stru: Stru, space: OrbitalSpace) -> CsrFile:

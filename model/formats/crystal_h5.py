@@ -23,7 +23,7 @@ from model.blocks.block_set import BlockSet, Spin, Values
 from model.errors import DamagedFileError, MissingFileError
 from model.formats.deeph import spinor_parts
 from model.formats.hdf5 import open_hdf5, read_array
-from model.formats.matrices import Matrices
+from model.formats.matrices import Matrices, Outline
 from model.formats.rearrange import blocks_of_pairs, shells_per_element, structure_of
 from model.formats.units import CODATA_EV, HARTREE, EnergyUnit
 from model.orbitals.space import OrbitalSpace
@@ -55,6 +55,20 @@ def structures_of(path: Path) -> dict[str, str]:
         return {name: str(file[name].attrs.get("split", "")) for name in sorted(file)}
 
 
+def outline_crystal_h5(path: Path, name: str | None = None) -> Outline:
+    """Atoms and orbitals of one structure.
+
+    Raises:
+        FormatError: one of its leaves.
+    """
+    with open_hdf5(path) as file:
+        name = _named(file, path, name)
+        where = f"{path}, {name}"
+        numbers = read_array(file[name], "atomic_numbers", "iu", 1, where).astype(np.int64)
+        attributes = dict(file[name].attrs)
+    return Outline(numbers, _space(attributes, numbers, where), _spin(attributes), True)
+
+
 def read_crystal_h5(path: Path, name: str | None = None, unit: EnergyUnit = HARTREE) -> Matrices:
     """Read one structure.
 
@@ -67,9 +81,7 @@ def read_crystal_h5(path: Path, name: str | None = None, unit: EnergyUnit = HART
         FormatError: one of its leaves, with the file and the reason.
     """
     with open_hdf5(path) as file:
-        name = next(iter(sorted(file)), "") if name is None else name
-        if name not in file:
-            raise MissingFileError(f"{path} has no structure {name!r}; it has {', '.join(sorted(file)[:5])}, ...")
+        name = _named(file, path, name)
         group, where = file[name], f"{path}, {name}"
         numbers = read_array(group, "atomic_numbers", "iu", 1, where).astype(np.int64)
         positions = read_array(group, "positions", "f", 2, where).astype(np.float64)
@@ -84,8 +96,7 @@ def read_crystal_h5(path: Path, name: str | None = None, unit: EnergyUnit = HART
     if keys.shape[1:] != (5,) or shapes.shape != (len(keys), 2) or overlap_shapes.shape != (len(keys), 2):
         raise DamagedFileError(f"{where}: pairs {keys.shape} and shapes {shapes.shape} do not belong together.")
     keys = keys[:, [3, 4, 0, 1, 2]]
-    spin: Spin = "spinor" if bool(attributes.get("spinful", False)) else "restricted"
-    space = OrbitalSpace("as the file says", _shells(attributes, numbers, where), order="openmx")
+    spin, space = _spin(attributes), _space(attributes, numbers, where)
     structure = structure_of(numbers, positions, cell, keys[:, 2:])
     made, _ = blocks_of_pairs(space, structure, keys, _cut(hamiltonian, shapes, spin, where), spin, where)
     other: BlockSet | None = None
@@ -102,6 +113,22 @@ def read_crystal_h5(path: Path, name: str | None = None, unit: EnergyUnit = HART
         unit=CODATA_EV,
         notes=tuple(str(attributes[key]) for key in ("level",) if key in attributes),
     ).in_unit(unit)
+
+
+def _named(file: Any, path: Path, name: str | None) -> str:
+    """A structure that is in the file; the first if none is named."""
+    found = next(iter(sorted(file)), "") if name is None else name
+    if found not in file:
+        raise MissingFileError(f"{path} has no structure {found!r}; it has {', '.join(sorted(file)[:5])}, ...")
+    return found
+
+
+def _spin(attributes: dict[str, Any]) -> Spin:
+    return "spinor" if bool(attributes.get("spinful", False)) else "restricted"
+
+
+def _space(attributes: dict[str, Any], numbers: NDArray[np.int64], where: str) -> OrbitalSpace:
+    return OrbitalSpace("as the file says", _shells(attributes, numbers, where), order="openmx")
 
 
 def _shells(attributes: dict[str, Any], numbers: NDArray[np.int64], where: str) -> dict[int, tuple[int, ...]]:

@@ -25,7 +25,7 @@ from model.blocks.block_set import BlockSet, Spin, Values
 from model.errors import DamagedFileError, MissingFileError, OrbitalsDoNotFitError, UnsupportedContentError
 from model.formats.folders import fresh_folder
 from model.formats.hdf5 import open_hdf5, read_array
-from model.formats.matrices import Matrices
+from model.formats.matrices import Matrices, Outline
 from model.formats.poscar import read_poscar, write_poscar
 from model.formats.rearrange import blocks_of_pairs, grouped_by_element, structure_of, union_of_pairs
 from model.formats.text import flag, number, read_json
@@ -43,6 +43,21 @@ DENSITY: Final = "density_matrix.h5"
 def is_deeph(path: Path) -> bool:
     """Whether a folder is of this layout."""
     return (path / "info.json").is_file() and (path / "POSCAR").is_file()
+
+
+def outline_deeph(folder: Path) -> Outline:
+    """Atoms and orbitals of a folder, from its POSCAR and info.json.
+
+    Raises:
+        FormatError: one of its leaves.
+    """
+    where = str(folder / "info.json")
+    info = read_json(folder / "info.json")
+    numbers, _, _ = read_poscar(folder / "POSCAR")
+    has = any((folder / name).is_file() for name in (HAMILTONIAN, PREDICTED))
+    return Outline(
+        numbers, _space(info, numbers, where), "spinor" if flag(info, "spinful", where) else "restricted", has
+    )
 
 
 def read_deeph(folder: Path, unit: EnergyUnit = HARTREE) -> Matrices:

@@ -27,7 +27,7 @@ from model.errors import DamagedFileError, MissingFileError, UnsupportedContentE
 from model.formats.deeph import joined_spinor, spinor_parts
 from model.formats.folders import fresh_folder
 from model.formats.hdf5 import open_hdf5, read_array
-from model.formats.matrices import Matrices
+from model.formats.matrices import Matrices, Outline
 from model.formats.rearrange import blocks_of_pairs, shells_per_element, structure_of
 from model.formats.text import flag, number, read_json, read_numbers, read_text
 from model.formats.units import DEEPH_EV, HARTREE, EnergyUnit
@@ -45,6 +45,18 @@ KEY: Final = re.compile(r"\[ *(-?\d{1,6}), *(-?\d{1,6}), *(-?\d{1,6}), *(\d{1,7}
 def is_deeph_legacy(path: Path) -> bool:
     """Whether a folder is of this layout."""
     return all((path / name).is_file() for name in ("lat.dat", "element.dat", "orbital_types.dat"))
+
+
+def outline_deeph_legacy(folder: Path) -> Outline:
+    """Atoms and orbitals of a folder, from its text files.
+
+    Raises:
+        FormatError: one of its leaves.
+    """
+    numbers = _numbers(folder / "element.dat")
+    spinful = flag(read_json(folder / "info.json"), "isspinful", str(folder / "info.json"))
+    has = any((folder / name).is_file() for name in FILES["hamiltonian"])
+    return Outline(numbers, _space(folder / "orbital_types.dat", numbers), "spinor" if spinful else "restricted", has)
 
 
 def read_deeph_legacy(folder: Path, unit: EnergyUnit = HARTREE) -> Matrices:

@@ -5,12 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.blocks.block_set import BlockSet, Spin
 from model.errors import DamagedFileError, NoHamiltonianError, OrbitalsDoNotFitError
 from model.formats.units import HARTREE, EnergyUnit
 from model.orbitals.space import OrbitalSpace
 from model.structure import Structure
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """What a file says without its matrices being read.
+
+    Attributes:
+        numbers: atomic numbers, (atom,).
+        space: orbitals, in the file's order.
+        spin: spin treatment.
+        has_hamiltonian: whether there is one.
+    """
+
+    numbers: NDArray[np.int64]
+    space: OrbitalSpace
+    spin: Spin
+    has_hamiltonian: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +130,11 @@ class Matrices:
             fermi_energy=None if fermi is None else fermi * factor,
             unit=unit,
         )
+
+    @property
+    def outline(self) -> Outline:
+        """What a reader of the file without its matrices would know."""
+        return Outline(self.structure.numbers, self.space, self.spin, self.hamiltonian is not None)
 
     def in_order(self, order: str) -> Matrices:
         """The same in another program's order of orbitals."""

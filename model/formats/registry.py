@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from model.errors import MissingFileError, UnknownFormatError
-from model.formats.abacus import is_abacus, read_abacus, write_abacus
-from model.formats.crystal_h5 import is_crystal_h5, read_crystal_h5, structures_of
-from model.formats.deeph import is_deeph, read_deeph, write_deeph
-from model.formats.deeph_legacy import is_deeph_legacy, read_deeph_legacy, write_deeph_legacy
-from model.formats.matrices import Matrices
+from model.formats.abacus import is_abacus, outline_abacus, read_abacus, write_abacus
+from model.formats.crystal_h5 import is_crystal_h5, outline_crystal_h5, read_crystal_h5, structures_of
+from model.formats.deeph import is_deeph, outline_deeph, read_deeph, write_deeph
+from model.formats.deeph_legacy import is_deeph_legacy, outline_deeph_legacy, read_deeph_legacy, write_deeph_legacy
+from model.formats.matrices import Matrices, Outline
 from model.formats.siesta import is_siesta, read_siesta, write_siesta
 from model.formats.units import CODATA_EV, DEEPH_EV, HARTREE, RYDBERG, EnergyUnit
 
@@ -24,6 +24,7 @@ class Codec:
     Attributes:
         what: in a few words, for people.
         recognises: whether a path is of this format.
+        outline: path -> what is known without the matrices.
         read: path and wanted unit of energy -> matrices.
         write: matrices and a new folder; None where the format is only read.
         unit: in which the format holds energies.
@@ -31,21 +32,37 @@ class Codec:
 
     what: str
     recognises: Callable[[Path], bool]
+    outline: Callable[[Path], Outline]
     read: Callable[[Path, EnergyUnit], Matrices]
     write: Callable[[Matrices, Path], None] | None
     unit: EnergyUnit
 
 
 FORMATS: Final[Mapping[str, Codec]] = {
-    "deeph": Codec("DeepH folder, new layout", is_deeph, read_deeph, write_deeph, DEEPH_EV),
+    "deeph": Codec("DeepH folder, new layout", is_deeph, outline_deeph, read_deeph, write_deeph, DEEPH_EV),
     "deeph-legacy": Codec(
-        "DeepH folder, legacy layout", is_deeph_legacy, read_deeph_legacy, write_deeph_legacy, DEEPH_EV
+        "DeepH folder, legacy layout",
+        is_deeph_legacy,
+        outline_deeph_legacy,
+        read_deeph_legacy,
+        write_deeph_legacy,
+        DEEPH_EV,
     ),
-    "abacus": Codec("ABACUS run with H(R), S(R) as sparse text", is_abacus, read_abacus, write_abacus, RYDBERG),
-    "siesta": Codec("SIESTA's .HSX, .TSHS, .DM", is_siesta, read_siesta, write_siesta, CODATA_EV),
+    "abacus": Codec(
+        "ABACUS run with H(R), S(R) as sparse text", is_abacus, outline_abacus, read_abacus, write_abacus, RYDBERG
+    ),
+    "siesta": Codec(
+        "SIESTA's .HSX, .TSHS, .DM",
+        is_siesta,
+        lambda path: read_siesta(path).outline,
+        read_siesta,
+        write_siesta,
+        CODATA_EV,
+    ),
     "crystal-h5": Codec(
         "HDF5 file of many crystals",
         is_crystal_h5,
+        outline_crystal_h5,
         lambda path, unit: read_crystal_h5(path, None, unit),
         None,
         CODATA_EV,
@@ -109,30 +126,56 @@ def write(matrices: Matrices, folder: Path, format: str) -> None:
     writers[format](matrices, folder)
 
 
-def structures(path: Path) -> list[tuple[str, Path, str | None]]:
-    """The structures under a path, sorted by name: its own, those of its sub-folders, or the groups of a file.
+@dataclass(frozen=True)
+class Entry:
+    """One structure of a data set.
 
-    Returns:
-        name, path and (of a file with many) the group of each.
+    Attributes:
+        name: of its folder or group.
+        path: file or folder.
+        format: a key of ``FORMATS``.
+        group: in a file of many; None elsewhere.
+        split: that the file assigns it to; empty where it assigns none.
+    """
+
+    name: str
+    path: Path
+    format: str
+    group: str | None = None
+    split: str = ""
+
+    def outline(self) -> Outline:
+        """What is known without the matrices.
+
+        Raises:
+            FormatError: one of its leaves, with the file and the reason.
+        """
+        if self.group is not None:
+            return outline_crystal_h5(self.path, self.group)
+        return FORMATS[self.format].outline(self.path)
+
+    def read(self, unit: EnergyUnit = HARTREE) -> Matrices:
+        """The matrices.
+
+        Raises:
+            FormatError: one of its leaves, with the file and the reason.
+        """
+        if self.group is not None:
+            return read_crystal_h5(self.path, self.group, unit)
+        return FORMATS[self.format].read(self.path, unit)
+
+
+def entries(path: Path) -> list[Entry]:
+    """The structures under a path, sorted by name: its own, those of its sub-folders, or the groups of a file.
 
     Raises:
         MissingFileError, UnknownFormatError: nothing is there, or nothing that is known.
     """
     if is_crystal_h5(path):
-        return [(name, path, name) for name in structures_of(path)]
+        return [Entry(name, path, "crystal-h5", name, split) for name, split in structures_of(path).items()]
     if path.is_dir() and not any(codec.recognises(path) for codec in FORMATS.values()):
-        inner = sorted(entry for entry in path.iterdir() if entry.is_dir())
-        known = [entry for entry in inner if any(codec.recognises(entry) for codec in FORMATS.values())]
+        inner = sorted(folder for folder in path.iterdir() if folder.is_dir())
+        known = [folder for folder in inner if any(codec.recognises(folder) for codec in FORMATS.values())]
         if known:
-            return [(entry.name, entry, None) for entry in known]
-    identify(path)
-    return [(path.name, path, None)]
-
-
-def read_structure(path: Path, group: str | None, unit: EnergyUnit = HARTREE) -> Matrices:
-    """Read one of :func:`structures`.
-
-    Raises:
-        FormatError: one of its leaves, with the file and the reason.
-    """
-    return read(path, None, unit) if group is None else read_crystal_h5(path, group, unit)
+            return [Entry(folder.name, folder, identify(folder)) for folder in known]
+    return [Entry(path.name, path, identify(path))]

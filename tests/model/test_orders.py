@@ -21,7 +21,7 @@ from scipy.linalg import block_diag
 from model.blocks.block_set import BlockSet
 from model.blocks.matrices import cut_matrix
 from model.errors import UnsupportedBasisError
-from model.formats.registry import read, read_structure, structures
+from model.formats.registry import entries, read
 from model.nn.frames import bond_rotations, wigner_matrices
 from model.orbitals.orders import ORDERS, OrbitalOrder, m_of_position
 from model.orbitals.space import OrbitalSpace
@@ -111,9 +111,7 @@ def test_a_programs_overlaps_are_diagonal_in_m_along_the_bond(order: str) -> Non
 
 @pytest.mark.parametrize("name", ["graphene_dzp.h5", "hbn_dzp.h5", "bismuthene_soc.h5", "cp2k_dzvp.h5"])
 def test_own_crystals_are_in_openmx_s_order(name: str) -> None:
-    label, path, group = structures(stored(name))[0]
-    overlap = read_structure(path, group).overlap
-    assert label
+    overlap = entries(stored(name))[0].read().overlap
     assert overlap is not None
     wrong, largest = off_diagonal_in_bond_frames(overlap)
     assert wrong < PAW_THREE_CENTRE * largest

@@ -24,7 +24,7 @@ from model.errors import (
 )
 from model.formats.deeph import read_deeph, write_deeph
 from model.formats.deeph_legacy import read_deeph_legacy, write_deeph_legacy
-from model.formats.registry import identify, read, structures
+from model.formats.registry import entries, identify, read
 from model.formats.units import CODATA_EV, DEEPH_EV
 
 from .conftest import largest_difference, made_up
@@ -106,7 +106,7 @@ def test_s_only_folder_is_no_hamiltonian(public: Public) -> None:
 
 def test_mixed_molecules_and_null_fermi_levels(public: Public) -> None:
     folder = public("deeph_dock/molecules_mixed_elements")
-    found = [read(path, None if group is None else group) for _, path, group in structures(folder)]
+    found = [entry.read() for entry in entries(folder)]
     assert len(found) == 13
     assert {frozenset(matrices.structure.symbols) for matrices in found} == {
         frozenset("CH"),

@@ -18,7 +18,7 @@ from model.errors import DamagedFileError, MissingFileError, OrbitalsDoNotFitErr
 from model.formats.crystal_h5 import read_crystal_h5
 from model.formats.matrices import Matrices
 from model.formats.rearrange import ascending_shells, grouped_by_element, moved, with_shells, wrapped
-from model.formats.registry import identify, read_structure, structures
+from model.formats.registry import entries, identify
 from model.formats.units import CODATA_EV, DEEPH_EV, HARTREE, RYDBERG
 from model.orbitals.space import OrbitalSpace
 
@@ -112,10 +112,10 @@ def test_own_crystals(name: str, crystals: Public) -> None:
     """One direction of each pair is stored; read, all are there, and float32 is all that is lost."""
     path = crystals(name)
     assert identify(path) == "crystal-h5"
-    listed = structures(path)
-    label, _, group = listed[-1]
-    assert group == label
-    found = read_structure(path, group, CODATA_EV)
+    entry = entries(path)[-1]
+    found = entry.read(CODATA_EV)
+    assert entry.split in ("train", "val", "test")
+    assert entry.outline().space.shells == found.space.shells
     hamiltonian = found.require_hamiltonian()
     assert hamiltonian.hermitian_error() < 1e-5
     assert found.overlap is not None
@@ -124,7 +124,7 @@ def test_own_crystals(name: str, crystals: Public) -> None:
     assert found.structure.pbc == (True, True, False)
     assert found.spin == ("spinor" if name == "bismuthene_soc.h5" else "restricted")
     with h5py.File(path) as file:
-        assert len(hamiltonian.pairs) == 2 * len(file[group]["pairs"]) - len(found.structure)
+        assert len(hamiltonian.pairs) == 2 * len(file[entry.group]["pairs"]) - len(found.structure)
 
 
 def write_own(path: Path, blocks: BlockSet, positions: np.ndarray, cell: np.ndarray) -> None:
