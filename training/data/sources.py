@@ -13,9 +13,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.errors import FormatError
+from model.formats.registry import entries
 from model.level import Level
 from training.data.frame import DatasetError, Frame, FrameSource
 from training.data.readers.containers import LmdbRows, SqliteRows, is_lmdb
+from training.data.readers.matrix_files import MatrixFiles
 from training.data.readers.md17 import Md17
 from training.data.readers.own import ProjectFile
 from training.data.readers.qh9 import VARIANTS, Qh9
@@ -41,6 +44,11 @@ FORMATS: Final[Mapping[str, Callable[[Path], FrameSource]]] = {
     "qh9_dynamic_100k": lambda path: Qh9(path, "qh9_dynamic_100k"),
     "qh9_dynamic_300k": lambda path: Qh9(path, "qh9_dynamic_300k"),
     "md17": Md17,
+    "deeph": lambda path: MatrixFiles(path, "deeph"),
+    "deeph-legacy": lambda path: MatrixFiles(path, "deeph-legacy"),
+    "abacus": lambda path: MatrixFiles(path, "abacus"),
+    "siesta": lambda path: MatrixFiles(path, "siesta"),
+    "crystal-h5": lambda path: MatrixFiles(path, "crystal-h5"),
 }
 AUTO: Final = "auto"
 """Look into the file; the two dynamic sets are told apart by their published size."""
@@ -175,6 +183,9 @@ def held_out_compositions(
 
 def _guess(path: Path) -> str:
     """The format of a file by its contents."""
+    matrices = _guess_matrices(path)
+    if matrices:
+        return matrices
     if is_lmdb(path) and path.exists():
         rows = LmdbRows(path)
         size = len(rows)
@@ -187,6 +198,14 @@ def _guess(path: Path) -> str:
     if not name:
         raise DatasetError(f"The format of {path} is not clear; say it: one of {', '.join(FORMATS)}.")
     return name
+
+
+def _guess_matrices(path: Path) -> str:
+    """The format of the first structure under a path, empty if it has none of ``model.formats``."""
+    try:
+        return entries(path)[0].format
+    except FormatError:
+        return ""
 
 
 def _guess_sqlite(path: Path) -> str:
