@@ -34,7 +34,7 @@ def dense_matrix(blocks: BlockSet, k: Sequence[float] = (0.0, 0.0, 0.0)) -> Valu
     n = blocks.n_orbitals
     matrix = np.zeros((len(blocks.values), n, n), dtype=blocks.values.dtype)
     for group in blocks.groups:
-        rows, columns = _rows_and_columns(blocks, group)
+        rows, columns = rows_and_columns(blocks, group)
         matrix[:, rows, columns] = blocks.values[:, group.entries]
     return _joined(blocks, list(matrix), np.block)
 
@@ -51,7 +51,7 @@ class BlochSum:
         n = blocks.n_orbitals
         place = np.empty(blocks.values.shape[1], dtype=np.int64)
         for group in blocks.groups:
-            rows, columns = _rows_and_columns(blocks, group)
+            rows, columns = rows_and_columns(blocks, group)
             place[group.entries] = rows * n + columns
         # several images of one pair of atoms add up: entries of one place stand side by side
         order = np.argsort(place, kind="stable")
@@ -76,7 +76,7 @@ def sparse_matrix(blocks: BlockSet, k: Sequence[float] = (0.0, 0.0, 0.0)) -> Any
         values = values * np.repeat(_phases(blocks, k), np.diff(blocks.starts))
     row, column = np.empty(values.shape[1], dtype=np.int64), np.empty(values.shape[1], dtype=np.int64)
     for group in blocks.groups:
-        row[group.entries], column[group.entries] = _rows_and_columns(blocks, group)
+        row[group.entries], column[group.entries] = rows_and_columns(blocks, group)
     parts = [scipy.sparse.coo_array((part, (row, column)), shape=(n, n)).tocsr() for part in values]
     return _joined(blocks, parts, lambda rows: scipy.sparse.block_array(rows, format="csr"))
 
@@ -95,12 +95,12 @@ def cut_matrix(
     stacked = matrix[None] if matrix.ndim == 2 else matrix
     empty = BlockSet.zeros(space, numbers, pairs, "restricted" if len(stacked) == 1 else "unrestricted")
     for group in empty.groups:
-        rows, columns = _rows_and_columns(empty, group)
+        rows, columns = rows_and_columns(empty, group)
         empty.values[:, group.entries] = stacked[:, rows, columns]
     return empty
 
 
-def _rows_and_columns(blocks: BlockSet, group: BlockGroup) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def rows_and_columns(blocks: BlockSet, group: BlockGroup) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row (item, row, 1) and column (item, 1, column) in the matrix of a group's entries."""
     n_rows, n_columns = group.entries.shape[1:]
     rows = blocks.atom_offsets[blocks.pairs.first[group.pairs]][:, None, None] + np.arange(n_rows)[:, None]

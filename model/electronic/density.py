@@ -12,17 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
-import scipy.optimize
 from numpy.typing import NDArray
 
-from model.blocks.block_set import BlockSet, Values
-from model.blocks.matrices import BlochSum
-from model.electronic.fermi import SMEARING_HARTREE, occupations
-from model.errors import ElectronCountError, NumericalError
-
-SEARCH_RANGE = 50
-"""Units of kT beyond the lowest and highest level, between which the chemical potential lies."""
+from model.blocks.block_set import BlockSet
+from model.blocks.matrices import BlochSum, rows_and_columns
+from model.electronic.fermi import SMEARING_HARTREE, chemical_potential, occupations
+from model.electronic.overlap import Matrix, OverlapFactor
+from model.electronic.solve import eigenpairs
+from model.errors import NumericalError
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,50 +67,36 @@ def density_matrix(
         raise ValueError("Give the number of electrons or the chemical potential, and a smearing above 0.")
     each = 2 if hamiltonian.spin == "restricted" else 1
     h_at, s_at = BlochSum(hamiltonian), BlochSum(overlap)
-    solved = [_eigenpairs(h_at(k), s_at(k), hamiltonian.spin, k) for k in k_points]
-    energies = np.array([energy for energy, _ in solved])  # (k, spin, level)
+    solved = [_solved(h_at(k), s_at(k), hamiltonian.spin, k) for k in k_points]
+    energies = np.stack([energy for energy, _ in solved], axis=1)  # (spin, k, level)
     level = fermi_energy_hartree
     if level is None:
         assert n_electrons is not None
-        level = _chemical_potential(energies, weights, n_electrons, each, smearing_hartree)
+        level = chemical_potential(energies, weights, n_electrons, each, smearing_hartree)
     filled = occupations(energies, level, each, smearing_hartree)
     total = np.zeros(hamiltonian.values.shape, dtype=np.complex128)
-    for k, weight, (_, vectors), occupation in zip(k_points, weights, solved, filled, strict=True):
+    for k, weight, (_, vectors), occupation in zip(k_points, weights, solved, filled.swapaxes(0, 1), strict=True):
         parts = (vectors * occupation[:, None, :]) @ vectors.conj().swapaxes(1, 2)
         total += weight * _at_pairs(hamiltonian, parts, k)
     values = total if hamiltonian.spin == "spinor" else total.real
-    electrons = float(filled.sum(axis=(1, 2)) @ weights)
+    electrons = float(filled.sum(axis=(0, 2)) @ weights)
     return Density(hamiltonian.with_values(values), level, electrons)
 
 
-def _eigenpairs(h: Values, s: Values, spin: str, k: NDArray[np.float64]) -> tuple[NDArray[np.float64], Values]:
+def _solved(h: Matrix, s: Matrix, spin: str, k: NDArray[np.float64]) -> tuple[NDArray[np.float64], Matrix]:
     """Energies (spin, level) and vectors (spin, row, level) at one k-point; spinors are one spin of twice the size."""
-    metric = np.kron(np.eye(2), s) if spin == "spinor" else s
-    try:
-        found = [scipy.linalg.eigh(part, metric) for part in (h if spin == "unrestricted" else h[None])]
-    except (np.linalg.LinAlgError, ValueError) as error:
+    factor = OverlapFactor.of(s)
+    if factor.n_dependent():
         raise NumericalError(
-            f"The overlap is not positive definite at k = {np.round(k, 4).tolist()}.",
+            f"The overlap is not positive definite at k = {np.round(k, 4).tolist()}: its smallest eigenvalue is "
+            f"{factor.smallest:.1e}.",
             hint="Is the overlap complete, and in the same order of orbitals as the Hamiltonian?",
-        ) from error
+        )
+    found = [eigenpairs(part, factor) for part in (h if spin == "unrestricted" else h[None])]
     return np.stack([energies for energies, _ in found]), np.stack([vectors for _, vectors in found])
 
 
-def _chemical_potential(
-    energies: NDArray[np.float64], weights: NDArray[np.float64], n_electrons: float, each: int, smearing: float
-) -> float:
-    capacity = each * energies.shape[1] * energies.shape[2]
-    if not 0 < n_electrons < capacity:
-        raise ElectronCountError(f"{n_electrons:g} electrons do not fit into orbitals for {capacity}.", field="charge")
-
-    def excess(level: float) -> float:
-        return float(occupations(energies, level, each, smearing).sum(axis=(1, 2)) @ weights) - n_electrons
-
-    low, high = energies.min() - SEARCH_RANGE * smearing, energies.max() + SEARCH_RANGE * smearing
-    return float(scipy.optimize.brentq(excess, low, high, xtol=1e-15))
-
-
-def _at_pairs(blocks: BlockSet, parts: Values, k: NDArray[np.float64]) -> Values:
+def _at_pairs(blocks: BlockSet, parts: Matrix, k: NDArray[np.float64]) -> Matrix:
     """Entries P_ij exp(-2 pi i k.R) of the pairs, (spin part, entry).
 
     Args:
@@ -125,11 +108,8 @@ def _at_pairs(blocks: BlockSet, parts: Values, k: NDArray[np.float64]) -> Values
         n = blocks.n_orbitals
         parts = np.stack([parts[0][row : row + n, column : column + n] for row in (0, n) for column in (0, n)])
     values = np.empty(blocks.values.shape, dtype=np.complex128)
-    offsets, pairs = blocks.atom_offsets, blocks.pairs
-    phases = np.exp(-2j * np.pi * (pairs.shift @ k))
+    phases = np.exp(-2j * np.pi * (blocks.pairs.shift @ k))
     for group in blocks.groups:
-        n_rows, n_columns = group.entries.shape[1:]
-        rows = offsets[pairs.first[group.pairs]][:, None, None] + np.arange(n_rows)[:, None]
-        columns = offsets[pairs.second[group.pairs]][:, None, None] + np.arange(n_columns)
+        rows, columns = rows_and_columns(blocks, group)
         values[:, group.entries] = parts[:, rows, columns] * phases[group.pairs][:, None, None]
     return values

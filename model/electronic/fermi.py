@@ -26,6 +26,9 @@ SMEARING_HARTREE: Final = 9.5e-4
 GAP_TOLERANCE_HARTREE: Final = 1e-4
 """Bands closer than this (3 meV) are taken to touch: the crystal counts as a metal."""
 
+SEARCH_RANGE: Final = 50
+"""Units of kT beyond the lowest and highest band, between which the chemical potential lies."""
+
 WEIGHT_TOLERANCE: Final = 1e-9
 """What the sum of the k-points' weights may differ from 1."""
 
@@ -89,6 +92,41 @@ def occupations(
     return np.asarray(electrons_each * expit((level - np.nan_to_num(energies, nan=np.inf)) / smearing))
 
 
+def chemical_potential(
+    energies: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    n_electrons: float,
+    electrons_each: int,
+    smearing: float = SMEARING_HARTREE,
+) -> float:
+    """The level at which Fermi-Dirac occupations add up to the electrons, hartree; in a wide gap any of many.
+
+    Args:
+        energies: (spin, k, band), hartree; NaN or infinite where there is no band.
+        weights: of the k-points, sum 1, (k,).
+        n_electrons: of a cell.
+        electrons_each: electrons that a state holds.
+        smearing: kT, hartree, above 0.
+
+    Raises:
+        ElectronCountError: no electrons, or as many as all states hold or more.
+        NumericalError: the search failed.
+    """
+    finite = energies[np.isfinite(energies)]
+    capacity = float(electrons_each * (np.isfinite(energies).sum(axis=(0, 2)) @ weights))
+    if not 0 < n_electrons < capacity:
+        raise ElectronCountError(f"{n_electrons:g} electrons do not fit into bands for {capacity:g}.", field="charge")
+
+    def excess(level: float) -> float:
+        return float(occupations(energies, level, electrons_each, smearing).sum(axis=(0, 2)) @ weights) - n_electrons
+
+    beyond = SEARCH_RANGE * smearing
+    try:
+        return float(scipy.optimize.brentq(excess, finite.min() - beyond, finite.max() + beyond, xtol=1e-15))
+    except (ValueError, RuntimeError) as error:
+        raise NumericalError(f"No Fermi level was found for {n_electrons:g} electrons: {error}.") from error
+
+
 def fermi_level(
     bands: Bands, weights: NDArray[np.float64], n_electrons: float, *, smearing: float = SMEARING_HARTREE
 ) -> FermiLevel:
@@ -120,16 +158,8 @@ def fermi_level(
         if lowest - highest > GAP_TOLERANCE_HARTREE:
             return FermiLevel(0.5 * (highest + lowest), lowest - highest, False, highest, lowest)
 
-    def excess(level: float) -> float:
-        filled = occupations(energies, level, each, smearing).sum(axis=(0, 2))
-        return float(filled @ weights) - n_electrons
-
-    finite = energies[np.isfinite(energies)]
-    try:
-        level = scipy.optimize.brentq(excess, finite.min() - 50 * smearing, finite.max() + 50 * smearing, xtol=1e-14)
-    except (ValueError, RuntimeError) as error:
-        raise NumericalError(f"No Fermi level was found for {n_electrons} electrons: {error}.") from error
-    return FermiLevel(float(level), 0.0, True, None, None)
+    level = chemical_potential(energies, weights, n_electrons, each, smearing)
+    return FermiLevel(level, 0.0, True, None, None)
 
 
 def _edges(energies: NDArray[np.float64], n_states: int | None) -> tuple[float, float] | None:

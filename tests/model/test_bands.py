@@ -233,6 +233,17 @@ def test_level_of_a_metal_is_pyscf_s(rng: np.random.Generator) -> None:
     assert np.abs(occupations(bands.energies, level.energy, 2, 0.02)[0] - np.array(expected)).max() < 1e-6
 
 
+def test_a_band_of_one_spin_that_is_half_full_makes_a_metal() -> None:
+    """One state is full at each k-point, but alpha's here and beta's there: both bands cross the level."""
+    energies = np.array([[[-1.0], [1.0]], [[1.0], [-1.0]]])
+    bands = Bands(np.zeros((2, 3)), energies, np.ones(2), np.zeros(2, dtype=np.int64), "unrestricted")
+    level = fermi_level(bands, np.array([0.5, 0.5]), 1)
+    assert level.is_metal
+    assert level.energy == pytest.approx(0.0, abs=0.5)
+    one_sided = replace(bands, energies=np.array([[[-1.0], [-0.9]], [[0.8], [1.0]]]))
+    assert fermi_level(one_sided, np.array([0.5, 0.5]), 1).gap == pytest.approx(1.7)
+
+
 def test_k_mesh_keeps_one_of_k_and_minus_k() -> None:
     whole, weights = k_mesh((4, 3, 1))
     assert (len(whole), weights.sum()) == (12, pytest.approx(1.0))

@@ -290,6 +290,13 @@ def test_spinors_repeat_pyscf() -> None:
     guess = make_guess(orbitals, core)
     assert guess.displaced == pytest.approx(0.0, abs=1e-10)
     assert check_guess(guess, overlap).ok
+    empty = np.kron(np.eye(2), overlap) @ orbitals.coefficients[:, -1]
+    spoilt = core - (orbitals.energies[-1] + 60.0) * np.outer(empty, empty.conj())
+    unprotected = solve_spinor(spoilt, overlap, n_electrons)
+    assert np.abs(density_matrix(unprotected) - density).max() > 0.1
+    protected = make_guess(unprotected, core)
+    assert protected.displaced == pytest.approx(1.0, abs=1e-6)
+    assert np.abs(protected.density_matrix - density).max() < 1e-8
     shells = tuple(
         int(mole.bas_angular(b)) for b in range(mole.nbas) if mole.bas_atom(b) == 0 for _ in range(mole.bas_nctr(b))
     )
