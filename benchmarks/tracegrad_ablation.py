@@ -20,6 +20,7 @@ from model.integrals.pyscf_molecule import load_basis
 from model.network import HamiltonianNetwork
 from model.structure import SYMBOLS
 from training.fit.config import LossConfig, RunConfig, read_run
+from training.fit.labels import trained_on
 
 MODES = ("none", "trace", "grad", "both")
 WIDE = "none, wide"
@@ -31,7 +32,8 @@ LITERALLY = {"contraction": "full", "residual": "plain", "labels": "raw"}
 def parameters(config: RunConfig) -> int:
     """Trainable numbers that a prediction uses: the trace decoder is for training only."""
     network = HamiltonianNetwork(
-        config.network, load_basis(config.basis, [SYMBOLS.index(symbol) for symbol in config.elements])
+        config.network,
+        load_basis(trained_on(config).level.basis, [SYMBOLS.index(symbol) for symbol in config.elements]),
     )
     return sum(p.numel() for name, p in network.named_parameters() if "decoder" not in name)
 

@@ -6,43 +6,42 @@ moved there; a failed release leaves the old checkpoint as it was.
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
 import json
-import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
 from torch import Tensor
 
 from model.checkpoint import store
-from model.checkpoint.card import Card
-from model.checkpoint.migrations import FORMAT_VERSION
+from model.checkpoint.card import Card, read_card
 from model.checkpoint.verify import golden_record
-from model.electronic.dependence import OVERLAP_DAMPING
 from model.errors import CheckpointError
-from model.hamiltonian_model import HamiltonianModel
-from model.integrals.pyscf_molecule import load_basis
-from model.level import Level
 from model.predictor import Predictor
-from model.structure import SYMBOLS, Structure
-from training.data.sources import AUTO, open_source
+from model.preparation import PairRule
+from model.structure import Structure
+from training.card import Trained, make_card, of_labels, of_model, of_report, render
 from training.fit.config import RunConfig
-from training.fit.run import load_or_fit_reference, run_record
-from training.fit.state import STATE_FILE, read_tensors
-
-REFERENCE_NOTES: Final = {
-    "fitted": "core Hamiltonian plus fitted atom-centred Coulomb potentials, projectors and their "
-    "first-order response; no grid, no four-centre integrals (model/hamiltonian/reference.py)",
-    "none": "none: the network predicts the whole Hamiltonian",
-}
+from training.fit.labels import read_labels, with_level
+from training.fit.model import REFERENCE_FILE, build_model, load_or_fit_reference, orbital_space
+from training.fit.state import BEST_FILE, STATE_FILE, read_tensors
 
 GOLDEN_MOLECULES: Final = {
     "water": Structure.from_symbols(
         ["O", "H", "H"], [[0.0, 0.0, 0.119262], [0.0, 0.763239, -0.477047], [0.0, -0.763239, -0.477047]]
+    ),
+    "hydroxide": Structure.from_symbols(["O", "H"], [[0.0, 0.02, 0.0], [0.1, 0.25, 0.93]], charge=-1),
+    "hydronium": Structure.from_symbols(
+        ["O", "H", "H", "H"],
+        [[0.0, 0.0, 0.08], [0.94, 0.02, -0.21], [-0.46, 0.82, -0.20], [-0.48, -0.81, -0.21]],
+        charge=1,
+    ),
+    "carbonate": Structure.from_symbols(
+        ["C", "O", "O", "O"],
+        [[0.0, 0.0, 0.02], [1.30, 0.01, 0.0], [-0.65, 1.13, 0.0], [-0.66, -1.12, 0.0]],
+        charge=-2,
     ),
     "fluoromethanimine": Structure.from_symbols(
         ["C", "N", "F", "H", "H"],
@@ -73,160 +72,106 @@ def release(
         weights: "best": of the best validation; "last": the average at the end, for a run on data unlike the validation's.
 
     Raises:
-        CheckpointError: the run has no such weights yet, the report is not about these weights, or the result cannot be
-            loaded back; nothing was replaced.
+        CheckpointError: the run has no such weights yet, the report is not about these weights, the version exists with
+            other weights, or the result cannot be loaded back; nothing was replaced.
+    """
+    labels = read_labels(config.output, config)
+    config = with_level(config, labels.level)
+    trained = trained_weights(config, weights)
+    with _staged(folder) as temporary:
+        digest = store.save_weights(temporary / store.WEIGHTS, trained.model)
+        _refuse_other_report(report, digest)
+        _refuse_used_version(folder, version, digest)
+        named = {"name": folder.name, "version": version, "description": description, "licence": licence}
+        card = make_card(named | of_model(config, trained) | of_labels(labels) | of_report(report), digest)
+        _write(temporary, card)
+        Predictor.load(temporary)
+    return card
+
+
+def trained_weights(config: RunConfig, which: str) -> Trained:
+    """Read a run's weights.
+
+    Raises:
+        CheckpointError: the run has none yet.
     """
     fitted = config.reference.kind == "fitted"
-    needed = ["best.safetensors"] + ["reference.safetensors"] * fitted + [STATE_FILE] * (weights == "last")
-    for name in needed:
+    for name in [BEST_FILE] + [REFERENCE_FILE] * fitted + [STATE_FILE] * (which == "last"):
         if not (config.output / name).is_file():
             raise CheckpointError(
                 f"The run {config.name!r} has no {name}.", hint="Run 'python -m training fit' with this run file first."
             )
-    basis = load_basis(config.basis, [SYMBOLS.index(symbol) for symbol in config.elements])
-    reference = load_or_fit_reference(config, basis, [])
-    model = HamiltonianModel(config.network, basis, reference=reference)
-    network, standardisation = model.network, model.standardisation
-    tensors, metadata = read_tensors(config.output / "best.safetensors")
-    network.load_state_dict(_group(tensors, "network/"))
-    standardisation.load_state_dict(_group(tensors, "standardisation/"))
-    step, validation = int(metadata["step"]), json.loads(metadata["validation"])
-    if weights == "last":
-        tensors, metadata = read_tensors(config.output / STATE_FILE)
-        network.load_state_dict(network.state_dict() | _group(tensors, "average/"))
-        step = int(json.loads(metadata["progress"])["step"])
-        validation = _validation(config.output / "metrics.jsonl", step)
-    level, states = _labels(config)
-    record = run_record(config)
-    record |= {"weights": weights, "step": step, "validation": validation}
-    temporary = folder.with_name(folder.name + ".part")
+    if not config.model.integrals == "pyscf_molecule":
+        raise CheckpointError(
+            f"The run {config.name!r} has integrals = {config.model.integrals!r}; only models of molecules are released.",
+            hint="Its weights stay in the run folder; best.safetensors is what was trained.",
+        )
+    space = orbital_space(config, [])
+    model = build_model(config, space, load_or_fit_reference(config, space, []), PairRule())
+    tensors, metadata = read_tensors(config.output / BEST_FILE)
+    model.network.load_state_dict(_group(tensors, "network/"))
+    model.standardisation.load_state_dict(_group(tensors, "standardisation/"))
+    if which == "best":
+        return Trained(model, which, int(metadata["step"]), json.loads(metadata["validation"]))
+    tensors, metadata = read_tensors(config.output / STATE_FILE)
+    model.network.load_state_dict(model.network.state_dict() | _group(tensors, "average/"))
+    step = int(json.loads(metadata["progress"])["step"])
+    return Trained(model, which, step, _validation(config.output / "metrics.jsonl", step))
+
+
+def _write(folder: Path, card: Card) -> None:
+    """Card, golden answers and README, beside the weights."""
+    store.save_json(folder / store.CARD, card.model_dump())
+    store.save_json(folder / store.GOLDEN, {"energy_unit": "hartree", "molecules": []})
+    golden = {
+        name: structure
+        for name, structure in GOLDEN_MOLECULES.items()
+        if set(structure.numbers.tolist()) <= set(card.elements) and structure.charge in card.charges
+    }
+    if not golden:
+        raise CheckpointError(
+            f"No golden molecule has the card's elements and charges {card.charges}.",
+            hint="Add one to training/release.py: a small molecule whose answer every loading of the checkpoint repeats.",
+        )
+    store.save_json(folder / store.GOLDEN, golden_record(Predictor.load(folder, verify_golden=False), golden))
+    (folder / "README.md").write_text(render(card), encoding="utf-8")
+
+
+def _refuse_other_report(report: Mapping[str, Any] | None, digest: str) -> None:
+    if report is not None and report.get("weights_sha256") != digest:
+        raise CheckpointError(
+            f"The report is about weights {str(report.get('weights_sha256'))[:16]}..., these are {digest[:16]}...",
+            hint="Release without a report, evaluate that checkpoint, and release again with its report.",
+        )
+
+
+def _refuse_used_version(folder: Path, version: str, digest: str) -> None:
+    """A version is one set of weights for ever; the same weights may be released again, with their report."""
+    if not (folder / store.CARD).is_file():
+        return
+    old = read_card(folder / store.CARD)
+    if old.version == version and old.weights_sha256 != digest:
+        raise CheckpointError(
+            f"{folder} is version {version} already, with other weights ({old.weights_sha256[:16]}...).",
+            hint="Give --version a number that is not taken.",
+        )
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A folder that takes the place of ``folder`` at the end; after an exception nothing has changed."""
+    temporary, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        digest = store.save_weights(temporary / store.WEIGHTS, model)
-        if report is not None and report.get("weights_sha256") != digest:
-            raise CheckpointError(
-                f"The report is about weights {str(report.get('weights_sha256'))[:16]}..., these are {digest[:16]}...",
-                hint="Release without a report, evaluate that checkpoint, and release again with its report.",
-            )
-        values: dict[str, Any] = {
-            "format_version": FORMAT_VERSION,
-            "name": folder.name,
-            "version": version,
-            "description": description,
-            "created": datetime.date.today().isoformat(),
-            "licence": licence,
-            "architecture": config.network.to_mapping(),
-            "elements": list(basis.elements),
-            "basis": {
-                "name": basis.name,
-                "shells": {SYMBOLS[z]: list(basis.shells[z]) for z in basis.elements},
-                "fingerprint": basis.fingerprint,
-                "order": basis.order,
-                "valence": None,
-            },
-            "spin": "restricted",
-            "time_reversal": False,
-            "periodic": False,
-            "inputs": list(model.preparer.inputs),
-            "integrals": model.preparer.source,
-            "pair_cutoffs_angstrom": None,
-            "symmetry": config.network.declaration.symmetry,
-            "xc": level.xc,
-            "xc_note": level.note,
-            "charges": sorted({charge for charge, _ in states}),
-            "multiplicities": sorted({multiplicity for _, multiplicity in states}),
-            "target": "hamiltonian_minus_reference" if fitted else "hamiltonian",
-            "reference": {
-                "kind": config.reference.kind,
-                "description": REFERENCE_NOTES[config.reference.kind],
-                "overlap_damping": OVERLAP_DAMPING if fitted else 0.0,
-            },
-            "statistics": "per (element pair, shell pair, irrep) root mean square over the training set; scalars of "
-            "diagonal blocks centred",
-            "units": {"length": "angstrom", "energy": "hartree"},
-            "training": record,
-            "metrics": {} if report is None else {k: v["summary"] for k, v in report["splits"].items()},
-            "largest_tested": _largest(report),
-            "libraries": libraries() | {f"{level.program.lower()} (labels)": level.program_version},
-            "weights_sha256": digest,
-        }
-        try:
-            card = Card.model_validate(values)
-        except ValidationError as error:
-            raise CheckpointError(f"The card would not be valid: {error}") from error
-        store.save_json(temporary / store.CARD, card.model_dump())
-        store.save_json(temporary / store.GOLDEN, {"energy_unit": "hartree", "molecules": []})
-        known = set(basis.elements)
-        golden = {n: s for n, s in GOLDEN_MOLECULES.items() if set(s.numbers.tolist()) <= known}
-        store.save_json(temporary / store.GOLDEN, golden_record(Predictor.load(temporary, verify_golden=False), golden))
-        (temporary / "README.md").write_text(render(card), encoding="utf-8")
-        Predictor.load(temporary)
-        _replace(folder, temporary)
+        yield temporary
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        temporary.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return card
-
-
-def _labels(config: RunConfig) -> tuple[Level, set[tuple[int, int]]]:
-    """Level of the run's labels, and the charges and multiplicities in all of its files."""
-    states: set[tuple[int, int]] = set()
-    for path in config.data.extra:
-        with open_source(path, AUTO) as source:
-            states |= source.charge_states()
-    with open_source(config.data.file, config.data.format) as source:
-        return source.level, states | source.charge_states()
-
-
-def libraries() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    names = ("torch", "e3nn", "numpy", "scipy", "pyscf", "ase", "safetensors")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
-
-
-def render(card: Card) -> str:
-    """A checkpoint's README from its card."""
-    rows = sorted({name for summary in card.metrics.values() for name in summary})
-    splits = list(card.metrics)
-    lines = [
-        f"# {card.name} {card.version}",
-        "",
-        "<!-- rendered from card.json by 'python -m training release'; do not edit -->",
-        "",
-        card.description,
-        "",
-        f"* elements: {' '.join(SYMBOLS[z] for z in card.elements)}; charge {card.charges}, "
-        f"multiplicity {card.multiplicities}",
-        f"* level: {card.xc} / {card.basis.name}. {card.xc_note}.",
-        f"* largest tested: {card.largest_tested.heavy_atoms} heavy atoms, {card.largest_tested.atoms} atoms, "
-        f"{card.largest_tested.orbitals} orbitals",
-        f"* weights: SHA-256 `{card.weights_sha256}`",
-        f"* licence: {card.licence}",
-        "",
-    ]
-    if splits:
-        lines += ["| metric | " + " | ".join(splits) + " |", "|---|" + "---|" * len(splits)]
-        for name in rows:
-            values = [card.metrics[split].get(name) for split in splits]
-            lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.4g}" for v in values) + " |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _largest(report: Mapping[str, Any] | None) -> dict[str, int]:
-    frames = [] if report is None else [frame for split in report["splits"].values() for frame in split["frames"]]
-    if not frames:
-        return {"atoms": 0, "heavy_atoms": 0, "orbitals": 0}
-    return {name: int(max(frame[name] for frame in frames)) for name in ("atoms", "heavy_atoms", "orbitals")}
-
-
-def _replace(folder: Path, temporary: Path) -> None:
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _validation(path: Path, step: int) -> dict[str, float]:

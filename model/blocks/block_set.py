@@ -2,7 +2,7 @@
 
     H_ij(R) = <orbitals of atom i at home | H | orbitals of atom j in cell R>,    H_ji(-R) = H_ij(R)^dagger
 
-A molecule is R = 0. Matrices at Gamma or at k are derived from it (``model.blocks.assemble``). Blocks have the true number of
+A molecule is R = 0. Matrices at Gamma or at k are derived from it (``model.blocks.matrices``). Blocks have the true number of
 rows and columns of their two atoms and lie one after the other in one flat array, row by row.
 
 Spin: ``restricted`` has one part, ``unrestricted`` two (alpha, beta), ``spinor`` four (uu, ud, du, dd; complex), the first

@@ -18,7 +18,6 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from model.pairs.pair_list import PairList
@@ -141,12 +140,6 @@ def build_graph(
             pairs = PairList.within(structure, block_cutoff_angstrom)
         graphs.append(AtomGraph.of(structure, pairs, cutoff_angstrom=cutoff_angstrom))
     return join_graphs(graphs).to(dtype=dtype, device=device)
-
-
-def pair_list(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Ordered pairs (row atom, column atom) of one molecule whose blocks are computed; shape (2, pair)."""
-    row, column = np.nonzero(~np.eye(len(numbers), dtype=bool) & (numbers[:, None] >= numbers[None, :]))
-    return np.stack([row, column])
 
 
 def _index(pairs: PairList) -> Tensor:

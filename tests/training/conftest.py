@@ -10,17 +10,22 @@ from ase import Atoms
 from ase.build import molecule as ase_molecule
 from ase.io import write
 
+from model.blocks.spaces import BlockSpace
 from model.integrals.pyscf_molecule import load_basis
 from model.orbitals.space import OrbitalSpace
+from model.preparation import Preparer
 from model.reference.fitted import FittedReference
 from training.data.sources import Frame, read_frames
 from training.fit.config import RunConfig, read_run
+from training.fit.losses.objective import measured_terms
 from training.fit.reference import fit_reference
 from training.fit.run import fit
 from training.fit.samples import Sample, make_samples
 from training.generate.run import Summary, generate, read_recipe
 
 SPLITS = {"H2": "train", "H2O": "train", "CH4": "train", "NH3": "train", "HF": "val"}
+CUTOFF_ANGSTROM = 15.0
+"""Longest message of the architectures' tiny configurations."""
 EXPONENTS = 0.08 * 4.0 ** np.arange(6)
 
 RUN = """
@@ -112,9 +117,15 @@ def tiny_reference(tiny_frames: list[Frame], basis: OrbitalSpace) -> FittedRefer
 
 
 @pytest.fixture(scope="session")
-def tiny_samples(tiny_frames: list[Frame], basis: OrbitalSpace, tiny_reference: FittedReference) -> list[Sample]:
-    """The tiny training set as samples."""
-    return make_samples(tiny_frames, basis, tiny_reference, cache=None, processes=0)
+def tiny_preparer(basis: OrbitalSpace, tiny_reference: FittedReference) -> Preparer:
+    """What prepares the tiny set's structures."""
+    return Preparer(basis, BlockSpace.of(basis.template), CUTOFF_ANGSTROM, reference=tiny_reference)
+
+
+@pytest.fixture(scope="session")
+def tiny_samples(tiny_frames: list[Frame], tiny_preparer: Preparer) -> list[Sample]:
+    """The tiny training set as samples, with what every loss term needs."""
+    return make_samples(tiny_frames, tiny_preparer, measured_terms(molecular=True), cache=None, processes=0)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -11,26 +10,27 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.blocks.standardise import Standardisation
-from model.integrals.pyscf_molecule import integrals
-from model.network import HamiltonianNetwork
+from model.blocks.matrices import dense_matrix
+from model.blocks.spaces import BlockSpace
+from model.hamiltonian_model import HamiltonianModel
 from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
 from model.predictor import Predictor
-from model.preparation import INPUTS
-from model.reference.fitted import NoReference
+from model.preparation import Preparer
 from training.__main__ import main
 from training.data.sources import Frame
 from training.fit import statistics
 from training.fit.batches import pack
 from training.fit.config import ConfigError, LossConfig, OptimiserConfig, RunConfig, read_run
-from training.fit.loss import loss, predict
+from training.fit.losses.objective import Objective
 from training.fit.optimiser import learning_rate
-from training.fit.resident import collate
 from training.fit.run import fit
-from training.fit.samples import Sample, make_samples
+from training.fit.samples import join, make_samples
 from training.fit.stream import SampleSize, StreamedSamples
 from training.release import release
+
+from .conftest import CUTOFF_ANGSTROM
+from .test_samples import assert_same
 
 RUN = """
 [run]
@@ -146,29 +146,41 @@ def test_evaluation_names_scheme_and_split(
     assert "allowed are random, size_ood" in capsys.readouterr().err
 
 
+def plain(basis: OrbitalSpace) -> Preparer:
+    """A preparer without H0."""
+    return Preparer(basis, BlockSpace.of(basis.template), CUTOFF_ANGSTROM)
+
+
+def listed_entries(matrix: np.ndarray, frame: Frame) -> np.ndarray:
+    """Entries of on-site blocks and of the blocks whose first atom is not the lighter one, without the tiny ones."""
+    sizes = [5 if z == 1 else 14 for z in frame.structure.numbers]
+    number = np.repeat(frame.structure.numbers, sizes)
+    listed = matrix[number[:, None] >= number[None, :]]
+    return np.asarray(listed[np.abs(listed) > 1e-4])
+
+
 def test_h0_and_its_density_are_zero(basis: OrbitalSpace, tiny_frames: list[Frame]) -> None:
-    sample = make_samples(tiny_frames[:1], basis, NoReference(), cache=None, processes=0)[0]
-    assert not sample.diagonal[:, 1:].any()
-    assert not sample.pair[:, 1:].any()
-    assert np.array_equal(sample.target, tiny_frames[0].fock.astype(np.float32))
-    assert integrals(tiny_frames[0].structure, basis.name).overlap.shape == sample.target.shape
-
-
-def assert_equal(one: Sample, other: Sample) -> None:
-    for field in dataclasses.fields(Sample):
-        assert np.array_equal(getattr(one, field.name), getattr(other, field.name)), field.name
+    sample = make_samples(tiny_frames[:1], plain(basis), (), cache=None, processes=0)[0]
+    assert not sample.inputs.diagonal[:, 1:].any()
+    assert not sample.inputs.pair[:, 1:].any()
+    batch = join([sample])
+    blocks = (batch.target @ torch.from_numpy(BlockSpace.of(basis.template).matrix).float().T).numpy()
+    fock = tiny_frames[0].fock
+    assert np.sort(np.abs(blocks[np.abs(blocks) > 1e-4])) == pytest.approx(
+        np.sort(np.abs(listed_entries(fock, tiny_frames[0]))), abs=2e-6
+    )
 
 
 def test_workers_make_the_samples_of_this_process(folder: Path, basis: OrbitalSpace) -> None:
     data = read_run(folder / "streamed.toml").data
-    here = StreamedSamples(data, basis, NoReference(), processes=0)
-    there = StreamedSamples(data, basis, NoReference(), processes=1)
+    here = StreamedSamples(data, plain(basis), (), processes=0)
+    there = StreamedSamples(data, plain(basis), (), processes=1)
     try:
         there.prefetch([[2, 0], [1]])
         for size, sample in zip(here.sizes, here, strict=True):
             assert sample.n_blocks <= size.n_blocks < 2 * sample.n_blocks
         for index in (2, 0, 1, 1):
-            assert_equal(there[index], here[index])
+            assert_same(there[index], here[index])
         assert len(list(here.spread(3))) == 3
     finally:
         here.close()
@@ -207,17 +219,17 @@ def test_words_that_are_not_known_are_refused(old: str, new: str, words: str, tm
 
 def test_the_published_loss_is_mean_error_plus_mean_square(basis: OrbitalSpace, tiny_frames: list[Frame]) -> None:
     """In hartree, per molecule over all entries, then over molecules; here times 1000."""
-    samples = make_samples(tiny_frames[2:5], basis, NoReference(), cache=None, processes=0)
-    standardisation = Standardisation(basis, len(INPUTS))
-    statistics.fill(standardisation, samples, basis)
+    samples = make_samples(tiny_frames[2:5], plain(basis), (), cache=None, processes=0)
     architecture = {"node_channels": 4, "pair_channels": 4, "node_layers": 1, "pair_layers": 1, "hidden": 8}
     config = NetworkConfig.from_mapping({"backbone": "qhnet", "qhnet": architecture, "tracegrad": {"mode": "none"}})
-    network = HamiltonianNetwork(config, basis)
-    batch = collate(samples, cutoff_angstrom=15.0, template=basis.template_size, device=torch.device("cpu"))
-    total, _ = loss(network, standardisation, batch, LossConfig(mae=1.0, mse=1.0, rmse=0.0, guess=0.0), step=0)
-    predicted = predict(network, standardisation, batch, with_trace=False)[1].detach().numpy()
-    differences = [
-        predicted[row, : len(sample.target), : len(sample.target)] - sample.target for row, sample in enumerate(samples)
+    model = HamiltonianModel(config, basis)
+    statistics.fill(model.standardisation, samples, basis)
+    objective = Objective.of(model, LossConfig(mae=1.0, mse=1.0, rmse=0.0, guess=0.0))
+    total, _ = objective(join(samples), step=0)
+    prepared = [model.prepare(frame.structure) for frame in tiny_frames[2:5]]
+    predicted = [
+        dense_matrix(model.collect(item, blocks)) for item, blocks in zip(prepared, model.run(prepared), strict=True)
     ]
+    differences = [matrix - frame.fock for matrix, frame in zip(predicted, tiny_frames[2:5], strict=True)]
     expected = np.mean([np.abs(d).mean() + np.square(d).mean() for d in differences])
     assert float(total.detach()) == pytest.approx(1000.0 * expected, rel=1e-5)

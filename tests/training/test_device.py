@@ -6,7 +6,6 @@ them as it would meet a GPU's, with an error, and code that reads a number, for 
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -14,16 +13,14 @@ import torch
 
 from model.architectures.registry import ARCHITECTURES
 from model.blocks.standardise import Standardisation
-from model.network import HamiltonianNetwork
+from model.hamiltonian_model import HamiltonianModel
 from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
-from model.preparation import INPUTS
-from training.fit.config import OptimiserConfig
+from training.fit.config import LossConfig, OptimiserConfig
 from training.fit.device import choose_device
-from training.fit.loss import errors, predict, trace_error
+from training.fit.losses.objective import Objective
 from training.fit.optimiser import Muon, make_optimisers
-from training.fit.resident import collate
-from training.fit.samples import Sample
+from training.fit.samples import Sample, join
 from training.fit.state import MovingAverage
 from training.tables import ConfigError
 
@@ -56,17 +53,15 @@ def test_products_are_never_rounded_to_tf32() -> None:
 
 def step_on(device: torch.device, architecture: dict[str, Any], samples: list[Sample], basis: OrbitalSpace) -> None:
     """Forward, every term of the loss, backward, Muon and the average; nothing reads a number."""
-    network = HamiltonianNetwork(NetworkConfig.from_mapping(architecture), basis).to(device)
-    standardisation = Standardisation(basis, len(INPUTS)).to(device)
-    batch = collate(samples, cutoff_angstrom=15.0, template=basis.template_size, device=device)
+    model = HamiltonianModel(NetworkConfig.from_mapping(architecture), basis).to(device)
+    network = model.network
+    batch = join([sample.to(device) for sample in samples])
     optimisers = make_optimisers(network, OptimiserConfig(steps=1, kind="muon"))
     average = MovingAverage(network, 0.99)
-    output, predicted = predict(network, standardisation, batch, with_trace=True)
-    assert output.trace is not None
-    found = errors(predicted, batch)
-    terms = [getattr(found, field.name).mean() for field in dataclasses.fields(found)]
-    terms.append(trace_error(network, standardisation, batch, output.trace))
-    torch.stack(terms).sum().backward()
+    objective = Objective.of(model, LossConfig(mse=1.0, guess=1.0, spectral=1.0, trace=0.2))
+    total, measures = objective.total(batch, step=1000)
+    assert {"mae_uEh", "density", "levels_uEh", "trace"} <= set(measures)
+    total.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     for optimiser in optimisers:
         if isinstance(optimiser, Muon):  # PyTorch's fused AdamW does not know this device
@@ -88,14 +83,14 @@ def test_a_tensor_left_behind_is_found(
     backbone: str, tiny_samples: list[Sample], basis: OrbitalSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail: one table that does not move with the module is enough."""
-    move = Standardisation.to
+    move = Standardisation._apply
 
-    def forgetful(self: Standardisation, device: torch.device) -> Standardisation:
+    def forgetful(self: Standardisation, function: Any, recurse: bool = True) -> Any:
         table = self.target_mean
-        moved = move(self, device)
+        moved = move(self, function, recurse)
         moved.target_mean = table
         return moved
 
-    monkeypatch.setattr(Standardisation, "to", forgetful)
+    monkeypatch.setattr(Standardisation, "_apply", forgetful)
     with pytest.raises((RuntimeError, NotImplementedError), match=r"device|meta"):
         step_on(NOWHERE, ARCHITECTURES[backbone].tiny, tiny_samples, basis)

@@ -17,18 +17,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from model.blocks.standardise import Standardisation
-from model.network import HamiltonianNetwork
 from model.orbitals.space import OrbitalSpace
-from model.preparation import INPUTS
+from model.preparation import PairRule
 from training.data.sources import read_frames
 from training.fit.batches import pack
 from training.fit.config import OptimiserConfig, RunConfig, read_run
-from training.fit.loss import errors, predict
+from training.fit.losses.objective import Objective, measured_terms
+from training.fit.model import build_model, load_or_fit_reference, run_record
 from training.fit.optimiser import learning_rate
-from training.fit.resident import collate
-from training.fit.run import fit, load_or_fit_reference, run_record
-from training.fit.samples import Sample, make_samples
+from training.fit.run import fit
+from training.fit.samples import Sample, join, make_samples
 from training.generate.run import Summary
 
 from .conftest import write_run
@@ -121,7 +119,7 @@ def test_however_short_the_time_every_call_takes_a_step(tiny: Summary, tmp_path:
 class Miscompiled(nn.Module):
     """A network whose prediction is right and whose gradient is not."""
 
-    def __init__(self, network: HamiltonianNetwork, factor: float) -> None:
+    def __init__(self, network: nn.Module, factor: float) -> None:
         super().__init__()
         self.network, self.factor = network, factor
 
@@ -192,17 +190,17 @@ def test_best_weights_are_those_of_the_lowest_density_error(
 
     frames = list(read_frames(trained.data.file, trained.data.validation))
     reference = load_or_fit_reference(trained, basis, [])
-    samples = make_samples(frames, basis, reference, cache=None, processes=0)
+    model = build_model(trained, basis, reference, PairRule())
+    terms = measured_terms(molecular=True)
     tensors = load_file(trained.output / "best.safetensors")
-    network = HamiltonianNetwork(trained.network, basis)
-    standardisation = Standardisation(basis, len(INPUTS))
-    load_group(network, tensors, "network/")
-    load_group(standardisation, tensors, "standardisation/")
-    batch = collate(samples, cutoff_angstrom=15.0, template=basis.template_size, device=torch.device("cpu"))
+    load_group(model.network, tensors, "network/")
+    load_group(model.standardisation, tensors, "standardisation/")
+    batch = join(make_samples(frames, model.preparer, terms, cache=None, processes=0))
+    objective = Objective.of(model.eval(), trained.loss)
     with torch.no_grad():
-        found = errors(predict(network.eval(), standardisation, batch, with_trace=False)[1], batch)
-    assert float(found.density_per_electron.mean()) == pytest.approx(stored["density_per_electron"], rel=1e-4)
-    assert 1e6 * float(found.mae.mean()) == pytest.approx(stored["mae_uEh"], rel=1e-4)
+        found = objective.measures(objective.errors(batch, model(batch.graph, batch.inputs).blocks), terms)
+    for name, value in found.items():
+        assert float(value.mean()) == pytest.approx(stored[name], rel=1e-4), name
 
 
 def load_group(module: nn.Module, tensors: Mapping[str, torch.Tensor], prefix: str) -> None:

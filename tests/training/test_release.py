@@ -12,21 +12,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.blocks.standardise import Standardisation
+from model.blocks.matrices import dense_matrix
 from model.checkpoint.card import Card
 from model.electronic.dependence import OVERLAP_DAMPING, damp_correction
 from model.errors import CheckpointError
-from model.network import HamiltonianNetwork
 from model.orbitals.space import OrbitalSpace
 from model.predictor import Predictor
-from model.preparation import INPUTS
+from model.preparation import PairRule
 from training.data.sources import Frame
 from training.evaluate.report import evaluate
 from training.fit.config import RunConfig
-from training.fit.loss import predict
-from training.fit.resident import collate
-from training.fit.run import load_or_fit_reference
-from training.fit.samples import make_samples
+from training.fit.losses.objective import terms_of
+from training.fit.model import build_model, load_or_fit_reference
+from training.fit.samples import join, make_samples
 from training.fit.state import STATE_FILE
 from training.release import release
 
@@ -63,14 +61,13 @@ def test_the_checkpoint_predicts_what_training_saw(
     frame = tiny_frames[4]
     prediction = Predictor.load(folder).predict([frame.structure])[0]
     tensors = load_file(trained.output / "best.safetensors")
-    network, standardisation = HamiltonianNetwork(trained.network, basis), Standardisation(basis, len(INPUTS))
-    load_group(network, tensors, "network/")
-    load_group(standardisation, tensors, "standardisation/")
-    reference = load_or_fit_reference(trained, basis, [])
-    samples = make_samples([frame], basis, reference, cache=None, processes=0)
-    batch = collate(samples, cutoff_angstrom=15.0, template=basis.template_size, device=torch.device("cpu"))
+    model = build_model(trained, basis, load_or_fit_reference(trained, basis, []), PairRule()).eval()
+    load_group(model.network, tensors, "network/")
+    load_group(model.standardisation, tensors, "standardisation/")
+    batch = join(make_samples([frame], model.preparer, terms_of(trained.loss), cache=None, processes=0))
     with torch.no_grad():
-        correction = predict(network.eval(), standardisation, batch, with_trace=False)[1][0].numpy()
+        blocks = model(batch.graph, batch.inputs).blocks.double().numpy()
+    correction = dense_matrix(model.collect(model.prepare(frame.structure), blocks))
     assert np.abs(correction).max() > 1e-4, "the tiny run has learnt something"
     damped = damp_correction(correction.astype(float), prediction.overlap, OVERLAP_DAMPING)
     assert np.abs(prediction.hamiltonian - prediction.reference - damped).max() < 2e-6

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,7 +15,9 @@ from safetensors.torch import load_file
 from model.network import HamiltonianNetwork
 from model.network_config import NetworkConfig
 from training.fit.config import ConfigError, RunConfig, read_run
-from training.fit.run import fit, load_start
+from training.fit.labels import trained_on
+from training.fit.model import load_start
+from training.fit.run import fit
 from training.generate.run import Summary
 from training.release import release
 
@@ -67,7 +68,7 @@ def test_other_tracegrad_settings_start_fresh(checkpoint: Path, tiny: Summary, t
     config = dataclasses.replace(read_run(write_run(tmp_path, tiny.file)), start_from=checkpoint)
     narrower = dataclasses.replace(config.network.tracegrad, rank=3)
     config = dataclasses.replace(config, network=dataclasses.replace(config.network, tracegrad=narrower))
-    start = load_start(checkpoint, config)
+    start = load_start(checkpoint, config, trained_on(config).level)
     network = HamiltonianNetwork(config.network, start.card.space())
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
     network.take_weights(start.model.network)
@@ -107,5 +108,4 @@ def test_extra_data_is_added_but_never_what_is_held_out(tiny: Summary, tmp_path:
 
 def load_count(path: Path) -> int:
     """Samples in a cache file."""
-    with np.load(path) as data:
-        return sum(name.endswith("/numbers") for name in data.files)
+    return sum(name.endswith("/numbers") for name in load_file(path))

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from training.fit.state import MovingAverage, load_training_state, save_training_state, write_atomically
+from training.fit.state import MovingAverage, load_training_state, save_training_state, write_tensors
 
 
 def make_state(seed: int) -> tuple[nn.Module, torch.optim.Optimizer, MovingAverage]:
@@ -97,12 +97,12 @@ def test_the_average_is_the_exponential_one(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.safetensors"
-    write_atomically(path, {"x": torch.ones(2)})
+    write_tensors(path, {"x": torch.ones(2)})
 
     def broken(*_: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr("training.fit.state.save_file", broken)
     with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, {"x": torch.zeros(2)})
+        write_tensors(path, {"x": torch.zeros(2)})
     assert torch.equal(load_file(path)["x"], torch.ones(2))

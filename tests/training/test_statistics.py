@@ -6,39 +6,33 @@ import numpy as np
 import pytest
 import torch
 
+from model.blocks.spaces import BlockSpace
 from model.blocks.standardise import Standardisation
 from model.orbitals.space import OrbitalSpace
-from model.pairs.graph import pair_list
 from model.preparation import INPUTS
 from training.fit import statistics
-from training.fit.samples import Sample
+from training.fit.samples import Sample, join
 
 
 @pytest.fixture(scope="module")
 def filled(tiny_samples: list[Sample], basis: OrbitalSpace) -> Standardisation:
-    standardisation = Standardisation(basis, len(INPUTS))
+    standardisation = Standardisation(basis, len(INPUTS), BlockSpace.of(basis.template))
     statistics.fill(standardisation, tiny_samples, basis)
     return standardisation
 
 
 def stacked(samples: list[Sample], basis: OrbitalSpace) -> dict[str, torch.Tensor]:
     elements = np.array(basis.elements)
-    atoms = [np.searchsorted(elements, sample.numbers) for sample in samples]
-    pairs = [
-        types[row] * len(elements) + types[column]
-        for types, (row, column) in ((t, pair_list(s.numbers)) for t, s in zip(atoms, samples, strict=True))
-    ]
-
-    def join(name: str) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate([getattr(sample, name) for sample in samples]))
-
+    batch = join(samples)
+    types = torch.from_numpy(np.searchsorted(elements, batch.graph.numbers.numpy()))
+    row, column = batch.graph.pair_index
     return {
-        "atom_type": torch.from_numpy(np.concatenate(atoms)),
-        "pair_type": torch.from_numpy(np.concatenate(pairs)),
-        "diagonal": join("diagonal"),
-        "pair": join("pair"),
-        "target_diagonal": join("target_diagonal"),
-        "target_pair": join("target_pair"),
+        "atom_type": types,
+        "pair_type": types[row] * len(elements) + types[column],
+        "diagonal": batch.inputs.diagonal,
+        "pair": batch.inputs.pair,
+        "target_diagonal": batch.target[: len(types)],
+        "target_pair": batch.target[len(types) :],
     }
 
 

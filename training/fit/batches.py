@@ -5,14 +5,14 @@ The order depends on the seed and the epoch only, so a resumed run sees the batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from training.fit.config import OptimiserConfig
-from training.fit.resident import Batch, ResidentSample, join
-from training.fit.samples import Sample
+from training.fit.samples import Batch, Sample, join
 from training.fit.stream import StreamedSamples
 
 
@@ -21,7 +21,7 @@ class HasBlocks(Protocol):
 
     @property
     def n_blocks(self) -> int:
-        """Diagonal and pair blocks."""
+        """On-site blocks and listed pairs."""
         ...
 
 
@@ -30,17 +30,17 @@ class TrainingSet:
 
     Args:
         samples: of the set; unless they are streamed, they are not needed afterwards.
-        put: brings a sample to the device.
+        device: where batches are wanted.
 
     Attributes:
         sizes: the cost of each sample.
         n_bytes: memory on the device that the set takes for the whole run.
     """
 
-    def __init__(self, samples: Sequence[Sample] | StreamedSamples, put: Callable[[Sample], ResidentSample]) -> None:
-        self._put = put
+    def __init__(self, samples: Sequence[Sample] | StreamedSamples, device: torch.device) -> None:
+        self._device = device
         self._streamed = samples if isinstance(samples, StreamedSamples) else None
-        self._held = [] if isinstance(samples, StreamedSamples) else [put(sample) for sample in samples]
+        self._held = [] if isinstance(samples, StreamedSamples) else [sample.to(device) for sample in samples]
         self.sizes: Sequence[HasBlocks] = self._held if self._streamed is None else self._streamed.sizes
         self.n_bytes = sum(sample.n_bytes for sample in self._held)
 
@@ -57,7 +57,12 @@ class TrainingSet:
         if self._streamed is None:
             return join([self._held[index] for index in groups[0]])
         self._streamed.prefetch(groups)
-        return join([self._put(self._streamed[index]) for index in groups[0]])
+        return join([self._streamed[index].to(self._device) for index in groups[0]])
+
+
+def batches_of(samples: Sequence[Sample], limit: int, device: torch.device) -> list[Batch]:
+    """All samples in their order, in batches of at most ``limit`` blocks, on the device."""
+    return [join([samples[i].to(device) for i in group]) for group in pack(range(len(samples)), samples, limit)]
 
 
 def pack(order: Sequence[int], samples: Sequence[HasBlocks], limit: int, molecules: int = 0) -> list[list[int]]:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Final, cast
 
 from model.errors import ModelError
+from model.level import SPIN_TREATMENTS
 from model.network_config import NetworkConfig
+from model.preparation import INPUTS, SOURCES
 from training.data.sources import FORMATS
 from training.tables import ConfigError, read_table, read_toml, refuse_unknown_tables
 
@@ -19,13 +21,14 @@ __all__ = [
     "ConfigError",
     "DataConfig",
     "LossConfig",
+    "ModelConfig",
     "OptimiserConfig",
     "ReferenceConfig",
     "RunConfig",
     "read_run",
 ]
 
-TABLES: Final = ("run", "data", "reference", "network", "loss", "optimiser")
+TABLES: Final = ("run", "data", "model", "reference", "network", "loss", "optimiser")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,26 @@ class DataConfig:
     max_validation: int = 0
     stream: bool = False
     extra: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What goes into the network and what comes out, besides the network itself.
+
+    Attributes:
+        integrals: where known matrices come from (``model.preparation.SOURCES``): "pyscf_molecule", "pyscf_crystal",
+            "given" (the data's own overlaps) or "none".
+        inputs: known matrices that the network reads, in order: "overlap", "reference", "density".
+        spin: "restricted", "unrestricted" or "spinor"; empty for what the data are.
+        time_reversal: leave out what time reversal makes zero in spinor blocks.
+        pair_cutoff_angstrom: of crystals' blocks; 0 for the longest pair of each two elements in the training labels.
+    """
+
+    integrals: str = "pyscf_molecule"
+    inputs: tuple[str, ...] = INPUTS
+    spin: str = ""
+    time_reversal: bool = False
+    pair_cutoff_angstrom: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -137,6 +160,8 @@ class OptimiserConfig:
 
 CHOICES: Final = {
     ("data", "format"): tuple(FORMATS),
+    ("model", "integrals"): tuple(SOURCES),
+    ("model", "spin"): SPIN_TREATMENTS,
     ("reference", "kind"): ("fitted", "none"),
     ("optimiser", "schedule"): ("cosine", "linear"),
     ("optimiser", "kind"): ("adamw", "muon"),
@@ -151,7 +176,8 @@ class RunConfig:
     Attributes:
         name: of the run and the default name of the checkpoint.
         seed: of initial weights and data order.
-        basis: PySCF name.
+        xc, basis: functional and basis, PySCF's names; empty for what the data are. Files of another level are refused.
+        charges: that the data may have; empty for all that they have.
         elements: symbols.
         start_from: checkpoint folder whose weights, reference and statistics the run starts with; the backbone must be
             the same, and TraceGrad starts fresh where its settings are not. A file of the run itself, if there is one,
@@ -168,6 +194,7 @@ class RunConfig:
     name: str
     output: Path
     data: DataConfig
+    model: ModelConfig
     reference: ReferenceConfig
     network: NetworkConfig
     loss: LossConfig
@@ -175,7 +202,9 @@ class RunConfig:
     seed: int = 0
     start_from: Path | None = None
     compile: bool = False
-    basis: str = "def2-svp"
+    xc: str = ""
+    basis: str = ""
+    charges: tuple[int, ...] = ()
     elements: tuple[str, ...] = ("H", "C", "N", "O", "F")
     threads: int = 0
     device: str = "auto"
@@ -217,6 +246,7 @@ def read_run(path: Path) -> RunConfig:
             path,
             network=network,
             data=read_table(DataConfig, values.get("data", {}), "data", path),
+            model=read_table(ModelConfig, values.get("model", {}), "model", path),
             reference=read_table(ReferenceConfig, values.get("reference", {}), "reference", path),
             loss=read_table(LossConfig, values.get("loss", {}), "loss", path),
             optimiser=read_table(OptimiserConfig, values.get("optimiser", {}), "optimiser", path),

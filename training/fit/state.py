@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from training.atomic import replaced
+
 STATE_FILE = "state.safetensors"
+BEST_FILE = "best.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What optimisers keep of a parameter: Adam both, Muon the first."""
 
@@ -69,7 +71,7 @@ def save_training_state(
                     tensors[f"{moment}/{names[index]}"] = entry[moment]
             steps = entry["step"]  # the same for all; read from the device once
     header = json.dumps({**progress, "optimiser_steps": int(steps)})
-    write_atomically(folder / STATE_FILE, tensors, {"progress": header})
+    write_tensors(folder / STATE_FILE, tensors, {"progress": header})
 
 
 def load_training_state(
@@ -111,8 +113,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
 
 
-def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """safetensors file, never half written."""
-    temporary = path.with_suffix(path.suffix + ".part")
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
-    os.replace(temporary, path)
+    with replaced(path) as temporary:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from model.blocks.standardise import Standardisation
 from model.orbitals.space import OrbitalSpace
-from model.pairs.graph import pair_list
 from training.fit.samples import Sample
 
 FLOOR_RELATIVE = 1e-2
@@ -73,13 +72,14 @@ def fill(standardisation: Standardisation, samples: Iterable[Sample], basis: Orb
     inputs_diagonal, inputs_pair = _Moments(n_elements, channel), _Moments(n_elements**2, channel)
     target_diagonal, target_pair = _Moments(n_elements, channel), _Moments(n_elements**2, channel)
     for sample in samples:
-        types = np.searchsorted(elements, sample.numbers)
-        row, column = pair_list(sample.numbers)
+        types = np.searchsorted(elements, sample.graph.numbers.numpy())
+        row, column = sample.graph.pair_index.numpy()
         pair_types = types[row] * n_elements + types[column]
-        inputs_diagonal.add(types, sample.diagonal.astype(np.float64))
-        inputs_pair.add(pair_types, sample.pair.astype(np.float64))
-        target_diagonal.add(types, sample.target_diagonal.astype(np.float64))
-        target_pair.add(pair_types, sample.target_pair.astype(np.float64))
+        target = sample.target.numpy().astype(np.float64)
+        inputs_diagonal.add(types, sample.inputs.diagonal.numpy().astype(np.float64))
+        inputs_pair.add(pair_types, sample.inputs.pair.numpy().astype(np.float64))
+        target_diagonal.add(types, target[: len(types)])
+        target_pair.add(pair_types, target[len(types) :])
     mean = inputs_diagonal.mean(standardisation.n_scalars)
     target_mean = target_diagonal.mean(standardisation.n_scalars)
 

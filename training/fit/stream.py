@@ -14,11 +14,11 @@ from typing import Final, overload
 
 import numpy as np
 
-from model.orbitals.space import OrbitalSpace
-from model.reference.fitted import Reference
+from model.preparation import Preparer
 from training.data.sources import FrameSource, open_source, select
 from training.fit.config import DataConfig
-from training.fit.samples import Sample, make_sample
+from training.fit.losses.term import Term
+from training.fit.samples import Arrays, Sample, sample_arrays
 from training.pool import start_worker
 
 LOOKAHEAD_BATCHES: Final = 4
@@ -38,12 +38,12 @@ class Recipe:
     """How a sample is made of a frame; what every worker gets."""
 
     source: FrameSource
-    basis: OrbitalSpace
-    reference: Reference
+    preparer: Preparer
+    terms: tuple[Term, ...]
 
-    def make(self, index: int, split: str) -> Sample:
-        """The sample of one frame."""
-        return make_sample(self.source.frame(index, split), self.basis, self.reference)
+    def make(self, index: int, split: str) -> Arrays:
+        """The sample of one frame, as arrays."""
+        return sample_arrays(self.source.frame(index, split), self.preparer, self.terms)
 
 
 class StreamedSamples(Sequence[Sample]):
@@ -51,15 +51,15 @@ class StreamedSamples(Sequence[Sample]):
 
     Args:
         data: the run's data.
-        basis: the AO basis.
-        reference: H0.
+        preparer: the model's.
+        terms: of the loss.
         processes: worker processes; 0 makes every sample when it is asked for.
 
     Attributes:
         sizes: the cost of each sample, from above.
     """
 
-    def __init__(self, data: DataConfig, basis: OrbitalSpace, reference: Reference, *, processes: int) -> None:
+    def __init__(self, data: DataConfig, preparer: Preparer, terms: Sequence[Term], *, processes: int) -> None:
         source = open_source(data.file, data.format)
         limits = {"frames_per_molecule": data.frames_per_molecule or None, "max_molecules": data.max_molecules or None}
         self._frames = [
@@ -67,8 +67,8 @@ class StreamedSamples(Sequence[Sample]):
         ]
         counts = source.atom_counts()
         self.sizes = [SampleSize(int(n * n)) for n in (counts[index] for index, _ in self._frames)]
-        self._recipe = Recipe(source, basis, reference)
-        self._pending: dict[int, Future[Sample]] = {}
+        self._recipe = Recipe(source, preparer, tuple(terms))
+        self._pending: dict[int, Future[Arrays]] = {}
         self._pool = (
             ProcessPoolExecutor(
                 processes, mp_context=get_context("spawn"), initializer=_start, initargs=(self._recipe,)
@@ -88,7 +88,7 @@ class StreamedSamples(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         pending = self._pending.pop(index, None)
-        return self._recipe.make(*self._frames[index]) if pending is None else pending.result()
+        return Sample.of(self._recipe.make(*self._frames[index]) if pending is None else pending.result())
 
     def prefetch(self, groups: Sequence[Sequence[int]]) -> None:
         """Have the workers make the samples of the next batches."""
@@ -124,6 +124,6 @@ def _start(recipe: Recipe) -> None:
     _recipe = recipe
 
 
-def _make(index: int, split: str) -> Sample:
+def _make(index: int, split: str) -> Arrays:
     assert _recipe is not None
     return _recipe.make(index, split)

@@ -7,20 +7,21 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import IO, Any, Final
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from model.blocks.standardise import Standardisation
-from model.network import HamiltonianNetwork
+from model.hamiltonian_model import HamiltonianModel
 from training.fit.batches import TrainingSet
 from training.fit.config import RunConfig
-from training.fit.loss import errors, loss, predict, uses_trace
+from training.fit.losses.objective import Objective, summarise
+from training.fit.losses.term import Term
 from training.fit.optimiser import learning_rate, make_optimisers
-from training.fit.resident import Batch
-from training.fit.state import MovingAverage, load_training_state, save_training_state, write_atomically
+from training.fit.samples import Batch
+from training.fit.state import BEST_FILE, MovingAverage, load_training_state, save_training_state, write_tensors
 
 COMPILED_TOLERANCE: Final = 1e-3
 """Largest relative deviation of a compiled gradient from the plain one; rounding makes 1e-5, wrong code 1 and more."""
@@ -31,31 +32,34 @@ class Trainer:
 
     Args:
         config: the run.
-        network, standardisation: on the device.
+        model: on the device.
         training_set: on the same device.
         validation: batches, on the same device.
+        measured: terms whose measures validation reports; the batches hold what they need.
         clock: seconds, from any moment on.
     """
 
     def __init__(
         self,
         config: RunConfig,
-        network: HamiltonianNetwork,
-        standardisation: Standardisation,
+        model: HamiltonianModel,
         training_set: TrainingSet,
         validation: Sequence[Batch],
+        measured: Sequence[Term],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
-        self.network = network
-        self.standardisation = standardisation
+        self.model = model
+        self.network = model.network
+        self.objective = Objective.of(model, config.loss)
+        self.measured = measured
         self.training_set = training_set
         self.validation = validation
         self.clock = clock
         # validation and everything else use the plain network: compiling a second graph would not pay
-        self.step_network: Any = torch.compile(network, dynamic=True) if config.compile else network
-        self.optimisers = make_optimisers(network, config.optimiser)
-        self.average = MovingAverage(network, config.optimiser.ema_decay)
+        self.step_model = with_network(model, torch.compile(model.network, dynamic=True)) if config.compile else model
+        self.optimisers = make_optimisers(self.network, config.optimiser)
+        self.average = MovingAverage(self.network, config.optimiser.ema_decay)
         self.progress: dict[str, Any] = {
             "step": 0,
             "epoch": 0,
@@ -138,13 +142,12 @@ class Trainer:
         """
         config = self.config
         batch = self.training_set.batch(self.training_set.groups(config.seed, 0, config.optimiser))
-        with_trace = uses_trace(self.network, config.loss)
         self.network.train()
         found: list[list[torch.Tensor]] = []
         with _without_zeros(self.network):
-            for network in (self.network, self.step_network):
+            for model in (self.model, self.step_model):
                 self.network.zero_grad()
-                _functional(network, self.standardisation, batch, with_trace=with_trace).backward()
+                _functional(self.objective, batch, model).backward()
                 found.append([p.grad for p in self.network.parameters() if p.grad is not None])
         self.network.zero_grad()
         deviation = largest_deviation(*found)
@@ -163,7 +166,7 @@ class Trainer:
                 group["lr"] = rate * group["relative_rate"]
         self.network.train()
         progress = step / self.config.optimiser.steps
-        total, parts = loss(self.step_network, self.standardisation, batch, self.config.loss, step, progress)
+        total, parts = self.objective(batch, step, progress, self.step_model)
         for optimiser in self.optimisers:
             optimiser.zero_grad()
         total.backward()
@@ -177,34 +180,30 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self, board: SummaryWriter, log: IO[str]) -> None:
-        """Errors of the averaged weights; the best by density error are kept."""
+        """Errors of the averaged weights; the best by density error (of labels without orbitals: of H) are kept."""
         current = {name: value.detach().clone() for name, value in self.network.named_parameters()}
         self.average.copy_to(self.network)
         self.network.eval()
-        found = [
-            errors(predict(self.network, self.standardisation, batch, with_trace=False)[1], batch)
-            for batch in self.validation
-        ]
-        values = {
-            "mae_uEh": 1e6 * float(torch.cat([e.mae for e in found]).mean()),
-            "rmse_uEh": 1e6 * float(torch.cat([e.rmse for e in found]).mean()),
-            "density": float(torch.cat([e.density for e in found]).mean()),
-            "density_max": float(torch.cat([e.density for e in found]).max()),
-            "density_per_electron": float(torch.cat([e.density_per_electron for e in found]).mean()),
-            "levels_uEh": 1e6 * float(torch.cat([e.levels for e in found]).mean()),
-        }
+        objective = self.objective
+        found = (objective.errors(batch, self.model(batch.graph, batch.inputs).blocks) for batch in self.validation)
+        values = summarise(objective.measures(errors, self.measured) for errors in found)
         step = self.progress["step"]
         for name, value in values.items():
             board.add_scalar(f"validation/{name}", value, step)
         log.write(json.dumps({"step": step, "seconds": round(self.progress["seconds"], 1), **values}) + "\n")
         log.flush()
         tqdm.write(f"step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
-        if values["density_per_electron"] < self.progress["best"]:
-            self.progress["best"], self.progress["best_step"] = values["density_per_electron"], step
-            tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
-            tensors |= {f"standardisation/{name}": value for name, value in self.standardisation.state_dict().items()}
+        judged = values.get("density_per_electron", values["mae_uEh"])
+        if judged < self.progress["best"]:
+            self.progress["best"], self.progress["best_step"] = judged, step
+            modules = {"network": self.network, "standardisation": self.model.standardisation}
+            tensors = {
+                f"{part}/{name}": value
+                for part, module in modules.items()
+                for name, value in module.state_dict().items()
+            }
             metadata = {"step": str(step), "validation": json.dumps(values)}
-            write_atomically(self.config.output / "best.safetensors", tensors, metadata)
+            write_tensors(self.config.output / BEST_FILE, tensors, metadata)
         for name, parameter in self.network.named_parameters():
             parameter.copy_(current[name])
 
@@ -212,11 +211,16 @@ class Trainer:
         save_training_state(self.config.output, self.network, self.optimisers, self.average, self.progress)
 
 
-def _functional(
-    network: HamiltonianNetwork, standardisation: Standardisation, batch: Batch, *, with_trace: bool
-) -> torch.Tensor:
+def with_network(model: HamiltonianModel, network: Any) -> HamiltonianModel:
+    """The same model, its parts shared, with another form of its network."""
+    other = copy(model)
+    other._modules = {**model._modules, "network": network}
+    return other
+
+
+def _functional(objective: Objective, batch: Batch, model: HamiltonianModel) -> torch.Tensor:
     """A linear functional of everything a network puts out, with fixed random coefficients."""
-    output, _ = predict(network, standardisation, batch, with_trace=with_trace)
+    output = objective.predict(batch, model).network
     generator = torch.Generator().manual_seed(0)  # its own: a run's random numbers stay as they are
     parts = [part for part in (output.diagonal, output.pair, output.trace) if part is not None]
     coefficients = [torch.randn(part.shape, generator=generator).to(part) for part in parts]

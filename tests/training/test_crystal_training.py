@@ -1,0 +1,188 @@
+"""Training in block space: crystals and spins have no orbitals of a molecule, and need none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from model.architectures.registry import ARCHITECTURES
+from model.blocks.block_set import BlockSet, Spin
+from model.hamiltonian_model import HamiltonianModel
+from model.level import Level
+from model.network_config import NetworkConfig
+from model.orbitals.space import OrbitalSpace
+from model.pairs.pair_list import PairList
+from model.preparation import PairRule
+from model.structure import Structure
+from training.data import sources
+from training.data.frame import DatasetError, Frame, FrameSource
+from training.fit.config import ConfigError, LossConfig, read_run
+from training.fit.losses.objective import Objective
+from training.fit.model import orbital_space, pair_rule
+from training.fit.run import fit
+from training.fit.samples import join, make_samples
+
+SPINS: tuple[Spin, ...] = ("restricted", "unrestricted", "spinor")
+SPACE = OrbitalSpace("test", {1: (0,), 5: (0, 1), 7: (0, 0, 1)}, order="openmx", valence={1: 1, 5: 3, 7: 5})
+LABEL_CUTOFF_ANGSTROM = 3.0
+
+RUN = """
+[run]
+output = "run"
+threads = 1
+device = "cpu"
+processes = 0
+validate_every = 5
+[data]
+file = "crystals.test"
+format = "test"
+[model]
+integrals = "given"
+inputs = ["overlap"]
+[reference]
+kind = "none"
+[network]
+backbone = "qhnetv2"
+qhnetv2 = {{ node_channels = 8, pair_channels = 8, layers = 1, hidden = 16, n_inputs = 1 }}
+tracegrad = {{ rank = 4, hidden = 8, n_scalars = 6 }}
+[loss]
+{loss}
+[optimiser]
+steps = 10
+warmup_steps = 2
+ema_decay = 0.0
+"""
+
+
+def crystal(seed: int, spin: Spin) -> Frame:
+    """Boron nitride with hydrogens above it, moved a little, with a random hermitian label that decays with distance."""
+    rng = np.random.default_rng(seed)
+    cell = np.array([[2.5, 0.0, 0.0], [-1.25, 2.165, 0.0], [0.0, 0.0, 12.0]])
+    positions = np.array([[0.0, 0.0, 6.0], [1.25, 0.72, 6.0], [0.0, 0.0, 7.3], [1.25, 0.72, 7.2]])
+    positions = positions + 0.05 * rng.normal(size=(4, 3))
+    structure = Structure(np.array([5, 7, 1, 1]), positions, cell_angstrom=cell, pbc=(True, True, False))
+    pairs = PairList.within(structure, LABEL_CUTOFF_ANGSTROM)
+
+    def label(parts: Spin) -> BlockSet:
+        empty = BlockSet.zeros(SPACE, structure.numbers, pairs, parts)
+        decay = np.repeat(np.exp(-pairs.distances_angstrom), np.diff(empty.starts))
+        values = rng.normal(size=empty.values.shape) + 0.3
+        if parts == "spinor":
+            values = values + 1j * rng.normal(size=empty.values.shape)
+        return empty.with_values(0.1 * values * decay).hermitised()
+
+    return Frame("bn", seed, structure, label(spin), overlap=label("restricted"), split="train")
+
+
+class Crystals(FrameSource):
+    """Four labelled crystals."""
+
+    schemes = ("all",)
+
+    def __init__(self, spin: Spin) -> None:
+        self.path, self.spin = Path("crystals.test"), spin
+        self.level = Level("pbe", "test", spin=spin, potentials="test", program="OpenMX")
+
+    def __len__(self) -> int:
+        return 4
+
+    def splits(self, scheme: str) -> Mapping[str, NDArray[np.int64]]:
+        return {"train": np.arange(3), "val": np.array([0])}
+
+    def molecules(self) -> NDArray[np.int64]:
+        return np.zeros(4, dtype=np.int64)
+
+    def atom_counts(self) -> NDArray[np.int64]:
+        return np.full(4, 4)
+
+    def frame(self, index: int, split: str) -> Frame:
+        return crystal(index, self.spin)
+
+    def close(self) -> None:
+        pass
+
+
+def write_run(folder: Path, loss: str) -> Path:
+    path = folder / "run.toml"
+    path.write_text(RUN.format(loss=loss), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("spin", SPINS)
+def test_a_crystal_is_trained_on_from_a_run_file(spin: Spin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals(spin))  # type: ignore[arg-type]
+    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    config = read_run(write_run(tmp_path, "guess = 0.0\ntrace = 0.2"))
+    fit(config)
+    lines = [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
+    assert set(lines[0]) == {"step", "seconds", "mae_uEh", "rmse_uEh"}, "no density error without occupied orbitals"
+    assert lines[-1]["mae_uEh"] < lines[0]["mae_uEh"]
+
+
+@pytest.mark.parametrize("spin", SPINS)
+def test_errors_are_those_of_the_whole_matrix(spin: Spin) -> None:
+    """Oracle: the BlockSet that the service makes of the same blocks; a label assembled from its own blocks is not wrong."""
+    frames = [crystal(index, spin) for index in range(2)]
+    tiny: Any = ARCHITECTURES["qhnetv2"].tiny
+    config = NetworkConfig.from_mapping({**tiny, "qhnetv2": tiny["qhnetv2"] | {"n_inputs": 1}})
+    pairs = PairRule({f"{a}-{b}": LABEL_CUTOFF_ANGSTROM for a in "BHN" for b in "BHN" if a <= b})
+    model = HamiltonianModel(config, SPACE, inputs=("overlap",), source="given", pairs=pairs, spin=spin)
+    objective = Objective.of(model, LossConfig(guess=0.0, trace=0.0))
+    samples = make_samples(frames, model.preparer, objective.terms, cache=None, processes=0)
+    batch = join(samples)
+    transform = model.standardisation.expansion.float()
+    labels = (batch.target @ transform.T).unflatten(1, model.standardisation.shape)
+    assert float(objective.errors(batch, labels).mae.max()) < 1e-7
+    blocks = 0.01 * torch.randn(labels.shape, generator=torch.Generator().manual_seed(0))
+    found = objective.errors(batch, blocks)
+    atoms, listed = 0, batch.graph.n_atoms
+    for row, frame in enumerate(frames):
+        prepared = model.prepare(frame.structure, {"overlap": frame.overlap})
+        n_atoms, n_pairs = len(frame.structure), len(prepared.blocks.listed)
+        own = np.concatenate([blocks[atoms : atoms + n_atoms], blocks[listed : listed + n_pairs]]).astype(np.float64)
+        predicted = model.collect(prepared, own)
+        assert predicted.hermitian_error() < 1e-12
+        difference = model.block_space.to_components(predicted.values - frame.hamiltonian.in_order("openmx").values)
+        assert float(found.mae[row]) == pytest.approx(np.abs(difference).mean(), rel=1e-5)
+        assert float(found.rmse[row]) == pytest.approx(np.sqrt(np.square(difference).mean()), rel=1e-5)
+        atoms, listed = atoms + n_atoms, listed + n_pairs
+
+
+@pytest.mark.parametrize("loss", ["guess = 1.0", "guess = 0.0\nspectral = 1.0"])
+def test_a_term_of_orbitals_refuses_crystals_by_name(
+    loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("restricted"))  # type: ignore[arg-type]
+    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    with pytest.raises(DatasetError, match=r"bn/0 is a crystal.*set \[loss\] guess and spectral to 0"):
+        fit(read_run(write_run(tmp_path, loss)))
+
+
+def test_one_element_has_the_same_shells_in_all_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    config = read_run(write_run(tmp_path, "guess = 0.0"))
+    frame = crystal(0, "restricted")
+    other = OrbitalSpace("test", SPACE.shells | {5: (0, 0, 1)}, order="openmx")
+    label = BlockSet.zeros(other, frame.structure.numbers, frame.hamiltonian.pairs)
+    with pytest.raises(ConfigError, match=r"bn/1: B has the shells \(0, 0, 1\), in other frames \(0, 1\)"):
+        orbital_space(config, [frame, replace(frame, index=1, hamiltonian=label, overlap=None)])
+
+
+def test_pairs_of_crystals_reach_as_far_as_the_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    config = read_run(write_run(tmp_path, "guess = 0.0"))
+    frames = [crystal(index, "restricted") for index in range(3)]
+    rule = pair_rule(config, frames)
+    for frame in frames:
+        own, theirs = frame.hamiltonian.pairs, rule.pairs(frame.structure)
+        assert (theirs.find(own) >= 0).all()
+    shorter = replace(config, model=replace(config.model, pair_cutoff_angstrom=2.0))
+    assert set(pair_rule(shorter, frames).cutoffs_angstrom.values()) == {2.0}  # type: ignore[union-attr]

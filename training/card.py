@@ -1,0 +1,158 @@
+"""What a card says of a run: its model, its labels, its figures; and the README that is rendered from it."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from model.checkpoint.card import Card
+from model.checkpoint.migrations import FORMAT_VERSION
+from model.electronic.dependence import OVERLAP_DAMPING
+from model.errors import CheckpointError
+from model.hamiltonian_model import HamiltonianModel
+from model.structure import SYMBOLS
+from training.fit.config import RunConfig
+from training.fit.labels import TrainedOn
+from training.fit.model import run_record
+
+REFERENCE_NOTES: Final = {
+    "fitted": "core Hamiltonian plus fitted atom-centred Coulomb potentials, projectors and their "
+    "first-order response; no grid, no four-centre integrals (model/reference/)",
+    "none": "none: the network predicts the whole Hamiltonian",
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's weights.
+
+    Attributes:
+        model: with them.
+        which: "best" or "last".
+        step: that they are of.
+        validation: what was measured then; empty if nothing was.
+    """
+
+    model: HamiltonianModel
+    which: str
+    step: int
+    validation: Mapping[str, float]
+
+
+def of_model(config: RunConfig, trained: Trained) -> dict[str, Any]:
+    """The card's keys about the model and its training."""
+    model, kind = trained.model, config.reference.kind
+    space, preparer = model.space, model.preparer
+    valence = None if space.valence is None else {SYMBOLS[z]: count for z, count in space.valence.items()}
+    cutoffs = preparer.pairs.cutoffs_angstrom
+    training = run_record(config)
+    training |= {"weights": trained.which, "step": trained.step, "validation": dict(trained.validation)}
+    return {
+        "architecture": config.network.to_mapping(),
+        "elements": list(space.elements),
+        "basis": {
+            "name": space.name,
+            "shells": {SYMBOLS[z]: list(space.shells[z]) for z in space.elements},
+            "fingerprint": space.fingerprint,
+            "order": space.order,
+            "valence": valence,
+        },
+        "spin": model.block_space.spin,
+        "time_reversal": model.block_space.time_reversal,
+        "periodic": cutoffs is not None,
+        "inputs": list(preparer.inputs),
+        "integrals": preparer.source,
+        "pair_cutoffs_angstrom": None if cutoffs is None else dict(cutoffs),
+        "symmetry": config.network.declaration.symmetry,
+        "target": "hamiltonian_minus_reference" if kind == "fitted" else "hamiltonian",
+        "reference": {
+            "kind": kind,
+            "description": REFERENCE_NOTES[kind],
+            "overlap_damping": OVERLAP_DAMPING if kind == "fitted" else 0.0,
+        },
+        "statistics": "per (element pair, shell pair, irrep) root mean square over the training set; scalars of "
+        "diagonal blocks centred",
+        "training": training,
+    }
+
+
+def of_labels(labels: TrainedOn) -> dict[str, Any]:
+    """The card's keys about the data that were really trained on."""
+    level = labels.level
+    return {
+        "xc": level.xc,
+        "xc_note": level.note,
+        "charges": list(labels.charges),
+        "multiplicities": list(labels.multiplicities),
+        "libraries": libraries() | {f"{level.program.lower()} (labels)": level.program_version},
+    }
+
+
+def of_report(report: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The card's keys about what was measured."""
+    splits = {} if report is None else report["splits"]
+    frames = [frame for split in splits.values() for frame in split["frames"]]
+    sizes = ("atoms", "heavy_atoms", "orbitals")
+    return {
+        "metrics": {name: split["summary"] for name, split in splits.items()},
+        "largest_tested": {name: int(max((frame[name] for frame in frames), default=0)) for name in sizes},
+    }
+
+
+def make_card(values: Mapping[str, Any], digest: str) -> Card:
+    """A card from the parts below and what a release is called.
+
+    Raises:
+        CheckpointError: it would not be valid.
+    """
+    fixed = {
+        "format_version": FORMAT_VERSION,
+        "created": datetime.date.today().isoformat(),
+        "units": {"length": "angstrom", "energy": "hartree"},
+        "weights_sha256": digest,
+    }
+    try:
+        return Card.model_validate({**values, **fixed})
+    except ValidationError as error:
+        raise CheckpointError(f"The card would not be valid: {error}") from error
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("torch", "e3nn", "numpy", "scipy", "pyscf", "ase", "safetensors")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+
+
+def render(card: Card) -> str:
+    """A checkpoint's README from its card."""
+    rows = sorted({name for summary in card.metrics.values() for name in summary})
+    splits = list(card.metrics)
+    lines = [
+        f"# {card.name} {card.version}",
+        "",
+        "<!-- rendered from card.json by 'python -m training release'; do not edit -->",
+        "",
+        card.description,
+        "",
+        f"* elements: {' '.join(SYMBOLS[z] for z in card.elements)}; charge {card.charges}, "
+        f"multiplicity {card.multiplicities}",
+        f"* level: {card.xc} / {card.basis.name}. {card.xc_note}.",
+        f"* largest tested: {card.largest_tested.heavy_atoms} heavy atoms, {card.largest_tested.atoms} atoms, "
+        f"{card.largest_tested.orbitals} orbitals",
+        f"* weights: SHA-256 `{card.weights_sha256}`",
+        f"* licence: {card.licence}",
+        "",
+    ]
+    if splits:
+        lines += ["| metric | " + " | ".join(splits) + " |", "|---|" + "---|" * len(splits)]
+        for name in rows:
+            values = [card.metrics[split].get(name) for split in splits]
+            lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.4g}" for v in values) + " |")
+        lines.append("")
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""The loss of a run: its terms and their sum, and what validation measures.
+
+    L = L_Q + (trace term, balanced),    L_Q = mean over the structures of sum over terms of weight * value
+
+A term whose weight is 0 for the whole run is left out, with all that it would need of the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.hamiltonian_model import HamiltonianModel, ModelOutput
+from training.fit.config import LossConfig
+from training.fit.losses.blocks import BlocksTerm
+from training.fit.losses.errors import Assembler, BatchErrors
+from training.fit.losses.guess import GuessTerm
+from training.fit.losses.spectral import SpectralTerm
+from training.fit.losses.term import Term
+from training.fit.losses.trace import TraceTerm
+from training.fit.samples import Batch
+
+
+def terms_of(config: LossConfig) -> tuple[Term, ...]:
+    """The terms that a run's loss has at some time; the blocks term is always one."""
+    candidates: tuple[tuple[float, Term], ...] = (
+        (config.guess, GuessTerm(config.guess, config.guess_from)),
+        (config.spectral, SpectralTerm(config.spectral, config.spectral_from)),
+    )
+    return (
+        BlocksTerm(config.mae, config.rmse, config.mse),
+        *(term for strength, term in candidates if strength),
+    )
+
+
+def measured_terms(*, molecular: bool) -> tuple[Term, ...]:
+    """The terms whose measures validation reports: all that its labels can have, whatever the loss is."""
+    return terms_of(LossConfig(guess=1.0, spectral=1.0) if molecular else LossConfig(guess=0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """The loss of a run.
+
+    Attributes:
+        model: whose blocks are judged; on the device.
+        terms: of the loss.
+        trace: TraceGrad's term; None if the network says no trace, or its weight is 0.
+    """
+
+    model: HamiltonianModel
+    terms: Sequence[Term]
+    trace: TraceTerm | None
+
+    @classmethod
+    def of(cls, model: HamiltonianModel, config: LossConfig) -> Objective:
+        """The loss that a run file asks for."""
+        with_trace = model.network.has_trace_head and config.trace > 0
+        trace = TraceTerm(config.trace, config.trace_ramp_steps) if with_trace else None
+        return cls(model, terms_of(config), trace)
+
+    @cached_property
+    def _assembler(self) -> Assembler:
+        device = self.model.network.element_index.device
+        return Assembler(self.model.space, self.model.block_space).to(device)
+
+    def predict(self, batch: Batch, model: HamiltonianModel | None = None) -> ModelOutput:
+        """The model's (or a compiled model's) output, with the trace if it is in the loss."""
+        return (model or self.model)(batch.graph, batch.inputs, with_trace=self.trace is not None)
+
+    def errors(self, batch: Batch, blocks: Tensor) -> BatchErrors:
+        """The error of predicted blocks (item, component, row, column), hartree."""
+        expansion = self.model.standardisation.expansion.to(batch.target.dtype)
+        label = (batch.target @ expansion.T).view_as(blocks)
+        return BatchErrors(self._assembler, blocks - label, batch.graph, batch.partner, batch.extras)
+
+    def __call__(
+        self, batch: Batch, step: int, progress: float = 1.0, model: HamiltonianModel | None = None
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Total loss of a batch and its parts, which are read from the device; arguments as in :meth:`total`."""
+        total, measures = self.total(batch, step, progress, model)
+        values = torch.stack([value.detach().mean() for value in measures.values()]).tolist()  # one wait for the device
+        return total, dict(zip(measures, values, strict=True))
+
+    def total(
+        self, batch: Batch, step: int, progress: float = 1.0, model: HamiltonianModel | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss of a batch, and what its terms report of each structure; nothing is read from the device.
+
+        Args:
+            batch: samples that hold what the terms need.
+            step: of the run.
+            progress: share of the run that is done, for terms that enter late.
+            model: a compiled form of the model; None for the model itself.
+        """
+        output = self.predict(batch, model)
+        errors = self.errors(batch, output.blocks)
+        values = [weight * term(errors) for term in self.terms if (weight := term.weight(progress)) > 0.0]
+        total = torch.stack(values).sum(dim=0).mean()
+        with torch.no_grad():
+            measures = self.measures(errors)
+        if self.trace is not None and output.network.trace is not None:
+            error = self.trace.error(self.model, batch, output.network.trace)
+            total = self.trace.add_to(total, error, step)
+            measures["trace"] = error.detach()
+        return total, measures
+
+    def measures(self, errors: BatchErrors, terms: Sequence[Term] | None = None) -> dict[str, Tensor]:
+        """What the terms, or other ones, report of each structure."""
+        found: dict[str, Any] = {}
+        for term in self.terms if terms is None else terms:
+            found |= term.measures(errors)
+        return found
+
+
+def summarise(measures: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
+    """Means over all structures of several batches, and the worst density."""
+    batches = list(measures)
+    joined = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    values = {name: float(value.mean()) for name, value in joined.items()}
+    if "density" in joined:
+        values["density_max"] = float(joined["density"].max())
+    return values

@@ -1,0 +1,164 @@
+"""The model of a run: orbitals, pairs, H0 and network, as the run file says them and as the data make them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from model.blocks.block_set import Spin
+from model.checkpoint.store import Checkpoint, load
+from model.hamiltonian_model import HamiltonianModel
+from model.integrals.pyscf_molecule import load_basis
+from model.level import Level
+from model.orbitals.space import OrbitalSpace
+from model.preparation import PairRule
+from model.reference.fitted import FittedReference, NoReference, Reference
+from model.structure import SYMBOLS
+from training.data.frame import Frame
+from training.fit.config import ConfigError, RunConfig
+from training.fit.reference import fit_reference
+from training.fit.state import write_tensors
+
+REFERENCE_FILE = "reference.safetensors"
+CUTOFF_MARGIN_ANGSTROM = 1e-3
+"""Added to the longest pair of a label, so that rounding of positions does not lose it."""
+
+
+def orbital_space(config: RunConfig, frames: Iterable[Frame]) -> OrbitalSpace:
+    """The orbitals: of the basis in PySCF's library, or, where no program knows it, those of the data.
+
+    Raises:
+        ConfigError: frames with different shells of one element.
+        UnsupportedBasisError, UnsupportedElementError: PySCF's library has no such basis, or not for an element.
+    """
+    if config.model.integrals.startswith("pyscf"):
+        return load_basis(config.basis, [SYMBOLS.index(symbol) for symbol in config.elements])
+    shells: dict[int, tuple[int, ...]] = {}
+    first: OrbitalSpace | None = None
+    for frame in frames:
+        space = frame.hamiltonian.space
+        first = first or space
+        for number, own in space.shells.items():
+            if shells.setdefault(number, tuple(own)) != tuple(own):
+                raise ConfigError(
+                    f"{frame.molecule}/{frame.index}: {SYMBOLS[number]} has the shells {own}, in other frames "
+                    f"{shells[number]}; one model has one basis."
+                )
+    if first is None:
+        raise ConfigError("There are no training frames; name another split in [data] train.")
+    return OrbitalSpace(first.name, shells, first.fingerprint, first.order, first.valence)
+
+
+def pair_rule(config: RunConfig, frames: Iterable[Frame]) -> PairRule:
+    """Which pairs have blocks: all of a molecule; of crystals those within the run's cutoff, or within the labels' own."""
+    periodic = [frame for frame in frames if frame.structure.is_periodic]
+    if not periodic:
+        return PairRule()
+    longest: dict[str, float] = {}
+    for frame in periodic:
+        pairs, numbers = frame.hamiltonian.pairs, frame.structure.numbers
+        kinds, which = np.unique(np.stack([numbers[pairs.first], numbers[pairs.second]]), axis=1, return_inverse=True)
+        for kind, elements in enumerate(kinds.T.tolist()):
+            name = "-".join(sorted(SYMBOLS[number] for number in elements))
+            own = float(pairs.distances_angstrom[which == kind].max()) + CUTOFF_MARGIN_ANGSTROM
+            longest[name] = max(longest.get(name, 0.0), own)
+    return PairRule({name: config.model.pair_cutoff_angstrom or own for name, own in longest.items()})
+
+
+def build_model(config: RunConfig, space: OrbitalSpace, reference: Reference, pairs: PairRule) -> HamiltonianModel:
+    """The model with fresh weights, drawn from the run's seed; tables are still empty.
+
+    Raises:
+        CheckpointError: parts that do not fit each other.
+    """
+    inputs, wanted = config.model.inputs, config.network.backbone_config.n_inputs
+    if wanted and wanted != len(inputs):
+        raise ConfigError(
+            f"[network] {config.network.backbone} reads n_inputs = {wanted} matrices, [model] inputs names {len(inputs)}: "
+            f"{', '.join(inputs) or 'none'}. Make them agree."
+        )
+    torch.manual_seed(config.seed)
+    return HamiltonianModel(
+        config.network,
+        space,
+        inputs=inputs,
+        source=config.model.integrals,
+        reference=reference,
+        pairs=pairs,
+        spin=cast(Spin, config.model.spin or "restricted"),
+        time_reversal=config.model.time_reversal,
+    )
+
+
+def load_or_fit_reference(
+    config: RunConfig, space: OrbitalSpace, frames: Iterable[Frame], start: Checkpoint | None = None
+) -> Reference:
+    """The run's reference Hamiltonian; that of ``start``, or fitted once to one geometry of each molecule; then read back."""
+    if config.reference.kind == "none":
+        return NoReference()
+    path = config.output / REFERENCE_FILE
+    if path.is_file():
+        stored = {name: value.numpy() for name, value in load_file(path).items()}
+        return FittedReference(space, stored["exponents"], stored["step1"], stored["step2"])
+    if start is not None:
+        if not isinstance(start.model.reference, FittedReference):
+            raise ConfigError(f'{config.start_from} has no fitted reference; set [reference] kind = "none".')
+        return _keep_reference(path, start.model.reference)
+    one_each = list({frame.molecule: frame for frame in frames}.values())
+    settings = config.reference
+    if len(one_each) > settings.max_molecules:
+        one_each = [one_each[i] for i in np.linspace(0, len(one_each) - 1, settings.max_molecules).astype(int)]
+    exponents = np.array([settings.smallest_exponent * settings.ratio**k for k in range(settings.n_exponents)])
+    reference = fit_reference(
+        one_each, space, exponents=exponents, density_weight=settings.density_weight, processes=config.processes
+    )
+    return _keep_reference(path, reference)
+
+
+def _keep_reference(path: Path, reference: FittedReference) -> FittedReference:
+    names = ("exponents", "step1", "step2")
+    write_tensors(path, {name: torch.from_numpy(getattr(reference, name)) for name in names})
+    return reference
+
+
+def load_start(folder: Path, config: RunConfig, level: Level) -> Checkpoint:
+    """The checkpoint that a run starts from.
+
+    Raises:
+        ConfigError: its backbone or its level of theory is another one.
+        CheckpointError: it cannot be loaded.
+    """
+    checkpoint = load(folder)
+    if not checkpoint.model.network.config.shares_backbone(config.network):
+        raise ConfigError(
+            f"start_from {folder} has the architecture {checkpoint.model.network.config.to_mapping()}, "
+            f"the run asks for {config.network.to_mapping()}; give [network] the same backbone with the same settings, or "
+            "start without it."
+        )
+    differences = level.describe_differences(checkpoint.card.level, own="the data", others=f"start_from {folder}")
+    if differences:
+        raise ConfigError(f"{differences}. Start from a checkpoint of the data's level, or without one.")
+    return checkpoint
+
+
+def run_record(config: RunConfig) -> dict[str, Any]:
+    """The run as JSON-able values, for the card; paths become file names."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path):
+            return value.name
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return value
+
+    record: dict[str, Any] = plain(asdict(config))
+    record["network"] = config.network.to_mapping()
+    return record
