@@ -13,9 +13,7 @@
     │   ├── UnsupportedChargeError         unsupported_charge
     │   ├── UnsupportedMultiplicityError   unsupported_multiplicity
     │   ├── UnsupportedPeriodicityError    unsupported_periodicity
-    │   ├── UnsupportedBasisError          unsupported_basis
-    │   ├── TooManyAtomsError              too_many_atoms
-    │   └── TooManyOrbitalsError           too_many_orbitals
+    │   └── UnsupportedBasisError          unsupported_basis
     ├── IntegralError              invalid_request: matrices that the caller must bring are missing or do not fit
     ├── FormatError                a file or folder of matrices (model/formats) that cannot be used as it stands
     │   ├── UnknownFormatError             unknown_matrix_format   (none of the known ones, or another one than asked for)
@@ -123,14 +121,6 @@ class UnsupportedPeriodicityError(DomainError):
 
 class UnsupportedBasisError(DomainError):
     code = "unsupported_basis"
-
-
-class TooManyAtomsError(DomainError):
-    code = "too_many_atoms"
-
-
-class TooManyOrbitalsError(DomainError):
-    code = "too_many_orbitals"
 
 
 class IntegralError(ModelError):
