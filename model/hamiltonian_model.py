@@ -21,7 +21,7 @@ from model.architectures.interface import InputCoefficients
 from model.blocks.block_set import BlockSet, Spin
 from model.blocks.spaces import BlockSpace
 from model.blocks.standardise import Standardisation
-from model.errors import NumericalError
+from model.errors import CheckpointError, NumericalError
 from model.network import HamiltonianNetwork, Output
 from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
@@ -72,6 +72,12 @@ class HamiltonianModel(nn.Module):
         time_reversal: bool = False,
     ) -> None:
         super().__init__()
+        if config.backbone_config.n_inputs not in (0, len(inputs)):
+            raise CheckpointError(
+                f"The network reads {config.backbone_config.n_inputs} known matrices, but {len(inputs)} are declared: "
+                f"{', '.join(inputs) or 'none'}.",
+                hint="Set n_inputs of the backbone to the number of inputs.",
+            )
         block_space = BlockSpace.of(space.template, spin, time_reversal=time_reversal)
         self.preparer = Preparer(
             space,

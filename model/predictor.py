@@ -22,12 +22,13 @@ from model.blocks.block_set import BlockSet
 from model.blocks.matrices import cut_matrix, dense_matrix
 from model.checkpoint import store
 from model.checkpoint.card import Card
-from model.checkpoint.verify import golden_structure, refuse_other_energies
+from model.checkpoint.golden import verify_golden
 from model.electronic.dependence import damp_correction
 from model.electronic.guess import GuessChecks, InitialGuess, check_guess, make_guess
 from model.electronic.solve import Orbitals, solve
 from model.errors import UnsupportedPeriodicityError
 from model.integrals.pyscf_molecule import MoleculeIntegrals
+from model.integrals.source import Integrals
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
 from model.preparation import Prepared
@@ -79,6 +80,27 @@ class Prediction:
         return self.hamiltonian[offsets[row] : offsets[row + 1], offsets[column] : offsets[column + 1]]
 
 
+@dataclass(frozen=True, eq=False)
+class CrystalPrediction:
+    """What is known of one crystal.
+
+    Attributes:
+        structure: what was asked.
+        hamiltonian: H(R), hermitian, hartree.
+        integrals: its known matrices, computed when they are first read; S(R) where the checkpoint's source has it.
+        in_domain: False if the cell is larger than anything the checkpoint was tested on.
+        warnings: for people, empty if all is well.
+        timings_ms: "integrals" and "forward" (the whole batch's).
+    """
+
+    structure: Structure
+    hamiltonian: BlockSet
+    integrals: Integrals
+    in_domain: bool
+    warnings: tuple[str, ...]
+    timings_ms: Mapping[str, float]
+
+
 class Predictor:
     """A checkpoint, ready to predict.
 
@@ -128,12 +150,9 @@ class Predictor:
         """Compare with the stored answers.
 
         Raises:
-            CheckpointError: a deviation above ``verify.GOLDEN_TOLERANCE_HARTREE``.
+            CheckpointError: a deviation above ``golden.GOLDEN_TOLERANCE_HARTREE``.
         """
-        for entry in self.checkpoint.golden["molecules"]:
-            orbitals = self.predict([golden_structure(entry)])[0].orbitals
-            assert orbitals is not None
-            refuse_other_energies(self.card.name, entry, orbitals.energies)
+        verify_golden(self, self.checkpoint.golden)
 
     def check(self, structure: Structure) -> None:
         """Refuse a structure outside the checkpoint's domain of elements, charge, spin and periodicity.
@@ -142,15 +161,6 @@ class Predictor:
             DomainError: one of its leaves.
         """
         self.card.check(structure)
-
-    def matrix(self, prepared: Prepared, blocks: NDArray[np.float64]) -> BlockSet:
-        """The task of a crystal's checkpoint: H(R), hermitian, hartree.
-
-        Args:
-            prepared: the structure.
-            blocks: what :meth:`forward` says of it.
-        """
-        return self.model.collect(prepared, blocks)
 
     def count_orbitals(self, structure: Structure) -> int:
         """Number of AOs, without any integral."""
@@ -177,9 +187,32 @@ class Predictor:
             for item, hamiltonian in zip(prepared, hamiltonians, strict=True)
         ]
 
-    def prepare(self, structure: Structure) -> Prepared:
+    def predict_crystals(
+        self, structures: Sequence[Structure], given: Sequence[Mapping[str, BlockSet]] | None = None
+    ) -> list[CrystalPrediction]:
+        """Predict H(R) of a batch of crystals.
+
+        Args:
+            structures: at least one; each must pass :meth:`check`.
+            given: matrices that came with each structure, by name, for a checkpoint whose integrals are ``given``.
+
+        Raises:
+            ModelError: one of its leaves; the first structure to blame decides.
+        """
+        for structure in structures:
+            self.check(structure)
+        brought = [{}] * len(structures) if given is None else given
+        prepared = [self.prepare(structure, known) for structure, known in zip(structures, brought, strict=True)]
+        started = time.perf_counter()
+        blocks = self.forward(prepared)
+        forward_ms = 1e3 * (time.perf_counter() - started)
+        return [
+            self.finish_crystal(item, own, forward_ms=forward_ms) for item, own in zip(prepared, blocks, strict=True)
+        ]
+
+    def prepare(self, structure: Structure, given: Mapping[str, BlockSet] | None = None) -> Prepared:
         """Integrals, H0 and what the network reads, on the CPU; the structure has passed :meth:`check`."""
-        return self.model.prepare(structure)
+        return self.model.prepare(structure, given)
 
     def forward(self, prepared: Sequence[Prepared]) -> list[NDArray[np.float64]]:
         """The network's blocks of each structure, for :meth:`finish`; one batch."""
@@ -238,4 +271,20 @@ class Predictor:
                 "forward": forward_ms,
                 "eigensolve": 1e3 * (time.perf_counter() - started),
             },
+        )
+
+    def finish_crystal(self, item: Prepared, blocks: NDArray[np.float64], *, forward_ms: float) -> CrystalPrediction:
+        """H(R) from the network's blocks.
+
+        Raises:
+            NumericalError: blocks that are not finite.
+        """
+        warnings = self.card.domain_warnings(item.structure)
+        return CrystalPrediction(
+            structure=item.structure,
+            hamiltonian=self.model.collect(item, blocks),
+            integrals=item.integrals,
+            in_domain=not warnings,
+            warnings=warnings,
+            timings_ms={"integrals": item.milliseconds, "forward": forward_ms},
         )

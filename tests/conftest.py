@@ -13,7 +13,7 @@ from ase.build import molecule as ase_molecule
 
 from model.architectures.registry import ARCHITECTURES
 from model.checkpoint import store
-from model.checkpoint.verify import golden_record
+from model.checkpoint.golden import golden_record
 from model.hamiltonian_model import HamiltonianModel
 from model.network_config import NetworkConfig
 from model.predictor import Predictor
@@ -90,7 +90,7 @@ def make_tiny_checkpoint(folder: Path, architecture: Mapping[str, object]) -> Pa
         "largest_tested": {"atoms": 12, "heavy_atoms": 4, "orbitals": 120},
     }
     store.save_json(folder / store.CARD, card)
-    store.save_json(folder / store.GOLDEN, {"energy_unit": "hartree", "molecules": []})
+    store.save_json(folder / store.GOLDEN, {"energy_unit": "hartree", "structures": []})
     predictor = Predictor.load(folder, verify_golden=False)
     store.save_json(folder / store.GOLDEN, golden_record(predictor, {"water": structure_of("H2O")}))
     return folder

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model.checkpoint import store
 from model.checkpoint.card import Card, read_card
-from model.checkpoint.verify import golden_record
+from model.checkpoint.golden import golden_molecules, golden_record
 from model.errors import CheckpointError
 from model.predictor import Predictor
 from model.preparation import PairRule
@@ -27,28 +27,6 @@ from training.fit.config import RunConfig
 from training.fit.labels import read_labels, with_level
 from training.fit.model import REFERENCE_FILE, build_model, load_or_fit_reference, orbital_space
 from training.fit.state import BEST_FILE, STATE_FILE, read_tensors
-
-GOLDEN_MOLECULES: Final = {
-    "water": Structure.from_symbols(
-        ["O", "H", "H"], [[0.0, 0.0, 0.119262], [0.0, 0.763239, -0.477047], [0.0, -0.763239, -0.477047]]
-    ),
-    "hydroxide": Structure.from_symbols(["O", "H"], [[0.0, 0.02, 0.0], [0.1, 0.25, 0.93]], charge=-1),
-    "hydronium": Structure.from_symbols(
-        ["O", "H", "H", "H"],
-        [[0.0, 0.0, 0.08], [0.94, 0.02, -0.21], [-0.46, 0.82, -0.20], [-0.48, -0.81, -0.21]],
-        charge=1,
-    ),
-    "carbonate": Structure.from_symbols(
-        ["C", "O", "O", "O"],
-        [[0.0, 0.0, 0.02], [1.30, 0.01, 0.0], [-0.65, 1.13, 0.0], [-0.66, -1.12, 0.0]],
-        charge=-2,
-    ),
-    "fluoromethanimine": Structure.from_symbols(
-        ["C", "N", "F", "H", "H"],
-        [[0.10, 0.41, 0.02], [1.02, -0.46, -0.05], [-1.17, -0.03, 0.03], [0.12, 1.50, 0.06], [1.91, 0.04, -0.02]],
-    ),
-}
-
 
 def release(
     config: RunConfig,
@@ -122,16 +100,12 @@ def trained_weights(config: RunConfig, which: str) -> Trained:
 def _write(folder: Path, card: Card) -> None:
     """Card, golden answers and README, beside the weights."""
     store.save_json(folder / store.CARD, card.model_dump())
-    store.save_json(folder / store.GOLDEN, {"energy_unit": "hartree", "molecules": []})
-    golden = {
-        name: structure
-        for name, structure in GOLDEN_MOLECULES.items()
-        if set(structure.numbers.tolist()) <= set(card.elements) and structure.charge in card.charges
-    }
+    store.save_json(folder / store.GOLDEN, {"energy_unit": "hartree", "structures": []})
+    golden = golden_molecules(card.elements, card.charges, card.multiplicities)
     if not golden:
         raise CheckpointError(
             f"No golden molecule has the card's elements and charges {card.charges}.",
-            hint="Add one to training/release.py: a small molecule whose answer every loading of the checkpoint repeats.",
+            hint="Add one to model/checkpoint/golden.py: a small molecule whose answer every loading of the checkpoint repeats.",
         )
     store.save_json(folder / store.GOLDEN, golden_record(Predictor.load(folder, verify_golden=False), golden))
     (folder / "README.md").write_text(render(card), encoding="utf-8")

@@ -26,9 +26,12 @@ def migrate_card(values: Mapping[str, Any]) -> Values:
 
 
 def migrate_golden(values: Mapping[str, Any]) -> Values:
-    """Values of ``golden.json``: before format 3 all molecules were neutral singlets and nobody said so."""
-    entries = [{"charge": 0, "multiplicity": 1} | dict(entry) for entry in values["molecules"]]
-    return dict(values) | {"molecules": entries}
+    """Values of ``golden.json`` in today's format: before format 3 all were neutral singlet molecules and nobody said so."""
+    if "molecules" not in values:
+        return dict(values)
+    unsaid = {"charge": 0, "multiplicity": 1, "cell_angstrom": None, "pbc": [False, False, False]}
+    kept = {name: value for name, value in values.items() if name != "molecules"}
+    return kept | {"structures": [unsaid | dict(entry) for entry in values["molecules"]]}
 
 
 def _from_1(values: Values) -> Values:

@@ -42,7 +42,7 @@ class Checkpoint:
     Attributes:
         card: its description.
         model: network in eval mode, tables, reference, space.
-        golden: stored answers (``verify.golden_record``).
+        golden: stored answers (``golden.golden_record``).
     """
 
     card: Card
@@ -170,8 +170,9 @@ def _read_golden(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder.name}/ has no {GOLDEN}.", hint="Copy the whole checkpoint folder.") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder.name}/{GOLDEN} cannot be read: {error}.") from error
-    if not isinstance(golden, dict) or not isinstance(golden.get("molecules"), list):
-        raise CheckpointError(f"{folder.name}/{GOLDEN} holds no list of molecules.", hint="Release it again.")
+    entries = golden.get("structures", golden.get("molecules")) if isinstance(golden, dict) else None
+    if not isinstance(entries, list):
+        raise CheckpointError(f"{folder.name}/{GOLDEN} holds no list of structures.", hint="Release it again.")
     return migrate_golden(golden)
 
 

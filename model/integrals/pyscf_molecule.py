@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyscf import gto
-from pyscf.gto.basis import ALIAS
+from pyscf.gto.basis import ALIAS, GTH_ALIAS
 
 from model.blocks.block_set import BlockSet
 from model.electronic.overlap import OverlapFactor
@@ -109,7 +109,7 @@ def basis_data(name: str, numbers: Sequence[int]) -> dict[str, Any]:
         UnsupportedBasisError: PySCF's library does not have this basis.
         UnsupportedElementError: it does, but not for one of the elements.
     """
-    if fold_basis(name) not in ALIAS:
+    if fold_basis(name) not in {**ALIAS, **GTH_ALIAS}:
         raise UnsupportedBasisError(
             f"PySCF's library has no basis {name[:40]!r}.", hint="Give a name such as def2-svp."
         )

@@ -56,12 +56,8 @@ class ModelLoader:
         Raises:
             RejectedError: a check failed.
         """
-        from model.checkpoint.verify import (
-            ENERGY_TOLERANCE_HARTREE,
-            GOLDEN_TOLERANCE_HARTREE,
-            HAMILTONIAN_TOLERANCE_HARTREE,
-            self_test,
-        )
+        from model.checkpoint.golden import GOLDEN_TOLERANCE_HARTREE
+        from model.checkpoint.self_test import ENERGY_TOLERANCE_HARTREE, HAMILTONIAN_TOLERANCE_HARTREE, self_test
         from model.predictor import Predictor
 
         started = time.perf_counter()
@@ -74,7 +70,7 @@ class ModelLoader:
             figures["sha256"] = predictor.card.weights_sha256
         with checks.check("golden") as figures:
             predictor.verify_golden()
-            figures["molecules"] = [str(entry["name"]) for entry in predictor.checkpoint.golden["molecules"]]
+            figures["molecules"] = [str(entry["name"]) for entry in predictor.checkpoint.golden["structures"]]
             figures["allowed_hartree"] = GOLDEN_TOLERANCE_HARTREE
         with checks.check("equivariance") as figures:
             deviations = self_test(predictor, predictor.checkpoint.golden)

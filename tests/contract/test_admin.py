@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint import store
-from model.checkpoint.verify import golden_record
+from model.checkpoint.golden import golden_record
 from model.network import Output
 from model.predictor import Predictor
 from service.access.new_key import new_key, table_of
@@ -166,7 +166,7 @@ def cut(path: Path) -> None:
 
 def change_number(path: Path) -> None:
     golden = json.loads(path.read_text())
-    golden["molecules"][0]["orbital_energies"][4] += 1e-3
+    golden["structures"][0]["orbital_energies"][4] += 1e-3
     path.write_text(json.dumps(golden))
 
 

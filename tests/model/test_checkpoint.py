@@ -134,7 +134,7 @@ def test_other_basis_data(copy: Path) -> None:
 
 def test_golden_numbers_are_compared(copy: Path) -> None:
     golden = json.loads((copy / store.GOLDEN).read_text())
-    golden["molecules"][0]["orbital_energies"][4] += 1e-3
+    golden["structures"][0]["orbital_energies"][4] += 1e-3
     (copy / store.GOLDEN).write_text(json.dumps(golden))
     assert "does not reproduce its stored answer for water" in refused(copy)
 

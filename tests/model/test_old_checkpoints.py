@@ -23,7 +23,7 @@ FOLDERS = sorted(path for path in FOLDER.iterdir() if path.is_dir())
 def test_it_loads_and_gives_what_it_gave(folder: Path) -> None:
     predictor = Predictor.load(folder)
     assert predictor.card.format_version == FORMAT_VERSION
-    assert predictor.checkpoint.golden["molecules"][0]["charge"] == 0
+    assert predictor.checkpoint.golden["structures"][0]["charge"] == 0
     assert not predictor.card.periodic
 
 

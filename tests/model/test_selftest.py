@@ -14,8 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from model.architectures.registry import ARCHITECTURES
-from model.checkpoint import store, verify
-from model.checkpoint.verify import ENERGY_TOLERANCE_HARTREE, HAMILTONIAN_TOLERANCE_HARTREE, ao_representation
+from model.blocks.motions import orbital_representation
+from model.checkpoint import self_test as self_tests
+from model.checkpoint import store
+from model.checkpoint.self_test import ENERGY_TOLERANCE_HARTREE, HAMILTONIAN_TOLERANCE_HARTREE
 from model.errors import CheckpointError
 from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Prediction, Predictor
@@ -27,8 +29,8 @@ from tests.laws.systems import MOTIONS, shaken
 ALL = {"rotation", "reflection", "translation", "permutation"}
 
 
-def self_test(predictor: Any, seed: int = 0) -> list[verify.Deviation]:
-    return verify.self_test(predictor, predictor.checkpoint.golden, seed=seed)
+def self_test(predictor: Any, seed: int = 0) -> list[self_tests.Deviation]:
+    return self_tests.self_test(predictor, predictor.checkpoint.golden, seed=seed)
 
 
 class Spoilt:
@@ -73,7 +75,7 @@ SPOILERS: dict[str, Callable[[Structure], float]] = {
 @pytest.mark.parametrize("motion", list(MOTIONS))
 def test_aos_transform_as_pyscf_says(motion: str, molecule: Callable[[str], Structure], released: Predictor) -> None:
     before = shaken("CH3CH2OH")
-    transform = ao_representation(MOTIONS[motion], before.numbers, released.space)
+    transform = orbital_representation(released.space, before.numbers, MOTIONS[motion])
     assert np.abs(transform - pyscf_transform(before, MOTIONS[motion])).max() < 1e-9
     after = Structure(before.numbers, before.positions_angstrom @ MOTIONS[motion].T)
     old, new = (build_mole(structure, "def2-svp").intor("int1e_ovlp") for structure in (before, after))
@@ -83,8 +85,8 @@ def test_aos_transform_as_pyscf_says(motion: str, molecule: Callable[[str], Stru
 def test_sound_checkpoints_pass_every_motion(released: Predictor, tiny_checkpoint: Path) -> None:
     for predictor in (released, Predictor.load(tiny_checkpoint)):
         deviations = self_test(predictor)
-        golden = {entry["name"] for entry in predictor.checkpoint.golden["molecules"]}
-        assert {(item.motion, item.molecule) for item in deviations} == {(m, g) for m in ALL for g in golden}
+        golden = {entry["name"] for entry in predictor.checkpoint.golden["structures"]}
+        assert {(item.motion, item.structure) for item in deviations} == {(m, g) for m in ALL for g in golden}
         worst = max(item.hamiltonian for item in deviations)
         # float32 shows, and stays an order of magnitude away from the limit
         assert 0.0 < worst < 0.1 * HAMILTONIAN_TOLERANCE_HARTREE
@@ -128,6 +130,6 @@ def test_a_network_without_mirror_symmetry_by_design_is_not_asked_for_it(tmp_pat
 def test_without_a_golden_molecule_nothing_can_be_shown(tiny_checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     shutil.copytree(tiny_checkpoint, folder)
-    (folder / store.GOLDEN).write_text(json.dumps({"energy_unit": "hartree", "molecules": []}))
-    with pytest.raises(CheckpointError, match="no golden molecule"):
+    (folder / store.GOLDEN).write_text(json.dumps({"energy_unit": "hartree", "structures": []}))
+    with pytest.raises(CheckpointError, match="no golden structure"):
         self_test(Predictor.load(folder))

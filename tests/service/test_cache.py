@@ -9,17 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.orbitals.space import OrbitalSpace
 from model.predictor import Prediction
 from model.structure import Structure
 from service.serving.cache import PredictionCache, array_bytes, content_key, entity_tag, matches
 
 POSITIONS = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.74]])
 H2 = Structure(np.array([1, 1]), POSITIONS)
+SPACE = OrbitalSpace("sto-3g", {1: (0,)})
 
 
 def prediction(n_ao: int) -> Prediction:
     square = np.zeros((n_ao, n_ao))
-    return Prediction(H2, square, square.copy(), square.copy(), (), (0, n_ao), None, None, None, True, (), {})
+    return Prediction(H2, SPACE, square, square.copy(), square.copy(), (), (0, n_ao), None, None, None, True, (), {})
 
 
 def test_the_key_depends_on_everything_that_changes_an_answer():

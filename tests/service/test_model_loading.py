@@ -159,9 +159,13 @@ def test_every_check_runs_and_has_its_figures(put, tmp_path, loader):
         (lambda folder: replace_by_folder(folder / store.GOLDEN), "weights", "cannot be read"),
         (lambda folder: replace_by_folder(folder / store.WEIGHTS), "weights", "weights.safetensors"),
         (lambda folder: edit_golden(folder, lambda item: item["orbital_energies"].pop()), "golden", "does not repr"),
-        (lambda folder: edit_golden(folder, lambda item: item.pop("numbers")), "golden", "could not be done"),
+        (lambda folder: edit_golden(folder, lambda item: item.pop("numbers")), "golden", "cannot be read"),
         (lambda folder: edit_golden(folder, lambda item: item["numbers"].pop()), "golden", "atomic numbers came"),
-        (lambda folder: (folder / store.GOLDEN).write_text('{"molecules": []}'), "equivariance", "no golden molecule"),
+        (
+            lambda folder: (folder / store.GOLDEN).write_text('{"structures": []}'),
+            "equivariance",
+            "no golden structure",
+        ),
     ],
 )
 def test_what_is_damaged_is_named_and_no_path_with_it(put, tmp_path, loader, damage, check, words):
@@ -292,5 +296,5 @@ def replace_by_folder(path: Path) -> None:
 
 def edit_golden(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     golden = json.loads((folder / store.GOLDEN).read_text())
-    change(golden["molecules"][0])
+    change(golden["structures"][0])
     (folder / store.GOLDEN).write_text(json.dumps(golden))

@@ -83,7 +83,7 @@ def test_the_card_tells_where_it_comes_from(folder: Path, trained: RunConfig) ->
     readme = (folder / "README.md").read_text(encoding="utf-8")
     assert card.weights_sha256 in readme
     assert "1.2.3" in readme
-    assert len(json.loads((folder / "golden.json").read_text())["molecules"]) == 2
+    assert len(json.loads((folder / "golden.json").read_text())["structures"]) == 2
 
 
 def test_a_release_with_its_report_carries_metrics_and_limits(folder: Path, trained: RunConfig, tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""Stored answers of a checkpoint, ``golden.json``: predicted again at every load.
+
+Of molecules the orbital energies are stored, of crystals the norms of the blocks H(R) in the order of their pair list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.blocks.block_set import BlockSet
+from model.checkpoint.card import Card
+from model.electronic.solve import Orbitals
+from model.errors import CheckpointError, StructureError
+from model.structure import Structure
+
+GOLDEN_TOLERANCE_HARTREE: Final = 2e-5
+"""Stored answers must be met to this: an order above float32 noise, far below a wrong weight."""
+
+
+class MoleculePrediction(Protocol):
+    """What is looked at of a molecule's prediction."""
+
+    @property
+    def hamiltonian(self) -> NDArray[np.float64]: ...
+
+    @property
+    def overlap(self) -> NDArray[np.float64]: ...
+
+    @property
+    def orbitals(self) -> Orbitals | None: ...
+
+
+class CrystalBlocks(Protocol):
+    """What is looked at of a crystal's prediction."""
+
+    @property
+    def hamiltonian(self) -> BlockSet: ...
+
+
+class Predicts(Protocol):
+    """What is asked of a predictor; ``model.predictor.Predictor`` is one."""
+
+    @property
+    def card(self) -> Card: ...
+
+    def predict(self, structures: Sequence[Structure], *, orbitals: bool = True) -> Sequence[MoleculePrediction]: ...
+
+    def predict_crystals(self, structures: Sequence[Structure]) -> Sequence[CrystalBlocks]: ...
+
+
+def golden_structure(entry: Mapping[str, Any]) -> Structure:
+    """The structure of an entry of ``golden.json``."""
+    return Structure(
+        np.array(entry["numbers"]),
+        np.array(entry["positions_angstrom"]),
+        charge=int(entry["charge"]),
+        multiplicity=int(entry["multiplicity"]),
+        cell_angstrom=None if entry["cell_angstrom"] is None else np.array(entry["cell_angstrom"]),
+        pbc=tuple(entry["pbc"]),
+    )
+
+
+def golden_record(predictor: Predicts, structures: Mapping[str, Structure]) -> dict[str, Any]:
+    """Answers to store as ``golden.json``, for structures of the checkpoint's domain by name."""
+    entries = []
+    for name, structure in structures.items():
+        cell = structure.cell_angstrom
+        entries.append(
+            {
+                "name": name,
+                "numbers": [int(z) for z in structure.numbers],
+                "positions_angstrom": structure.positions_angstrom.tolist(),
+                "charge": structure.charge,
+                "multiplicity": structure.multiplicity,
+                "cell_angstrom": None if cell is None else cell.tolist(),
+                "pbc": list(structure.pbc),
+                _ANSWER[structure.is_periodic]: answers(predictor, structure).tolist(),
+            }
+        )
+    return {"energy_unit": "hartree", "structures": entries}
+
+
+def answers(predictor: Predicts, structure: Structure) -> NDArray[np.float64]:
+    """What is stored of a structure, hartree: orbital energies, (mo,), or norms of blocks, (pair,)."""
+    if structure.is_periodic:
+        blocks = predictor.predict_crystals([structure])[0].hamiltonian
+        return np.array([np.linalg.norm(block) for block in blocks])
+    orbitals = predictor.predict([structure])[0].orbitals
+    assert orbitals is not None
+    return orbitals.energies
+
+
+def verify_golden(predictor: Predicts, golden: Mapping[str, Any]) -> None:
+    """Predict the golden structures and compare.
+
+    Raises:
+        CheckpointError: another number of answers, or a deviation above ``GOLDEN_TOLERANCE_HARTREE``.
+    """
+    for entry in golden["structures"]:
+        try:
+            structure = golden_structure(entry)
+            name = _ANSWER[structure.is_periodic]
+            stored = np.array(entry[name], dtype=np.float64)
+        except (KeyError, TypeError, ValueError, StructureError) as error:
+            why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise CheckpointError(
+                f"A golden entry of checkpoint {predictor.card.name!r} cannot be read: {why}",
+                hint="golden.json is damaged; copy the folder again, or release it again.",
+            ) from error
+        found = answers(predictor, structure)
+        deviation = float(np.abs(found - stored).max()) if len(stored) == len(found) else np.inf
+        if not deviation <= GOLDEN_TOLERANCE_HARTREE:
+            raise CheckpointError(
+                f"Checkpoint {predictor.card.name!r} does not reproduce its stored answer for {entry['name']}: "
+                f"{name.replace('_', ' ')} differ by {deviation:.1e} hartree, {GOLDEN_TOLERANCE_HARTREE:.0e} is allowed.",
+                hint="The code or a library changed what the network computes; do not serve it.",
+            )
+
+
+_ANSWER: Final = {False: "orbital_energies", True: "block_norms"}
+"""Key of the answer, by periodicity."""
