@@ -5,7 +5,7 @@ Of molecules the orbital energies are stored, of crystals the norms of the block
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from model.blocks.block_set import BlockSet
 from model.checkpoint.card import Card
 from model.electronic.solve import Orbitals
 from model.errors import CheckpointError, StructureError
-from model.structure import Structure
+from model.structure import SYMBOLS, Structure
 
 GOLDEN_TOLERANCE_HARTREE: Final = 2e-5
 """Stored answers must be met to this: an order above float32 noise, far below a wrong weight."""
@@ -120,6 +120,68 @@ def verify_golden(predictor: Predicts, golden: Mapping[str, Any]) -> None:
                 hint="The code or a library changed what the network computes; do not serve it.",
             )
 
+
+def golden_molecules(
+    elements: Collection[int], charges: Collection[int], multiplicities: Collection[int]
+) -> dict[str, Structure]:
+    """Small molecules in the domain of a molecular checkpoint, by name; empty if none of them is.
+
+    Args:
+        elements: atomic numbers that it knows.
+        charges, multiplicities: that it was trained for.
+    """
+    found = {}
+    for name, (symbols, positions, charge, multiplicity) in _MOLECULES.items():
+        known = {SYMBOLS.index(symbol) for symbol in symbols} <= set(elements)
+        if known and charge in charges and multiplicity in multiplicities:
+            found[name] = Structure.from_symbols(symbols, positions, charge=charge, multiplicity=multiplicity)
+    return found
+
+
+_MOLECULES: Final[Mapping[str, tuple[list[str], list[list[float]], int, int]]] = {
+    "water": (
+        ["O", "H", "H"],
+        [[0.0, 0.0, 0.119262], [0.0, 0.763239, -0.477047], [0.0, -0.763239, -0.477047]],
+        0,
+        1,
+    ),
+    "fluoromethanimine": (
+        ["C", "N", "F", "H", "H"],
+        [[0.10, 0.41, 0.02], [1.02, -0.46, -0.05], [-1.17, -0.03, 0.03], [0.12, 1.50, 0.06], [1.91, 0.04, -0.02]],
+        0,
+        1,
+    ),
+    "hydrogen sulfide": (["S", "H", "H"], [[0.0, 0.0, 0.10], [0.0, 0.97, -0.83], [0.0, -0.97, -0.83]], 0, 1),
+    "hydroxide": (["O", "H"], [[0.0, 0.0, 0.0], [0.1, 0.2, 0.94]], -1, 1),
+    "ammonium": (
+        ["N", "H", "H", "H", "H"],
+        [[0.0, 0.0, 0.0], [0.60, 0.58, 0.59], [-0.59, -0.60, 0.58], [-0.58, 0.59, -0.60], [0.59, -0.58, -0.59]],
+        1,
+        1,
+    ),
+    "carbonate": (
+        ["C", "O", "O", "O"],
+        [[0.0, 0.0, 0.05], [1.30, 0.02, 0.0], [-0.63, 1.12, 0.0], [-0.66, -1.11, 0.01]],
+        -2,
+        1,
+    ),
+    "hydrazinium": (
+        ["N", "N", "H", "H", "H", "H", "H", "H"],
+        [
+            [0.73, 0.0, 0.0],
+            [-0.73, 0.02, 0.0],
+            [1.08, 0.98, 0.02],
+            [1.07, -0.47, 0.86],
+            [1.09, -0.50, -0.83],
+            [-1.08, -0.96, 0.01],
+            [-1.07, 0.50, 0.84],
+            [-1.09, 0.49, -0.85],
+        ],
+        2,
+        1,
+    ),
+}
+"""Symbols, positions in Å, charge, multiplicity."""
 
 _ANSWER: Final = {False: "orbital_energies", True: "block_norms"}
 """Key of the answer, by periodicity."""

@@ -219,7 +219,7 @@ def test_a_network_that_prefers_a_direction_is_rejected_although_its_golden_numb
             vector = torch.linspace(0.0, 1e-2, output.diagonal.shape[1], dtype=output.diagonal.dtype)
             return Output(output.diagonal + vector, output.pair, output.trace)
 
-        checkpoint.network.register_forward_hook(add)
+        checkpoint.model.network.register_forward_hook(add)
         return checkpoint
 
     before = admin.predict(water)

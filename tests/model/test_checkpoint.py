@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint import store
+from model.checkpoint.golden import golden_molecules, golden_record
+from model.checkpoint.self_test import self_test
 from model.errors import CheckpointError, DomainError, UnsupportedElementError, UnsupportedPeriodicityError
 from model.predictor import Predictor
 from model.structure import Structure
@@ -178,3 +180,33 @@ def test_prediction_has_what_it_promises(tiny_checkpoint: Path, molecule: Callab
     assert (
         np.array_equal(bare.hamiltonian, small.hamiltonian) or np.abs(bare.hamiltonian - small.hamiltonian).max() < 1e-5
     )
+
+
+def test_a_checkpoint_for_anions_loads(copy: Path) -> None:
+    """Its golden molecule has the charge that the card asks for, and so has everything that is made of it."""
+    edit_card(copy, lambda card: card.update(charges=[-1], elements=[1, 6, 7, 8, 9]))
+    assert "Charge 0" in refused_as_domain(copy), "the neutral golden molecule is not in the domain of the card"
+    molecules = golden_molecules([1, 6, 7, 8, 9], [-1], [1])
+    assert list(molecules) == ["hydroxide"]
+    assert molecules["hydroxide"].n_electrons == 10
+    store.save_json(copy / store.GOLDEN, golden_record(Predictor.load(copy, verify_golden=False), molecules))
+    predictor = Predictor.load(copy)
+    assert predictor.checkpoint.golden["structures"][0]["charge"] == -1
+    assert {item.motion for item in self_test(predictor, predictor.checkpoint.golden)} >= {"rotation", "permutation"}
+    orbitals = predictor.predict([molecules["hydroxide"]])[0].orbitals
+    assert orbitals is not None
+    assert orbitals.occupations.sum() == 10.0
+
+
+def refused_as_domain(folder: Path) -> str:
+    with pytest.raises(DomainError) as caught:
+        Predictor.load(folder)
+    return str(caught.value)
+
+
+def test_golden_molecules_are_in_the_domain() -> None:
+    for charge in (-2, -1, 0, 1, 2):
+        found = golden_molecules([1, 6, 7, 8, 9, 16], [charge], [1])
+        assert found
+        assert all(structure.charge == charge for structure in found.values())
+    assert not golden_molecules([1], [0], [1])
