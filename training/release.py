@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from torch import Tensor
 
@@ -21,12 +21,12 @@ from model.checkpoint.golden import golden_molecules, golden_record
 from model.errors import CheckpointError
 from model.predictor import Predictor
 from model.preparation import PairRule
-from model.structure import Structure
 from training.card import Trained, make_card, of_labels, of_model, of_report, render
 from training.fit.config import RunConfig
 from training.fit.labels import read_labels, with_level
 from training.fit.model import REFERENCE_FILE, build_model, load_or_fit_reference, orbital_space
 from training.fit.state import BEST_FILE, STATE_FILE, read_tensors
+
 
 def release(
     config: RunConfig,
@@ -105,7 +105,7 @@ def _write(folder: Path, card: Card) -> None:
     if not golden:
         raise CheckpointError(
             f"No golden molecule has the card's elements and charges {card.charges}.",
-            hint="Add one to model/checkpoint/golden.py: a small molecule whose answer every loading of the checkpoint repeats.",
+            hint="Add a small molecule of the domain to model/checkpoint/golden.py: loading repeats its answer.",
         )
     store.save_json(folder / store.GOLDEN, golden_record(Predictor.load(folder, verify_golden=False), golden))
     (folder / "README.md").write_text(render(card), encoding="utf-8")
