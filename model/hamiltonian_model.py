@@ -88,7 +88,16 @@ class HamiltonianModel(nn.Module):
             NoReference() if reference is None else reference,
             PairRule() if pairs is None else pairs,
         )
-        self.network = HamiltonianNetwork(config, space, block_space)
+        reads = config.backbone_config.n_inputs
+        if config.declaration.reads_matrices and reads != len(self.preparer.inputs):
+            raise CheckpointError(
+                f"The network reads {reads} known matrices, but {len(self.preparer.inputs)} are declared.",
+                hint=f"Set n_inputs of {config.backbone!r}, or the inputs ({', '.join(INPUTS)}).",
+            )
+        cutoffs = self.preparer.pairs.table(space.elements)
+        self.network = HamiltonianNetwork(
+            config, space, block_space, None if cutoffs is None else torch.from_numpy(cutoffs)
+        )
         self.standardisation = Standardisation(space, len(self.preparer.inputs), block_space)
 
     @property

@@ -47,16 +47,27 @@ class HamiltonianNetwork(nn.Module):
         config: the architecture and TraceGrad.
         basis: gives elements and the template.
         block_space: what the coefficients stand for; blocks without spin if it is not given.
+        pair_cutoffs: longest pair with a block, of each ordered pair of elements, (element pair,), Å; None for no limit.
+
+    Raises:
+        CheckpointError: the architecture cannot do what is asked of it.
     """
 
     element_index: Tensor
     shell_pair: Tensor
     backbone: Backbone
 
-    def __init__(self, config: NetworkConfig, basis: OrbitalSpace, block_space: BlockSpace | None = None) -> None:
+    def __init__(
+        self,
+        config: NetworkConfig,
+        basis: OrbitalSpace,
+        block_space: BlockSpace | None = None,
+        pair_cutoffs: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         space = BlockSpace.of(basis.template) if block_space is None else block_space
+        config.check(space.spin, periodic=pair_cutoffs is not None)
         n_elements = len(basis.elements)
         lookup = torch.full((max(basis.elements) + 1,), -1, dtype=torch.int64)
         for index, number in enumerate(basis.elements):
@@ -64,7 +75,7 @@ class HamiltonianNetwork(nn.Module):
         self.register_buffer("element_index", lookup, persistent=False)
         self.register_buffer("shell_pair", torch.from_numpy(space.trace_index()), persistent=False)
         self.n_elements = n_elements
-        backbone = config.declaration.build(config.backbone_config, space.coefficients, n_elements)
+        backbone = config.declaration.build(config.backbone_config, space.coefficients, n_elements, pair_cutoffs)
         self.backbone = backbone
         tracegrad = config.tracegrad
         blocks = tracegrad.module_blocks(backbone.n_blocks)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from model.architectures.declaration import BackboneConfig, Declaration
 from model.architectures.registry import ARCHITECTURES
+from model.blocks.block_set import Spin
 from model.errors import CheckpointError
 from model.tracegrad.config import TraceGradConfig
 
@@ -57,6 +58,21 @@ class NetworkConfig:
             self.backbone: asdict(self.backbone_config),
             "tracegrad": asdict(self.tracegrad),
         }
+
+    def check(self, spin: Spin, *, periodic: bool) -> None:
+        """Refuse what the architecture does not declare.
+
+        Raises:
+            CheckpointError: a spin treatment, or crystals, that it cannot do.
+        """
+        declared = self.declaration
+        if spin not in declared.spins:
+            raise CheckpointError(f"Backbone {self.backbone!r} gives no {spin} blocks.", allowed=declared.spins)
+        if periodic and not declared.periodic:
+            raise CheckpointError(
+                f"Backbone {self.backbone!r} is for molecules: it knows one image of each pair of atoms.",
+                allowed=[name for name, other in ARCHITECTURES.items() if other.periodic],
+            )
 
     def shares_backbone(self, other: NetworkConfig) -> bool:
         """Whether the other network can take over the weights of this one's backbone, whatever TraceGrad does."""

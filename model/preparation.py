@@ -49,12 +49,21 @@ class PairRule:
 
     cutoffs_angstrom: Mapping[str, float] | None = None
 
+    def table(self, elements: Sequence[int]) -> NDArray[np.float64] | None:
+        """Cutoff of each ordered pair of elements, (element pair,), Å; None without cutoffs."""
+        if self.cutoffs_angstrom is None:
+            return None
+        return np.array([self._cutoff(a, b) for a in elements for b in elements])
+
+    def _cutoff(self, a: int, b: int) -> float:
+        assert self.cutoffs_angstrom is not None
+        return self.cutoffs_angstrom.get("-".join(sorted((SYMBOLS[a], SYMBOLS[b]))), 0.0)
+
     def pairs(self, structure: Structure) -> PairList:
         """The pair list of a structure."""
         if self.cutoffs_angstrom is None:
             return PairList.complete(structure)
-        table = self.cutoffs_angstrom
-        return PairList.within(structure, lambda a, b: table.get("-".join(sorted((SYMBOLS[a], SYMBOLS[b]))), 0.0))
+        return PairList.within(structure, self._cutoff)
 
 
 @dataclass(frozen=True, eq=False)

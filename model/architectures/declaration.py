@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
+from torch import Tensor
+
 from model.architectures.interface import Backbone
 from model.blocks.block_set import Spin
 from model.nn.irreps import CoefficientLayout
@@ -28,6 +30,9 @@ class BackboneConfig(Protocol):
 
 
 Config = TypeVar("Config", bound=BackboneConfig)
+Build = Callable[[BackboneConfig, CoefficientLayout, int, Tensor | None], Backbone]
+"""Hyper-parameters, layout of the blocks' coefficients, number of elements, and the longest pair with a block of each ordered
+pair of elements, (type pair,), Å, or None where there is no limit."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Declaration:
 
     Attributes:
         config: type of its hyper-parameters.
-        build: hyper-parameters, layout of the blocks' coefficients, number of elements -> the network.
+        build: makes the network; see ``Build``.
         tiny: a small whole network, as ``NetworkConfig.from_mapping`` reads it; tests run it.
         symmetry: "O(3)"; or "SO(3)" where mirror images are not exact.
         periodic: whether it takes crystals: several images of one pair of atoms, and pairs of an atom with its own image.
@@ -45,12 +50,17 @@ class Declaration:
     """
 
     config: type[BackboneConfig]
-    build: Callable[[BackboneConfig, CoefficientLayout, int], Backbone]
+    build: Build
     tiny: Mapping[str, object]
     symmetry: Literal["O(3)", "SO(3)"]
     periodic: bool
     spins: tuple[Spin, ...]
     weightless: frozenset[str]
+
+    @property
+    def reads_matrices(self) -> bool:
+        """Whether it can read known matrices; how many is a hyper-parameter then."""
+        return any(field.name == "n_inputs" for field in fields(self.config))
 
     def shares_weights(self, one: BackboneConfig, other: BackboneConfig) -> bool:
         """Whether networks with these hyper-parameters can share their weights."""
@@ -59,7 +69,7 @@ class Declaration:
 
 def declare(
     config: type[Config],
-    network: Callable[[Config, CoefficientLayout, int], Backbone],
+    network: Callable[[Config, CoefficientLayout, int, Tensor | None], Backbone],
     *,
     tiny: Mapping[str, object],
     symmetry: Literal["O(3)", "SO(3)"] = "O(3)",
@@ -70,13 +80,15 @@ def declare(
     """See :class:`Declaration`.
 
     Args:
-        network: its class, called with hyper-parameters, layout of the blocks' coefficients and number of elements.
+        network: its class, called with the same as ``Build``.
     """
     unknown = weightless - {field.name for field in fields(config)}
     assert not unknown, f"no hyper-parameters: {sorted(unknown)}"
 
-    def build(given: BackboneConfig, coefficients: CoefficientLayout, n_elements: int) -> Backbone:
+    def build(
+        given: BackboneConfig, coefficients: CoefficientLayout, n_elements: int, pair_cutoffs: Tensor | None
+    ) -> Backbone:
         assert isinstance(given, config)
-        return network(given, coefficients, n_elements)
+        return network(given, coefficients, n_elements, pair_cutoffs)
 
     return Declaration(config, build, tiny, symmetry, periodic, spins, weightless)

@@ -42,8 +42,8 @@ class ExponentialBernstein(nn.Module):
         return polynomials * smooth_cutoff(distances, self.cutoff_angstrom)[:, None]
 
 
-def smooth_cutoff(distances: Tensor, cutoff_angstrom: float) -> Tensor:
-    """exp(-r^2 / ((c - r)(c + r))) inside, 0 outside: infinitely smooth (PhiSNet, Eq. 11)."""
+def smooth_cutoff(distances: Tensor, cutoff_angstrom: float | Tensor) -> Tensor:
+    """exp(-r^2 / ((c - r)(c + r))) inside, 0 outside: smooth (PhiSNet, Eq. 11); one c, or one for each distance."""
     inside = distances < cutoff_angstrom
     safe = torch.where(inside, distances, torch.zeros_like(distances))
     value = torch.exp(-(safe**2) / ((cutoff_angstrom - safe) * (cutoff_angstrom + safe)))

@@ -6,7 +6,7 @@ Each law is a function of a subject (``tests.laws.subjects``) that fails where t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -16,6 +16,7 @@ from model.blocks.block_set import BlockSet
 from model.blocks.motions import permute, shift_atoms, turn, unfold
 from model.blocks.spaces import BlockSpace
 from model.blocks.template import TemplateMap
+from model.errors import AtomsTooCloseError
 from model.pairs.pair_list import PairList
 from model.structure import Structure
 from tests.laws.subjects import MESSAGES_ANGSTROM, SPACE, Subject, block_cutoffs
@@ -170,8 +171,8 @@ def continuity(subject: Subject) -> None:
     Blocks of pairs that both sides have are compared: a block beyond its cutoff is not there at all.
     """
     for structure in systems(subject.kind):
-        for cutoff in _crossings(subject, structure):
-            _no_jump(subject, _across(structure, cutoff))
+        for across in _crossings(subject, structure):
+            _no_jump(subject, across)
     _no_jump(subject, lambda x: between_neighbours(x, subject.kind))
 
 
@@ -182,25 +183,35 @@ def _no_jump(subject: Subject, at: Callable[[float], Structure]) -> None:
     assert steps[1] < CONTINUITY_SLOPES * max(steps[0], steps[2], subject.tolerance), steps
 
 
-def _crossings(subject: Subject, structure: Structure) -> list[tuple[PairList, int, float]]:
-    """A pair near the cutoff of messages, and for crystals one near that of its blocks."""
+def _crossings(subject: Subject, structure: Structure) -> Iterator[Callable[[float], Structure]]:
+    """Structures with a pair longer by x than a cutoff.
+
+    A pair near the cutoff of messages and, for crystals, pairs near that of their blocks, where it is shorter and longer.
+    """
     pairs = PairList.within(structure, 8.0)
-    off_site = np.arange(pairs.n_atoms, len(pairs))
-    moving = off_site[pairs.first[off_site] != pairs.second[off_site]]  # an atom takes its own images along
+    moving = pairs.first != pairs.second  # an atom takes its own images along
     symbols = np.array(structure.symbols)
     ends = zip(symbols[pairs.first], symbols[pairs.second], strict=True)
     blocks = np.array([block_cutoffs()["-".join(sorted(pair))] for pair in ends])
     messages = np.full(len(pairs), MESSAGES_ANGSTROM)
-    found = []
-    for cutoffs in (messages, blocks) if subject.kind == "crystal" else (messages,):
-        nearest = int(moving[np.abs(pairs.distances_angstrom - cutoffs)[moving].argmin()])
-        found.append((pairs, nearest, float(cutoffs[nearest])))
-    return found
+    tried = [(messages, moving)]
+    if subject.kind == "crystal":
+        tried += [(blocks, moving & (blocks < MESSAGES_ANGSTROM)), (blocks, moving & (blocks > MESSAGES_ANGSTROM))]
+    for cutoffs, allowed in tried:
+        candidates = np.flatnonzero(allowed)
+        order = np.argsort(np.abs(pairs.distances_angstrom - cutoffs)[candidates])
+        for pair in candidates[order].tolist():
+            across = _across(structure, pairs, pair, float(cutoffs[pair]))
+            try:
+                across(0.0)
+            except AtomsTooCloseError:
+                continue
+            yield across
+            break
 
 
-def _across(structure: Structure, crossing: tuple[PairList, int, float]) -> Callable[[float], Structure]:
+def _across(structure: Structure, pairs: PairList, pair: int, cutoff: float) -> Callable[[float], Structure]:
     """The structure with the pair longer than the cutoff by x."""
-    pairs, pair, cutoff = crossing
     vector, length = pairs.vectors_angstrom[pair], pairs.distances_angstrom[pair]
 
     def at(x: float) -> Structure:

@@ -142,9 +142,12 @@ class QHNet(nn.Module):
         config: hyper-parameters.
         coefficients: how the blocks' irrep coefficients are laid out.
         n_elements: number of elements; an atom's type is its index among them.
+        pair_cutoffs: not used: messages travel along edges, whatever pairs have blocks.
     """
 
-    def __init__(self, config: QHNetConfig, coefficients: CoefficientLayout, n_elements: int) -> None:
+    def __init__(
+        self, config: QHNetConfig, coefficients: CoefficientLayout, n_elements: int, pair_cutoffs: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.n_elements = n_elements

@@ -52,9 +52,16 @@ class QHNetPublished(nn.Module):
         config: hyper-parameters; ``config.path`` chooses how the function is evaluated, not which.
         coefficients: how the blocks' irrep coefficients are laid out.
         n_elements: not used: the published table of embeddings is indexed by atomic number.
+        pair_cutoffs: not used: messages travel along edges, whatever pairs have blocks.
     """
 
-    def __init__(self, config: QHNetPublishedConfig, coefficients: CoefficientLayout, n_elements: int) -> None:
+    def __init__(
+        self,
+        config: QHNetPublishedConfig,
+        coefficients: CoefficientLayout,
+        n_elements: int,
+        pair_cutoffs: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.coefficients = coefficients

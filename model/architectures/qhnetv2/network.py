@@ -189,9 +189,18 @@ class QHNetV2(nn.Module):
         config: hyper-parameters.
         coefficients: how the blocks' irrep coefficients are laid out.
         n_elements: number of elements; an atom's type is its index among them.
+        pair_cutoffs: longest pair with a block, of each ordered pair of types, (type pair,), Å; None where there is no limit.
     """
 
-    def __init__(self, config: QHNetV2Config, coefficients: CoefficientLayout, n_elements: int) -> None:
+    longest_message: Tensor
+
+    def __init__(
+        self,
+        config: QHNetV2Config,
+        coefficients: CoefficientLayout,
+        n_elements: int,
+        pair_cutoffs: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.n_elements = n_elements
@@ -202,6 +211,11 @@ class QHNetV2(nn.Module):
         self.pair_channels = config.pair_channels
         self.n_blocks = config.layers
         n_types = n_elements**2
+        # messages travel along pairs with a block: they must be gone where the pairs end
+        longest = torch.full((n_types,), config.cutoff_angstrom, dtype=torch.float64)
+        self.register_buffer(
+            "longest_message", longest if pair_cutoffs is None else longest.minimum(pair_cutoffs), persistent=False
+        )
         self.wigner = WignerMatrices(self.pair_layout.lmax)
         self.frame_matrices = FrameMatrices(self.pair_layout)
         self.atom_embedding = nn.Embedding(n_elements, config.node_channels)
@@ -222,10 +236,11 @@ class QHNetV2(nn.Module):
     def start(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor) -> tuple[Features, Context]:
         """Initial features: embeddings and input blocks."""
         row, column = graph.pair_index
+        pair_type = atom_type[row] * self.n_elements + atom_type[column]
         to_frame = self.wigner(bond_rotations(graph.pair_vectors))
         distances = graph.pair_vectors.norm(dim=-1)
         sort = self.frame_matrices(to_frame)
-        envelope = smooth_cutoff(distances, self.config.cutoff_angstrom)[:, None, None]
+        envelope = smooth_cutoff(distances, self.longest_message[pair_type].to(distances.dtype))[:, None, None]
         context = Context(
             to_frame=to_frame,
             from_frame=[matrix.transpose(1, 2) for matrix in to_frame],
@@ -234,7 +249,7 @@ class QHNetV2(nn.Module):
             radial=self.radial(distances),
             column_target=torch.where(atom_type[row] != atom_type[column], column, graph.n_atoms),
             atom_type=atom_type,
-            pair_type=atom_type[row] * self.n_elements + atom_type[column],
+            pair_type=pair_type,
         )
         node = self.node_input(inputs.diagonal, atom_type)
         node = node + pad(self.atom_embedding(atom_type).unsqueeze(1), (0, 0, 0, self.diagonal_layout.dim - 1))
