@@ -155,6 +155,8 @@ class BlockSet:
         Raises:
             UnsupportedBasisError: an order that no table knows.
         """
+        if order == self.space.order:
+            return self
         space = replace(self.space, order=order)
         values = np.empty_like(self.values)
         for group in self.groups:

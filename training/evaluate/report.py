@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Predictor
 from model.units import MICROHARTREE_PER_HARTREE
+from training.atomic import write_json, write_text
 from training.data.sources import DatasetError, Frame, read_frames, read_level
 from training.evaluate.errors import ShellErrors
 from training.evaluate.frames import Eigenpairs, FrameErrors, frame_errors
@@ -196,11 +196,11 @@ def write_report(report: dict[str, Any], path: Path) -> list[Path]:
     """
     if path.suffix == ".json":
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, allow_nan=False) + "\n")
+        write_json(path, report)
         return [path]
     path.mkdir(parents=True, exist_ok=True)
     text = path / "table.txt"
-    text.write_text(table(report) + "\n", encoding="utf-8")
+    write_text(text, table(report) + "\n")
     written = [*write_report(report, path / "report.json"), text]
     try:
         from training.evaluate.plots import draw

@@ -22,6 +22,7 @@ from pyscf import dft
 
 from model.integrals.pyscf_molecule import build_mole
 from model.units import MICROHARTREE_PER_HARTREE
+from training.atomic import write_json
 from training.data.sources import Frame
 
 Matrix = NDArray[np.float64]
@@ -202,6 +203,4 @@ class Baselines:
         self.runs[self.key(frame, guess)] = run
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix(".part")
-            temporary.write_text(json.dumps({key: asdict(value) for key, value in self.runs.items()}))
-            temporary.replace(self.path)
+            write_json(self.path, {key: asdict(value) for key, value in self.runs.items()})

@@ -24,7 +24,7 @@ from model.errors import ModelError
 from model.integrals.pyscf_molecule import load_basis
 from model.structure import SYMBOLS, Structure
 from training.generate.geometry import Geometry, GeometryError, bonds_changed, geometries_of
-from training.generate.label import LabelError, check_label, make_label
+from training.generate.label.molecule import LabelError, check_label, make_label
 from training.generate.plan import Failure, Molecule, make_plan
 from training.generate.recipe import LabelConfig, Recipe, read_recipe
 from training.generate.shards import DATA_FILE, FAILURES_FILE, LabelledFrame, ShardStore, write_failures

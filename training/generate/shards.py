@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,10 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
+from training.atomic import replaced, write_text
 from training.data.sources import DatasetError
 from training.generate.geometry import Geometry
-from training.generate.label import Label
+from training.generate.label.molecule import Label
 from training.generate.plan import Failure, Molecule
 
 DATA_FILE, TABLE_FILE, FAILURES_FILE = "focks.h5", "molecules.csv", "failures.jsonl"
@@ -79,8 +79,7 @@ class ShardStore:
         """Write a molecule's shard."""
         n_ao = len(frames[0].label.fock)
         rows, columns = np.tril_indices(n_ao)
-        partial = self.folder / f"{molecule.key}.{os.getpid()}.part"
-        with h5py.File(partial, "w") as file:
+        with replaced(self.shard(molecule.key)) as partial, h5py.File(partial, "w") as file:
             group = file.create_group(GROUP)
             group.attrs["smiles"] = molecule.smiles
             group.attrs["formula"] = molecule.formula
@@ -95,13 +94,12 @@ class ShardStore:
             group["grad"] = np.array([frame.label.gradient for frame in frames])
             group["T"] = np.array([frame.geometry.temperature for frame in frames])
             group["kind"] = np.array([frame.geometry.kind.encode() for frame in frames], dtype="S7")
-        os.replace(partial, self.shard(molecule.key))
         self._marker(molecule.key).unlink(missing_ok=True)
 
     def fail(self, failures: Sequence[Failure], key: str) -> None:
         """Note why a molecule has no labels."""
         text = json.dumps([dataclasses.asdict(failure) for failure in failures])
-        write_text_atomically(self._reason(key), text)
+        write_text(self._reason(key), text)
         self._marker(key).unlink(missing_ok=True)
 
     def failures(self, molecules: Sequence[Molecule]) -> list[Failure]:
@@ -132,9 +130,8 @@ class ShardStore:
         if not labelled:
             raise DatasetError(f"No molecule could be labelled; {output / FAILURES_FILE} says why.")
         width = max(3, len(str(len(labelled) - 1)))
-        partial = output / f"{DATA_FILE}.part"
         rows: list[tuple[Any, ...]] = []
-        with h5py.File(partial, "w") as file:
+        with replaced(output / DATA_FILE) as partial, h5py.File(partial, "w") as file:
             file.attrs.update(attributes)
             for number, molecule in enumerate(labelled):
                 name = f"m{number:0{width}d}"
@@ -162,23 +159,13 @@ class ShardStore:
                         n_frames,
                     )
                 )
-        table = output / f"{TABLE_FILE}.part"
-        with table.open("w", newline="", encoding="utf-8") as stream:
+        with replaced(output / TABLE_FILE) as table, table.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(rows)
-        os.replace(table, output / TABLE_FILE)
-        os.replace(partial, output / DATA_FILE)
         return sum(row[-1] for row in rows)
 
 
 def write_failures(path: Path, failures: Sequence[Failure]) -> None:
     """One JSON object a line; rewritten as a whole."""
-    write_text_atomically(path, "".join(json.dumps(dataclasses.asdict(failure)) + "\n" for failure in failures))
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Text file, never half written."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, "".join(json.dumps(dataclasses.asdict(failure)) + "\n" for failure in failures))
