@@ -56,7 +56,7 @@ def trained_on(config: RunConfig) -> TrainedOn:
                 f"{list(config.charges)}. Take them out of the file, or add their charges to [run] charges."
             )
         open_shells = sorted({multiplicity for _, multiplicity in own} - {1})
-        if found.spin == "restricted" and open_shells:
+        if config.model.integrals == "pyscf_molecule" and found.spin == "restricted" and open_shells:
             raise ConfigError(
                 f"{path} has structures of multiplicity {', '.join(map(str, open_shells))} with restricted labels; "
                 "open shells need unrestricted ones."
