@@ -1,4 +1,4 @@
-"""``python -m training generate | fit | evaluate | release``: one TOML file describes a run, each command stands alone.
+"""``python -m training generate | fit | evaluate | release | inspect | convert``: each command stands alone.
 
 Worker processes import this file again, so what is heavy is imported by the command that needs it.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from model.errors import ModelError
 from training.data.sources import DatasetError
@@ -21,11 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        {"generate": _generate, "fit": _fit, "evaluate": _evaluate, "release": _release}[options.command](options)
+        return COMMANDS[options.command](options) or 0
     except (ConfigError, DatasetError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,6 +79,24 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="JSON files from 'evaluate' of these weights; of different splits",
     )
+
+    inspect = commands.add_parser("inspect", help="say what a file or folder of labels is, and check it")
+    inspect.add_argument("source", type=Path)
+    inspect.add_argument("--read", type=int, default=20, help="structures to read and check, spread over the set")
+
+    convert = commands.add_parser("convert", help="write H(R), S(R) in another program's format")
+    convert.add_argument("source", type=Path)
+    convert.add_argument("target", type=Path, help="a new folder")
+    convert.add_argument("--to", required=True, choices=["deeph", "deeph-legacy", "abacus", "siesta"])
+    convert.add_argument(
+        "--k-mesh",
+        type=int,
+        nargs=3,
+        default=None,
+        metavar="N",
+        help="make a density matrix (SIESTA's .DM) on this mesh",
+    )
+    convert.add_argument("--electrons", type=float, default=None, help="of a cell, where the source states none")
     return parser
 
 
@@ -156,6 +173,32 @@ def _release(options: argparse.Namespace) -> None:
         weights=options.weights,
     )
     print(f"{options.folder}: {card.name} {card.version}, weights {card.weights_sha256[:16]}...")
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from training.data.inspection import inspect
+
+    found = inspect(options.source, options.read)
+    print(found)
+    return 0 if found.is_sound else 1
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from training.data.conversion import DensityRequest, convert
+
+    density = None if options.k_mesh is None else DensityRequest(tuple(options.k_mesh), options.electrons)
+    for line in convert(options.source, options.target, options.to, density):
+        print(line)
+
+
+COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int | None]]] = {
+    "generate": _generate,
+    "fit": _fit,
+    "evaluate": _evaluate,
+    "release": _release,
+    "inspect": _inspect,
+    "convert": _convert,
+}
 
 
 if __name__ == "__main__":
