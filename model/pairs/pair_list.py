@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from model.errors import StructureError
 from model.structure import Structure
@@ -46,9 +46,7 @@ class PairList:
     vectors_angstrom: NDArray[np.float64]
 
     @classmethod
-    def of(
-        cls, structure: Structure, first: NDArray[np.int64], second: NDArray[np.int64], shift: NDArray[np.int64]
-    ) -> PairList:
+    def of(cls, structure: Structure, first: ArrayLike, second: ArrayLike, shift: ArrayLike) -> PairList:
         """A list from any set of pairs of a structure: sorted, made complete under reversal, with all on-site pairs.
 
         Args:
@@ -61,17 +59,17 @@ class PairList:
                 pair twice.
         """
         n_atoms = len(structure)
-        first, second = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
-        shift = np.asarray(shift, dtype=np.int64).reshape(-1, 3)
-        if len(first) and (min(first.min(), second.min()) < 0 or max(first.max(), second.max()) >= n_atoms):
+        i, j = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
+        r = np.asarray(shift, dtype=np.int64).reshape(-1, 3)
+        if len(i) and (min(i.min(), j.min()) < 0 or max(i.max(), j.max()) >= n_atoms):
             raise StructureError(f"A pair names an atom beyond the {n_atoms} atoms of the structure.")
-        if structure.cell_angstrom is None and shift.any():
+        if structure.cell_angstrom is None and r.any():
             raise StructureError("A pair has a lattice shift, but the structure has no cell.")
-        codes = _codes(n_atoms, first, second, shift)
+        codes = _codes(n_atoms, i, j, r)
         if len(np.unique(codes)) != len(codes):
             raise StructureError("The same pair of atoms stands there twice.")
-        off_site = (first != second) | shift.any(axis=1)
-        i, j, r = first[off_site], second[off_site], shift[off_site]
+        off_site = (i != j) | r.any(axis=1)
+        i, j, r = i[off_site], j[off_site], r[off_site]
         i, j, r = np.concatenate([i, j]), np.concatenate([j, i]), np.concatenate([r, -r])
         _, chosen = np.unique(_codes(n_atoms, i, j, r), return_index=True)
         return cls._sorted(structure, i[chosen], j[chosen], r[chosen])

@@ -59,7 +59,7 @@ def test_any_json_is_answered_or_refused(client, body: Any):
 
 # --- structure files
 
-FILE_CODES = {
+FILE_CODES: dict[int, set[str | None]] = {
     200: {None},
     413: {"too_many_atoms", "too_many_orbitals"},
     422: {

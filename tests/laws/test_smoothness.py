@@ -17,7 +17,7 @@ LARGEST_OVER_MEDIAN = 10.0
 def test_no_step_where_neighbours_cancel(symbols: str, fixed_bond: float, released: Predictor) -> None:
     """The first bond passes the length at which the middle atom's two neighbours are alike."""
     structures = [
-        Structure.from_symbols(list(symbols), [[0, 0, 0], [0, 0, length], [0, 0, length + fixed_bond]])
+        Structure.from_symbols(list(symbols), np.outer([0.0, length, length + fixed_bond], [0.0, 0.0, 1.0]))
         for length in np.arange(1.08, 1.30, STEP_ANGSTROM)
     ]
     added = np.array([found.hamiltonian - found.reference for found in released.predict(structures)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from model.blocks.matrices import cut_matrix
 from model.blocks.motions import unfold
 from model.electronic.bands import Bands, band_energies, k_path
 from model.electronic.fermi import fermi_level, k_mesh, occupations
-from model.electronic.solve import solve_blocks
+from model.electronic.solve import SpinOrbitals, solve_blocks
 from model.errors import ElectronCountError, NumericalError, StructureError
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
@@ -36,7 +37,7 @@ INTERPOLATION_TOLERANCE_HARTREE = 2e-4
 """What a Kohn-Sham matrix of a chain has beyond four cells."""
 
 
-def read_deeph(folder: Path) -> tuple[BlockSet, BlockSet, dict[str, object]]:
+def read_deeph(folder: Path) -> tuple[BlockSet, BlockSet, dict[str, Any]]:
     """H(R) in eV, S(R) and info.json of a folder in DeepH's new layout."""
     if not folder.is_dir():
         pytest.skip(f"{folder.name} is not there")
@@ -78,7 +79,7 @@ def test_bands_of_mote2_are_those_of_deeph_dock() -> None:
     assert np.abs(bands.energies[0] - level - expected).max() < PUBLISHED_TOLERANCE_EV
     assert bands.smallest_overlap.min() == pytest.approx(9.8e-3, rel=0.1)
     assert not bands.n_projected.any()
-    found = fermi_level(bands, np.full(140, 1 / 140), info["occupation"])
+    found = fermi_level(bands, np.full(140, 1 / 140), float(info["occupation"]))
     assert found.is_metal == is_metal
     assert found.gap == pytest.approx(gap, abs=PUBLISHED_TOLERANCE_EV)
     assert found.valence_maximum < level < found.conduction_minimum
@@ -173,6 +174,7 @@ def test_spin_treatments_agree_where_there_is_no_spin(
     assert gaps[1] == pytest.approx(gaps[0] - 0.03, abs=ROUNDING)
     assert gaps[2] == pytest.approx(gaps[1], abs=ROUNDING)
     at_k = solve_blocks(both, overlap, 2, k=mesh[1])
+    assert isinstance(at_k, SpinOrbitals)
     assert np.abs(at_k.beta.energies - unrestricted.energies[1, 1]).max() < ROUNDING
 
 
@@ -257,7 +259,9 @@ def test_k_mesh_keeps_one_of_k_and_minus_k() -> None:
 
 def test_dependent_functions_are_projected_out() -> None:
     """A cell whose orbitals nearly repeat those of a neighbour: the bands of the rest, NaN for the one that is gone."""
-    structure = Structure(np.array([1, 1]), [[0.0, 0, 0], [0.6, 0, 0]], cell_angstrom=9 * np.eye(3), pbc=(True,) * 3)
+    structure = Structure(
+        np.array([1, 1]), np.array([[0.0, 0, 0], [0.6, 0, 0]]), cell_angstrom=9 * np.eye(3), pbc=(True,) * 3
+    )
     pairs = PairList.within(structure, 1.0)
     near = 1.0 - 1e-4
     overlap = cut_matrix(H_SPACE, structure.numbers, pairs, np.array([[1.0, near], [near, 1.0]]))

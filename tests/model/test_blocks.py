@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, graphene
 from ase.neighborlist import neighbor_list
 from pyscf import gto
@@ -24,9 +25,9 @@ SPACE = OrbitalSpace("def2-svp", {1: (0, 0, 1), 6: (0, 0, 0, 1, 1, 2), 8: (0, 0,
 WATER = Structure.from_symbols(["H", "O", "H"], [[0.0, 0.76, -0.48], [0.1, 0.0, 0.12], [0.0, -0.76, -0.48]])
 
 
-def crystal(atoms: object) -> Structure:
+def crystal(atoms: Atoms) -> Structure:
     return Structure(
-        atoms.numbers, atoms.positions, cell_angstrom=np.asarray(atoms.cell), pbc=tuple(bool(p) for p in atoms.pbc)
+        atoms.numbers, atoms.positions, cell_angstrom=np.asarray(atoms.cell), pbc=tuple(atoms.pbc.tolist())
     )
 
 

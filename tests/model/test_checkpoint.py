@@ -34,7 +34,7 @@ def edit_card(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     (folder / store.CARD).write_text(json.dumps(card))
 
 
-def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
     """Change the weights and put the right hash into the card: only the contents are wrong."""
     tensors = load_file(folder / store.WEIGHTS)
     change(tensors)

@@ -35,7 +35,7 @@ CUTOFFS = {"B-B": 4.0, "B-N": 4.5, "N-N": 4.0}
 
 def structure_of(atoms: Atoms) -> Structure:
     return Structure(
-        atoms.numbers, atoms.positions, cell_angstrom=np.asarray(atoms.cell), pbc=tuple(bool(p) for p in atoms.pbc)
+        atoms.numbers, atoms.positions, cell_angstrom=np.asarray(atoms.cell), pbc=tuple(atoms.pbc.tolist())
     )
 
 

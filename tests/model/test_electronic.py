@@ -16,6 +16,8 @@ from model.electronic.dependence import OVERLAP_DAMPING, damp_correction
 from model.electronic.guess import check_guess, make_guess, make_spin_guess
 from model.electronic.overlap import OverlapFactor
 from model.electronic.solve import (
+    Orbitals,
+    SpinOrbitals,
     count_spins,
     density_matrix,
     solve,
@@ -254,8 +256,9 @@ def test_open_shell_repeats_pyscf(molecule: Callable[[str], Structure]) -> None:
     assert checks.ok
     assert checks.gap == pytest.approx(min(alpha[9] - alpha[8], beta[7] - beta[6]), abs=1e-5)
     space, pairs = OrbitalSpace("def2-svp", {8: (0, 0, 0, 1, 1, 2)}), PairList.complete(structure)
-    blocks = [cut_matrix(space, structure.numbers, pairs, matrix) for matrix in (fock, overlap)]
-    again = solve_blocks(*blocks, 16, multiplicity=3)
+    fock_blocks, overlap_blocks = (cut_matrix(space, structure.numbers, pairs, matrix) for matrix in (fock, overlap))
+    again = solve_blocks(fock_blocks, overlap_blocks, 16, multiplicity=3)
+    assert isinstance(again, SpinOrbitals)
     assert np.array_equal(again.beta.energies, orbitals.beta.energies)
 
 
@@ -309,6 +312,7 @@ def test_spinors_repeat_pyscf() -> None:
     ]
     hamiltonian = stack_blocks(space, structure.numbers, pairs, blocks, "spinor")
     again = solve_blocks(hamiltonian, cut_matrix(space, structure.numbers, pairs, overlap), n_electrons)
+    assert isinstance(again, Orbitals)
     assert np.abs(again.energies - energies).max() < 1e-9
 
 

@@ -144,7 +144,7 @@ def crystal() -> tuple[Structure, BlockSet]:
 
 def structure_of(atoms: Atoms) -> Structure:
     return Structure(
-        atoms.numbers, atoms.positions, cell_angstrom=np.asarray(atoms.cell), pbc=tuple(bool(p) for p in atoms.pbc)
+        atoms.numbers, atoms.positions, cell_angstrom=np.asarray(atoms.cell), pbc=tuple(atoms.pbc.tolist())
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from model.architectures.qhnet_published import QHNetPublishedConfig, pair_products
+from model.architectures.qhnet_published import pair_products
+from model.architectures.qhnet_published.config import QHNetPublishedConfig
 from model.architectures.qhnet_published.parameters import PairParameters
 from model.nn import native
 
@@ -30,7 +32,7 @@ def fresh_library() -> Iterator[None]:
     native.library.cache_clear()
 
 
-def arguments(dtype: torch.dtype, *, lmax: int = 4, channels: int = 64, n_pairs: int = 11) -> tuple[object, ...]:
+def arguments(dtype: torch.dtype, *, lmax: int = 4, channels: int = 64, n_pairs: int = 11) -> tuple[Any, ...]:
     """Random features and hidden layers; pairs in no order, one of an atom with itself; no bias is zero."""
     torch.manual_seed(8)
     config = QHNetPublishedConfig(lmax=lmax, channels=channels, hidden=9, radial_size=6)
@@ -43,7 +45,7 @@ def arguments(dtype: torch.dtype, *, lmax: int = 4, channels: int = 64, n_pairs:
     return whole, low, high, hidden, radial_hidden, parameters
 
 
-def products(given: tuple[object, ...], *, kernels: bool) -> Tensor:
+def products(given: tuple[Any, ...], *, kernels: bool) -> Tensor:
     return torch.cat(pair_products.weighted_products(*given, kernels=kernels))
 
 

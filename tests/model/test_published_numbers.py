@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from model.structure import Structure
 from tests.conftest import shared_file
 from tests.tolerances import SAME_FLOAT32, SAME_FLOAT64
 
-Published = Mapping[str, NDArray[np.float64]]
+Published = Mapping[str, NDArray[Any]]
 MOLECULES = ("water", "methanol", "fluoroacetamide")
 HEAVY = (0, 0, 0, 1, 1, 2)
 SPACE = OrbitalSpace("def2-svp", {1: (0, 0, 1), 6: HEAVY, 7: HEAVY, 8: HEAVY, 9: HEAVY}, order="e3nn")

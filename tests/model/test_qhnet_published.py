@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ import torch
 from torch import Tensor
 
 from model.architectures.interface import InputCoefficients
-from model.architectures.qhnet_published import QHNetPublished, QHNetPublishedConfig, fast_path
-from model.architectures.qhnet_published.lists import BlockPairs
+from model.architectures.qhnet_published import fast_path
+from model.architectures.qhnet_published.config import QHNetPublishedConfig
+from model.architectures.qhnet_published.fast_parts import frame_weights
+from model.architectures.qhnet_published.lists import BlockPairs, UnorderedPairs
+from model.architectures.qhnet_published.network import QHNetPublished
 from model.architectures.qhnet_published.paths import SHIFTED_SOFTPLUS_SCALE
 from model.architectures.qhnet_published.reference_path import default_dtype, reference_modules
 from model.blocks.spaces import BlockSpace
@@ -98,15 +102,16 @@ def test_convolution_in_the_frame_is_the_product_with_harmonics(lmax: int) -> No
     config = replace(SMALL, lmax=lmax, channels=3)
     modules = reference_modules(config, torch.float64, torch.device("cpu"))
     bonds = torch.cat([torch.randn(4, 3, dtype=torch.float64), torch.eye(3, dtype=torch.float64) * -1.7])
-    count, n_paths = len(bonds), modules.convolution.weight_numel // 3
+    n_weights: Any = modules.convolution.weight_numel
+    count, n_paths = len(bonds), n_weights // 3
     sources = torch.randn(2, count, (lmax + 1) ** 2, 3, dtype=torch.float64)
     weights = torch.randn(2, count, n_paths, 3, dtype=torch.float64)
-    pairs = fast_path.UnorderedPairs(torch.arange(count), torch.arange(count), bonds, torch.arange(count))
+    pairs = UnorderedPairs(torch.arange(count), torch.arange(count), bonds, torch.arange(count))
     frames = fast_path.Bonds.of(pairs, bonds, WignerMatrices(lmax)).wigner
     sizes = [2 * ang + 1 for ang in range(lmax + 1)]
     parity = torch.cat([torch.full((size,), (-1.0) ** ang) for ang, size in enumerate(sizes)])[:, None]
     sides = torch.stack([sources[0], sources[1] * parity], dim=1).flatten(0, 1).transpose(0, 1)
-    matrices = fast_path.frame_weights(lmax, torch.float64, bonds.device)
+    matrices = frame_weights(lmax, torch.float64, bonds.device)
     counts = [matrix.shape[1] for matrix in matrices]
     in_frame = [
         list((matrix @ part.flatten(1)).view(len(matrix), count, -1).split([lmax + 1 - m for m in range(left + 1)]))
@@ -163,8 +168,8 @@ def test_gradients_agree(molecule: Callable[[str], Structure]) -> None:
     for backbone in (fast, reference):
         found = outputs(backbone, graph)
         torch.manual_seed(1)
-        loss = sum((found[name] * torch.randn_like(found[name])).sum() for name in ("diagonal", "pair"))
-        loss.backward()
+        losses = [(found[name] * torch.randn_like(found[name])).sum() for name in ("diagonal", "pair")]
+        torch.stack(losses).sum().backward()
     others = dict(reference.named_parameters())
     for name, parameter in fast.named_parameters():
         assert (parameter.grad is None) == (others[name].grad is None) == ("idle" in name), name
@@ -208,7 +213,7 @@ def test_frames_are_only_a_way_to_evaluate() -> None:
     """Rows of the fast path's Wigner matrices are those of ``model.nn.frames`` in the order m = 0, -1, 1, ..."""
     bonds = torch.randn(3, 3, dtype=torch.float64)
     plain = wigner_matrices(bond_rotations(bonds), 2)[2]
-    pairs = fast_path.UnorderedPairs(torch.arange(3), torch.arange(3), bonds, torch.arange(3))
+    pairs = UnorderedPairs(torch.arange(3), torch.arange(3), bonds, torch.arange(3))
     assert torch.equal(fast_path.Bonds.of(pairs, bonds, WignerMatrices(2)).wigner[2], plain[:, [2, 1, 3, 0, 4]])
 
 
@@ -221,7 +226,7 @@ class _Blocks(torch.nn.Module):
 
     def forward(self, numbers: Tensor, low: Tensor, high: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         net = self.backbone
-        pairs = fast_path.UnorderedPairs(low, high, vectors, low)
+        pairs = UnorderedPairs(low, high, vectors, low)
         radial = net._radial_functions(vectors)
         bonds = fast_path.Bonds.of(pairs, radial, net.wigner)
         node = fast_path.first_convolution(net.embedding(numbers), net.convolutions[0], bonds)
@@ -237,7 +242,7 @@ def test_fast_path_exports_with_dynamic_sizes(molecule: Callable[[str], Structur
 
     def arguments(name: str) -> tuple[Tensor, ...]:
         graph = build_graph([molecule(name)], cutoff_angstrom=15.0)
-        pairs = fast_path.UnorderedPairs.of(graph.pair_index, graph.pair_vectors, graph.n_atoms)
+        pairs = UnorderedPairs.of(graph.pair_index, graph.pair_vectors, graph.n_atoms)
         return graph.numbers, pairs.low, pairs.high, pairs.vectors
 
     with torch.no_grad():

@@ -12,6 +12,7 @@ from model.blocks.matrices import dense_matrix
 from model.integrals.pyscf_molecule import integrals
 from model.predictor import Predictor
 from model.reference.fitted import (
+    FittedReference,
     ShellIndex,
     Surroundings,
     TermLayout,
@@ -30,6 +31,7 @@ def test_evaluation_is_the_sum_of_the_terms(
     name: str, molecule: Callable[[str], Structure], released: Predictor
 ) -> None:
     reference = released.model.reference
+    assert isinstance(reference, FittedReference)
     around = surroundings_of(molecule(name))
     layout = TermLayout(reference.basis, len(reference.exponents))
     first = term_matrices(layout, around, reference.exponents, None)

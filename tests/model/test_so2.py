@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from model.architectures.qhnetv2 import network as qhnetv2
+from model.architectures.qhnetv2.config import QHNetV2Config
 from model.checkpoint import store
 from model.errors import CheckpointError
 from model.nn.frames import WignerMatrices, bond_rotations
@@ -220,7 +222,7 @@ def backbone() -> qhnetv2.QHNetV2:
     from model.blocks.spaces import BlockSpace
 
     torch.manual_seed(3)
-    config = qhnetv2.QHNetV2Config(
+    config = QHNetV2Config(
         node_channels=6, pair_channels=6, exchange_channels=4, frame_channels=6, product_channels=4, layers=2, hidden=12
     )
     coefficients: CoefficientLayout = BlockSpace.of(store.load(RELEASED).card.space().template).coefficients
@@ -232,12 +234,13 @@ def backbone() -> qhnetv2.QHNetV2:
 
 
 def test_floors_of_norms_are_one_for_each_layer_and_one_for_the_read_out() -> None:
-    config = qhnetv2.QHNetV2Config(layers=2)
+    config = QHNetV2Config(layers=2)
     assert config.floors == (0.0, 0.0, 0.0)
-    assert qhnetv2.QHNetV2Config(layers=2, norm_floors=[0.5, 30, 20.0]).norm_floors == (0.5, 30, 20.0)
+    listed: Any = [0.5, 30, 20.0]  # as a run file has them
+    assert QHNetV2Config(layers=2, norm_floors=listed).norm_floors == (0.5, 30, 20.0)
     for wrong in ((1.0,), (1.0, 1.0), (1.0, -1.0, 1.0)):
         with pytest.raises(CheckpointError, match="norm_floors"):
-            qhnetv2.QHNetV2Config(layers=2, norm_floors=wrong)
+            QHNetV2Config(layers=2, norm_floors=wrong)
 
 
 def test_floors_of_norms_change_what_is_below_them_only(backbone: qhnetv2.QHNetV2) -> None:
@@ -249,7 +252,7 @@ def test_floors_of_norms_change_what_is_below_them_only(backbone: qhnetv2.QHNetV
             floors = [0.0, 0.0, 0.0]
             floors[place] = floor
             other = qhnetv2.QHNetV2(
-                replace(backbone.config, norm_floors=floors), backbone.pair_input.coefficients, 5
+                replace(backbone.config, norm_floors=tuple(floors)), backbone.pair_input.coefficients, 5
             ).double()
             other.load_state_dict(backbone.state_dict())
             diagonal = run(other, [structure])[0]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from model.errors import (
     AtomsTooCloseError,
@@ -74,9 +77,9 @@ def test_symbols_and_units_are_those_of_ase_and_pyscf() -> None:
     assert create_units("2018")["Bohr"] == pytest.approx(ANGSTROM_PER_BOHR, rel=1e-9)
 
 
-def crystal(cell: object, positions: object = ((0.0, 0.0, 0.0),), pbc: object = (True, True, True)) -> Structure:
-    positions = np.array(positions, dtype=float)
-    return Structure(np.full(len(positions), 13), positions, cell_angstrom=cell, pbc=pbc)
+def crystal(cell: Any, positions: ArrayLike = ((0.0, 0.0, 0.0),), pbc: Any = (True, True, True)) -> Structure:
+    where = np.array(positions, dtype=float)
+    return Structure(np.full(len(where), 13), where, cell_angstrom=cell, pbc=pbc)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ LAYOUT = Layout.of_products(2)
 CHANNELS = 5
 
 
-INVARIANTS = {"low_rank": SelfProductScalars, "full": FullScalars}
+INVARIANTS: dict[str, Any] = {"low_rank": SelfProductScalars, "full": FullScalars}
 
 
 @pytest.fixture(params=list(INVARIANTS))

@@ -7,6 +7,7 @@ import errno
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def running(
-    folder: Path, compute: Compute, store: JobStore | None = None, **options: Any
-) -> AsyncIterator[JobRunner]:
+async def running(folder: Path, compute: Compute, store: Any = None, **options: Any) -> AsyncIterator[JobRunner]:
     """A runner at work on the jobs of a folder."""
     runner = JobRunner(store or JobStore(folder, lock_wait_s=0.0), compute, **{"grace_s": 10.0, **options})
     runner.start()
@@ -72,6 +71,10 @@ async def running(
 
 async def ended(runner: JobRunner, job_id: str) -> JobRecord:
     return await until(lambda: runner.status(job_id, None), lambda record: record.state in ("done", "failed"))
+
+
+def _is_at(stage: str, record: Any) -> bool:
+    return bool(record.progress.stage == stage)
 
 
 async def until(ask: Callable[[], Awaitable[Any]], holds: Callable[[Any], bool]) -> Any:
@@ -140,9 +143,7 @@ def test_progress_only_grows_and_names_the_stages(folder):
             job = (await runner.submit(request(), None)).id
             for stage in STAGES:
                 stages.put_nowait(stage)
-                record = await until(
-                    lambda: runner.status(job, None), lambda record, stage=stage: record.progress.stage == stage
-                )
+                record = await until(lambda: runner.status(job, None), partial(_is_at, stage))
                 assert (record.state, record.progress.position) == ("running", None)
                 seen.append((record.progress.stage, record.progress.fraction))
             stages.put_nowait("end")
@@ -495,7 +496,12 @@ def test_the_logs_of_a_job_name_the_request_that_submitted_it_and_not_its_id(fol
     from service.observability import logs
 
     fields: list[Any] = []
-    caplog.handler.addFilter(lambda record: fields.append(dict(logs._fields.get() or {})) or True)
+
+    def kept(record: object) -> bool:
+        fields.append(dict(logs._fields.get() or {}))
+        return True
+
+    caplog.handler.addFilter(kept)
     asyncio.run(main())
     assert {"request_id": "request-1"} in fields
     assert ids[0] not in caplog.text

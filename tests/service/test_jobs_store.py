@@ -9,6 +9,7 @@ import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "jobs"
 
 
-def open_store(folder: Path, clock: Clock | None = None, **limits: float) -> JobStore:
+def open_store(folder: Path, clock: Clock | None = None, **limits: Any) -> JobStore:
     return JobStore(folder, JobLimits(**{"ttl_s": TTL_S, **limits}), clock=clock or Clock(), lock_wait_s=0.0)
 
 

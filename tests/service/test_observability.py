@@ -212,7 +212,7 @@ def test_a_prediction_has_one_outcome_and_a_count_for_each_warning(in_domain, ki
     metrics.model_loaded("tiny", "1.0", "abc")
     before = samples(metrics)
     metrics.prediction("tiny", in_domain, kinds)
-    expected = {("tracegrad_predictions_total", (("model", "tiny"), ("outcome", outcome))): 1.0}
+    expected: dict[Any, float] = {("tracegrad_predictions_total", (("model", "tiny"), ("outcome", outcome))): 1.0}
     if not in_domain:
         expected["tracegrad_out_of_domain_total", (("model", "tiny"),)] = 1.0
     for kind in kinds:

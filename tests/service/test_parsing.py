@@ -150,7 +150,7 @@ for attempt in (lambda: read(io.StringIO(octopus), format="octopus-in"),
 def test_too_many_waiting_files_are_refused():
     pool = ParserPool(Settings(queue_limit=0, parse_timeout_s=1.0))
 
-    async def two() -> list[object]:
+    async def two() -> tuple[object, ...]:
         return await asyncio.gather(pool.parse("xyz", ENDLESS), pool.parse("xyz", H2), return_exceptions=True)
 
     pool.start()

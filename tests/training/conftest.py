@@ -26,7 +26,7 @@ from training.generate.run import Summary, generate, read_recipe
 SPLITS = {"H2": "train", "H2O": "train", "CH4": "train", "NH3": "train", "HF": "val"}
 CUTOFF_ANGSTROM = 15.0
 """Longest message of the architectures' tiny configurations."""
-EXPONENTS = 0.08 * 4.0 ** np.arange(6)
+EXPONENTS = 0.08 * 4.0 ** np.arange(6, dtype=np.float64)
 
 RUN = """
 [run]

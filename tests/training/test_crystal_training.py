@@ -170,7 +170,7 @@ def test_one_element_has_the_same_shells_in_all_frames(tmp_path: Path, monkeypat
     monkeypatch.setattr("training.fit.config.CHOICES", {})
     config = read_run(write_run(tmp_path, "guess = 0.0"))
     frame = crystal(0, "restricted")
-    other = OrbitalSpace("test", SPACE.shells | {5: (0, 0, 1)}, order="openmx")
+    other = OrbitalSpace("test", {**SPACE.shells, 5: (0, 0, 1)}, order="openmx")
     label = BlockSet.zeros(other, frame.structure.numbers, frame.hamiltonian.pairs)
     with pytest.raises(ConfigError, match=r"bn/1: B has the shells \(0, 0, 1\), in other frames \(0, 1\)"):
         orbital_space(config, [frame, replace(frame, index=1, hamiltonian=label, overlap=None)])

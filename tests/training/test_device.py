@@ -6,6 +6,7 @@ them as it would meet a GPU's, with an error, and code that reads a number, for 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -51,9 +52,11 @@ def test_products_are_never_rounded_to_tf32() -> None:
         torch.set_float32_matmul_precision(before)
 
 
-def step_on(device: torch.device, architecture: dict[str, Any], samples: list[Sample], basis: OrbitalSpace) -> None:
+def step_on(
+    device: torch.device, architecture: Mapping[str, object], samples: list[Sample], basis: OrbitalSpace
+) -> None:
     """Forward, every term of the loss, backward, Muon and the average; nothing reads a number."""
-    model = HamiltonianModel(NetworkConfig.from_mapping(architecture), basis).to(device)
+    model = HamiltonianModel(NetworkConfig.from_mapping(dict(architecture)), basis).to(device)
     network = model.network
     batch = join([sample.to(device) for sample in samples])
     optimisers = make_optimisers(network, OptimiserConfig(steps=1, kind="muon"))

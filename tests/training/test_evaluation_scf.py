@@ -72,7 +72,7 @@ def test_a_level_never_reached_is_left_out_and_counted() -> None:
 
 
 def test_other_guesses_have_names_of_their_own() -> None:
-    runs = [compared(made(10), made(5), **{"1e": made(21, (1e4, 1e3, *[1.0] * 19), seconds=20.0)})]
+    runs = [compared(made(10), made(5), 100.0, **{"1e": made(21, (1e4, 1e3, *[1.0] * 19), seconds=20.0)})]
     values = scf_ratios(runs, "1e", timed=True)
     assert (values["cycles_1e"], values["cycles_ratio_1e"]) == (21.0, pytest.approx(5 / 21))
     assert values["achieved_ratio_1e"] == pytest.approx(4 / 20)

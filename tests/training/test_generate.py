@@ -16,7 +16,9 @@ from pyscf import dft, gto
 
 import training.generate.run as generator
 from training.data.sources import DatasetError, Frame, read_frames
+from training.generate.label import make_label
 from training.generate.run import Summary, generate, is_checked, read_recipe
+from training.generate.shards import ShardStore
 from training.tables import ConfigError
 
 from .conftest import displaced, write_recipe
@@ -185,7 +187,7 @@ def test_the_checked_share_is_what_was_asked() -> None:
 
 def test_an_unexpected_error_costs_one_molecule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = files_of(tmp_path, h2=displaced("H2", 1), hf=displaced("HF", 1))
-    original = generator.make_label
+    original = make_label
 
     def fragile(structure: Any, config: Any) -> Any:
         if 9 in structure.numbers:
@@ -207,7 +209,7 @@ def test_a_molecule_that_kills_its_worker_is_given_up(tmp_path: Path, monkeypatc
         pools.append(len(items))
         for item in items:
             if 9 in item.numbers:
-                generator.ShardStore(work.keywords["folder"]).start(item.key)
+                ShardStore(work.keywords["folder"]).start(item.key)
                 raise BrokenProcessPool("killed")
             yield work(item)
 

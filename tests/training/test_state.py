@@ -15,10 +15,8 @@ from training.fit.state import MovingAverage, load_training_state, save_training
 def make_state(seed: int) -> tuple[nn.Module, torch.optim.Optimizer, MovingAverage]:
     torch.manual_seed(seed)
     module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
-    optimiser = torch.optim.AdamW(
-        [{"params": [p for p in module.parameters() if p.ndim > 1]}, {"params": [module[0].bias, module[1].bias]}],
-        lr=0.1,
-    )
+    matrices, biases = ([p for p in module.parameters() if (p.ndim > 1) is matrix] for matrix in (True, False))
+    optimiser = torch.optim.AdamW([{"params": matrices}, {"params": biases}], lr=0.1)
     return module, optimiser, MovingAverage(module, 0.9)
 
 
@@ -76,7 +74,8 @@ def test_parameters_that_never_had_a_gradient_can_be_resumed(tmp_path: Path) -> 
 
 
 def test_no_state_is_no_state(tmp_path: Path) -> None:
-    assert load_training_state(tmp_path, *make_state(0)) is None
+    module, optimiser, average = make_state(0)
+    assert load_training_state(tmp_path, module, [optimiser], average) is None
 
 
 def test_the_average_is_the_exponential_one(tmp_path: Path) -> None:
