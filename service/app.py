@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -15,18 +14,21 @@ from starlette.concurrency import run_in_threadpool
 from service.access.keys_file import load_keys
 from service.checkpoints.registry import LoadedModel, Registry
 from service.checkpoints.startup import load_registry
+from service.checkpoints.swap import ModelManager
 from service.http.access import AccessMiddleware
 from service.http.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from service.http.observer import Observer
 from service.http.openapi import build_openapi
 from service.http.problems import install_handlers
-from service.jobs.compute import make_runner
+from service.job_answers import check_job, compute_job
+from service.jobs.location import open_job_store
+from service.jobs.runner import JobRunner
 from service.jobs.store import JobStore
 from service.observability.metrics import Metrics
 from service.observability.tracing import Tracing, open_tracing
-from service.routes import admin, health, jobs, models, pages, structures
+from service.routes import admin, batch, health, jobs, models, pages, structures
 from service.routes import metrics as metrics_page
-from service.serving.cache import PredictionCache
+from service.serving.cache import PredictionCache, code_fingerprint
 from service.settings import Settings
 from service.state import Services
 from service.structures.pool import ParserPool
@@ -78,19 +80,26 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loaded = registry if registry is not None else await run_in_threadpool(load_registry, settings, counts)
-        parsers = ParserPool(settings)
+        store = job_store if job_store is not None else await run_in_threadpool(open_job_store, settings)
         services = Services(
             settings=settings,
             registry=loaded,
-            parsers=parsers,
+            parsers=ParserPool(settings),
             cache=PredictionCache(settings.cache_bytes),
             metrics=counts,
-            encoder=ThreadPoolExecutor(1, thread_name_prefix="encoder"),
+            manager=ModelManager(loaded, settings),
+            jobs=JobRunner(
+                store,
+                lambda request, progress: compute_job(services, request, progress),
+                check=lambda request: check_job(services, request),
+                workers=settings.job_workers,
+                timeout_s=settings.job_timeout_s,
+            ),
         )
-        services.jobs = await run_in_threadpool(make_runner, services, job_store)
         try:
             loaded.watch(partial(_announce, counts), counts.model_unloaded)
-            await run_in_threadpool(parsers.start)
+            await run_in_threadpool(code_fingerprint)  # before the first request needs it
+            await run_in_threadpool(services.parsers.start)
             services.jobs.start()
             app.state.services = services
             app.state.phase = "ready"
@@ -119,6 +128,7 @@ def create_app(
     install_handlers(app)
     for router in (
         structures.router,
+        batch.router,
         jobs.router,
         models.router,
         admin.router,
@@ -139,4 +149,4 @@ def _announce(metrics: Metrics, model: LoadedModel) -> None:
     """Count for a model from now on."""
     card = model.predictor.card
     metrics.model_loaded(model.name, card.version, card.weights_sha256)
-    metrics.watch_queue(model.name, lambda: model.engine.unfinished)
+    metrics.watch_queue(model.name, lambda: model.backend.unfinished)

@@ -6,6 +6,7 @@ The domain errors (``model.errors``) carry a code and no status; errors of the H
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -70,6 +71,8 @@ _GENERIC_MODEL_CODES: Final[Mapping[str, str]] = {
 }
 """Codes of the inner nodes of the domain tree: errors of the request, too vague to be codes of the contract."""
 
+MAX_RETRY_AFTER_S: Final = 60
+
 INTERNAL_DETAIL: Final = "The server failed to answer. The request id names this failure in the server's log."
 
 
@@ -114,6 +117,11 @@ class ServiceError(Exception):
         self.errors = [dict(error) for error in errors] if errors is not None else None
         self.retry_after_s = retry_after_s
         self.headers = dict(headers or {})
+
+
+def retry_after(seconds: float) -> int:
+    """Whole seconds to tell a caller for an expected wait: at least 1, at most ``MAX_RETRY_AFTER_S``."""
+    return max(1, min(MAX_RETRY_AFTER_S, math.ceil(seconds)))
 
 
 def draining() -> ServiceError:

@@ -37,7 +37,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether to stop."""
         services: Services | None = getattr(self._app.state, "services", None)
-        if services is not None and not all(model.engine.healthy for model in services.registry.models):
+        if services is not None and not all(model.backend.healthy for model in services.registry.models):
             # a CUDA context does not recover; whoever started this process starts another one
             self.device_lost = True
             self._drain()

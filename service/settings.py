@@ -21,7 +21,8 @@ class Settings(BaseSettings):
         host: address to listen on.
         port: TCP port to listen on.
         checkpoints: folder of checkpoints; each is loaded at start, in its newest version.
-        default_model: name of the model that answers when a request names none.
+        default_model: name of the model that is preferred when a request names none; with a comma two, for molecules and
+            crystals.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
         api_keys_file: TOML file with the hashes of the API keys (docs/operations.md). None: everything is open but the
             admin routes, which are closed.
@@ -87,13 +88,3 @@ class Settings(BaseSettings):
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
     log_format: Literal["text", "json"] = "text"
     tracing: bool = False
-
-    def for_jobs(self) -> Settings:
-        """The same settings with the caps of jobs instead of those of requests that are waited for."""
-        return self.model_copy(
-            update={
-                "max_atoms": self.job_max_atoms,
-                "max_orbitals": self.job_max_orbitals,
-                "request_timeout_s": self.job_timeout_s,
-            }
-        )

@@ -6,27 +6,24 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, TypeVar
-
-from starlette.requests import Request
 
 from service.checkpoints.registry import Registry
 from service.checkpoints.swap import ModelManager
-from service.errors import ServiceError, draining
 from service.jobs.runner import JobRunner
 from service.observability.logs import bind
 from service.observability.metrics import Metrics
 from service.serving.cache import PredictionCache
 from service.settings import Settings
+from service.structures.build import SizeLimits
 from service.structures.pool import ParserPool
 
 T = TypeVar("T")
 Phase = Literal["starting", "ready", "draining"]
 
-RETRY_AFTER_START_S = 5
 
-
-@dataclass
+@dataclass(frozen=True)
 class Services:
     """The running parts.
 
@@ -37,7 +34,7 @@ class Services:
         cache: predictions by content.
         metrics: what is counted.
         manager: loads and unloads models.
-        jobs: computes what was submitted as jobs; made with these services, and so later than they are.
+        jobs: computes what was submitted as jobs.
         encoder: one thread for JSON, binary formats and exports: off the event loop, and PySCF's writers one at a time.
     """
 
@@ -46,12 +43,9 @@ class Services:
     parsers: ParserPool
     cache: PredictionCache
     metrics: Metrics
-    encoder: ThreadPoolExecutor
-    manager: ModelManager = field(init=False)
-    jobs: JobRunner | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        self.manager = ModelManager(self.registry, self.settings)
+    manager: ModelManager
+    jobs: JobRunner
+    encoder: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1, thread_name_prefix="encoder"))
 
     async def encode(self, function: Callable[..., T], *arguments: object) -> T:
         """Run an encoder in the encoding thread, with the log fields and the trace of the request."""
@@ -65,21 +59,6 @@ class Services:
         self.encoder.shutdown(wait=True, cancel_futures=True)
 
 
-def ready_services(request: Request) -> Services:
-    """The services, if the app is ready.
-
-    Raises:
-        ServiceError: ``not_ready`` before, ``draining`` after.
-    """
-    phase: Phase = getattr(request.app.state, "phase", "starting")
-    if phase == "draining":
-        raise draining()
-    services: Services | None = getattr(request.app.state, "services", None)
-    if phase != "ready" or services is None:
-        raise ServiceError(
-            "not_ready",
-            "The models are being loaded.",
-            hint="Try again after the time in Retry-After; GET /health/ready tells when.",
-            retry_after_s=RETRY_AFTER_START_S,
-        )
-    return services
+def limits_of(settings: Settings) -> SizeLimits:
+    """The caps on a structure that is waited for."""
+    return SizeLimits(settings.max_atoms, settings.max_orbitals)

@@ -117,12 +117,7 @@ def make_result(
     card: Card,
     options: CommonOptions,
     outputs: Sequence[str],
-    *,
-    device: str,
-    request_id: str,
-    timings_ms: Mapping[str, float],
-    batch_size: int,
-    cached: bool,
+    about: Mapping[str, Any],
     warnings: Sequence[str],
     defaults_applied: Sequence[str],
 ) -> Result:
@@ -133,11 +128,7 @@ def make_result(
         card: of the model that gave it.
         options: order and unit.
         outputs: names of the arrays to send.
-        device: where it ran.
-        request_id: of this request.
-        timings_ms: the entries of ``Timings``.
-        batch_size: structures in the forward pass.
-        cached: whether the prediction was made for an earlier request.
+        about: the entries of ``Meta`` that tell how it came about: device, request_id, timings_ms, batch_size, cached.
         warnings: of the service; those of the prediction are added.
         defaults_applied: as reported.
     """
@@ -159,11 +150,8 @@ def make_result(
         energy_unit=options.energy_unit,
         n_electrons=prediction.structure.n_electrons,
         n_ao=len(prediction.ao_labels),
-        device=device,
-        request_id=request_id,
-        timings_ms=Timings(**{name: round(value, 3) for name, value in timings_ms.items()}),
-        batch_size=batch_size,
-        cached=cached,
+        projected=False,
+        **{**about, "timings_ms": Timings(**{name: round(value, 3) for name, value in about["timings_ms"].items()})},
     )
     return Result(
         arrays=select_arrays(prediction, outputs, order, factor),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -36,6 +36,12 @@ def encode_safetensors(result: Result) -> bytes:
     """Arrays under their names; the header's metadata holds the JSON of the rest under ``meta``."""
     return safetensors.numpy.save(_binary_arrays(result), metadata={"meta": meta_json(result).decode()})
 
+
+ENCODERS: Final[Mapping[str, Callable[[Result], bytes]]] = {
+    "json": encode_json,
+    "npz": encode_npz,
+    "safetensors": encode_safetensors,
+}
 
 BatchEntry = Result | Problem
 """What became of one structure of a batch."""

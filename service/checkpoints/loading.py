@@ -1,4 +1,4 @@
-"""From a checkpoint folder to a model that serves: hash, tensors, golden numbers, symmetry, a warm-up, an engine.
+"""From a checkpoint folder to a model that serves: hash, tensors, golden numbers, symmetry, a warm-up, a backend.
 
 Whatever fails, nothing of the checkpoint remains, and the models that serve are not touched.
 """
@@ -20,7 +20,7 @@ from service.checkpoints.catalogue import Candidate
 from service.checkpoints.checks import CheckList
 from service.checkpoints.registry import LoadedModel
 from service.serving.batches import BatchObserver, DeviceWorker
-from service.serving.local import Engine
+from service.serving.local import LocalBackend
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -85,14 +85,14 @@ class ModelLoader:
             figures["atoms"] = len(structure)
         card = predictor.card
         logger.info("loaded %s %s on %s in %.1f s", card.name, card.version, self.device, time.perf_counter() - started)
-        engine = self.build_engine(predictor, card.name)
-        return LoadedModel(card.name, predictor, engine, tuple(checks.passed), print_of_files)
+        backend = self.build_backend(predictor, card.name)
+        return LoadedModel(card.name, predictor, backend, tuple(checks.passed), print_of_files)
 
-    def build_engine(self, predictor: Predictor, name: str) -> Engine:
-        """The engine of a model: the one place where they are made. All models share the thread of their device."""
+    def build_backend(self, predictor: Predictor, name: str) -> LocalBackend:
+        """The backend of a model: the one place where they are made. All models share the thread of their device."""
         if self._worker is None:
             self._worker = DeviceWorker(self.device)
-        return Engine(
+        return LocalBackend(
             predictor,
             name=name,
             queue_limit=self._settings.queue_limit,
@@ -103,7 +103,7 @@ class ModelLoader:
         )
 
     def close(self) -> None:
-        """End the thread of the device; all engines have been closed."""
+        """End the thread of the device; all backends have been closed."""
         if self._worker is not None:
             self._worker.close()
 

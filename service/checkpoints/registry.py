@@ -1,41 +1,45 @@
-"""The loaded models by name, and which one answers when a request names none.
+"""The loaded models by name, and how one leaves: at once for new requests, and not before its last one has its answer.
 
-A name from a request is looked up in a dict and nothing else. What is loaded changes at one point in time: a request has
-either the old model or the new one, and whichever it has stays open for as long as the request holds it.
+A name from a request is looked up in a dict and nothing else. What is loaded changes at one point in time: a request leases
+either the old model or the new one, and the backend of the old one is closed when its last lease ends.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, get_args
 
+from model.structure import Structure
+from service.checkpoints.catalogue import Candidate
 from service.checkpoints.checks import Check
-from service.checkpoints.retirement import Retirement
-from service.errors import ServiceError, draining
-from service.serving.local import Engine
+from service.checkpoints.choice import Choice, Kind, Wanted, choose, kind_of, named, nothing_loaded
+from service.errors import draining
+from service.serving.backend import Backend
 
 if TYPE_CHECKING:
     from model.predictor import Predictor
-    from service.checkpoints.loading import ModelLoader
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_NAME: Final = "default"
-RETRY_AFTER_EMPTY_S: Final = 30
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A verified and warmed-up checkpoint with its engine.
-
-    Whoever has one from :meth:`Registry.get` may use its parts for as long as it holds the object itself: after a swap or
-    an unload the engine is closed when no one holds it any more.
+    """A verified and warmed-up checkpoint with what runs it.
 
     Attributes:
         name: of the checkpoint.
         predictor: the model.
-        engine: runs its predictions.
+        backend: runs its predictions; to be used under a lease (:meth:`Registry.leased`).
         checks: what it passed.
         fingerprint: of the checkpoint's files, to see whether they have changed.
         loaded_at: when.
@@ -43,7 +47,7 @@ class LoadedModel:
 
     name: str
     predictor: Predictor
-    engine: Engine
+    backend: Backend
     checks: tuple[Check, ...] = ()
     fingerprint: str | None = None
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -54,28 +58,43 @@ class _State:
     """Everything that changes when a model comes or goes; replaced as a whole."""
 
     models: Mapping[str, LoadedModel]
-    default: str | None
+    defaults: Mapping[Kind, str | None]
+
+
+class Loader(Protocol):
+    """What loads checkpoints."""
+
+    def load(self, candidate: Candidate, before_each: Callable[[str], None] | None = None) -> LoadedModel:
+        """Load a checkpoint and let it pass every check."""
+        ...
+
+    def close(self) -> None:
+        """End what the loaded models share; all backends have been closed."""
+        ...
 
 
 class Registry:
-    """Models by name. Reading needs no lock; changes come from one thread or several.
+    """Models by name. Reading needs no lock; changes and leases may come from several threads.
 
     Args:
         models: what is loaded.
-        default: name of the model that answers when a request names none. It remains the default for as long as it is
-            loaded, and is the default again when it comes back.
+        preferred: names of the models that answer when a request leaves the choice open, the most preferred first; each is
+            the default of the kind of system that it is for, for as long as it is loaded, and again when it comes back.
         loader: what loaded them, to load more; None for ready-made models.
     """
 
     def __init__(
-        self, models: Iterable[LoadedModel], default: str | None, *, loader: ModelLoader | None = None
+        self, models: Iterable[LoadedModel], preferred: Sequence[str] = (), *, loader: Loader | None = None
     ) -> None:
         self.loader = loader
-        self._preferred = default
-        self._state = _State({model.name: model for model in models}, default)
+        self._preferred = preferred
+        self._state = _State({}, dict.fromkeys(KINDS))
+        self._replace({model.name: model for model in models})
         self._lock = threading.Lock()
         self._watchers: list[tuple[Callable[[LoadedModel], None], Callable[[str], None]]] = []
-        self._retiring: set[Retirement] = set()
+        self._leases: Counter[LoadedModel] = Counter()
+        self._leaving: dict[LoadedModel, float] = {}
+        self._closing: set[threading.Thread] = set()
         self._closed = False
 
     @property
@@ -84,9 +103,9 @@ class Registry:
         return sorted(self._state.models)
 
     @property
-    def default(self) -> str | None:
-        """Name of the model that answers when a request names none, or None."""
-        return self._state.default
+    def defaults(self) -> Mapping[Kind, str | None]:
+        """Name of the model that is preferred when a request names none, by kind of system; None where there is none."""
+        return self._state.defaults
 
     @property
     def models(self) -> list[LoadedModel]:
@@ -97,41 +116,35 @@ class Registry:
         """The model of this name, if it is loaded."""
         return self._state.models.get(name)
 
-    def get(self, name: str | None) -> LoadedModel:
-        """The model of this name; for None the default one. Hold it until its answer is there.
+    def get(self, name: str) -> LoadedModel:
+        """The model of this name, to look at.
 
         Raises:
-            ServiceError: ``unknown_model``; for None ``not_ready`` where no model is loaded, ``invalid_request`` where none
-                is the default.
+            ServiceError: ``unknown_model``.
         """
-        state = self._state
-        names = sorted(state.models)
-        if name is None:
-            if not names:
-                raise _nothing_loaded()
-            if state.default is None:
-                raise ServiceError(
-                    "invalid_request",
-                    "Several models are loaded and none is the default.",
-                    field="model",
-                    allowed=names,
-                    hint="Name one of them in 'model'.",
-                )
-            name = state.default
-        if name not in state.models:
-            raise ServiceError(
-                "unknown_model",
-                "No model of this name is loaded.",
-                field="model",
-                allowed=names,
-                hint="GET /v1/models lists the loaded models.",
-            )
-        return state.models[name]
+        return named(self._state.models, name)
+
+    @contextmanager
+    def leased(self, structure: Structure, wanted: Wanted) -> Iterator[Choice]:
+        """The model that answers; its backend stays open inside, whatever happens to the model meanwhile.
+
+        Raises:
+            ServiceError, DomainError: see :func:`choose`.
+        """
+        with self._lock:
+            choice = choose(self._state.models, self._state.defaults, structure, wanted)
+            self._leases[choice.model] += 1
+        try:
+            yield choice
+        finally:
+            with self._lock:
+                self._leases[choice.model] -= 1
+                self._close_if_idle(choice.model)
 
     def refuse_if_empty(self) -> None:
         """Raise ``ServiceError`` ``not_ready`` if no model is loaded: all have been unloaded."""
         if not self._state.models:
-            raise _nothing_loaded()
+            raise nothing_loaded()
 
     def watch(self, loaded: Callable[[LoadedModel], None], unloaded: Callable[[str], None]) -> None:
         """Be told of the models that are there and of every change; what ``loaded`` got it may keep until the next call.
@@ -158,9 +171,9 @@ class Registry:
                 self._replace({**self._state.models, model.name: model})
                 for loaded, _ in self._watchers:
                     loaded(model)
-                self._retire(old)
+                self._leave(old)
         if refused:
-            model.engine.close()
+            model.backend.close()
             raise draining()
 
     def remove(self, name: str) -> None:
@@ -174,32 +187,54 @@ class Registry:
             self._replace({other: model for other, model in self._state.models.items() if other != name})
             for _, unloaded in self._watchers:
                 unloaded(name)
-            self._retire(old)
+            self._leave(old)
 
     def close(self) -> None:
-        """Finish what has been asked of all models, end their engines. From a thread other than the event loop's."""
+        """Finish what has been asked of all models, end their backends. From a thread other than the event loop's."""
         with self._lock:
             self._closed = True
-            retiring = list(self._retiring)
-        for retirement in retiring:
-            retirement.hurry()
-        for model in self.models:
-            model.engine.close()
+            leaving, closing = list(self._leaving), list(self._closing)
+        for model in [*leaving, *self.models]:
+            model.backend.close()
+        for thread in closing:
+            thread.join()
         if self.loader is not None:
             self.loader.close()
 
     def _replace(self, models: Mapping[str, LoadedModel]) -> None:
-        only = next(iter(models)) if len(models) == 1 else None
-        order = (self._preferred, self._state.default, DEFAULT_NAME, only)
-        default = next((name for name in order if name is not None and name in models), None)
-        self._state = _State(models, default)
+        defaults: dict[Kind, str | None] = {}
+        for kind in KINDS:
+            names = [name for name, model in models.items() if kind_of(model) == kind]
+            only = names if len(names) == 1 else []
+            order = (*self._preferred, self._state.defaults[kind], DEFAULT_NAME, *only)
+            defaults[kind] = next((name for name in order if name in names), None)
+        self._state = _State(models, defaults)
 
-    def _retire(self, old: LoadedModel | None) -> None:
+    def _leave(self, old: LoadedModel | None) -> None:
         if old is not None:
-            retirement = Retirement(old, self._retiring.discard)
-            self._retiring.add(retirement)
-            retirement.start()
+            self._leaving[old] = time.perf_counter()
+            self._close_if_idle(old)
 
+    def _close_if_idle(self, model: LoadedModel) -> None:
+        """Close a model that has left and that no one leases, in a thread: it may have to finish a forward pass."""
+        if self._leases[model] > 0:
+            return
+        del self._leases[model]
+        if model in self._leaving and not self._closed:
+            # the list is the only reference, so that the memory is free before the thread ends
+            thread = threading.Thread(target=self._release, args=([model], self._leaving.pop(model)), daemon=True)
+            self._closing.add(thread)
+            thread.start()
 
-def _nothing_loaded() -> ServiceError:
-    return ServiceError("not_ready", "No model is loaded.", retry_after_s=RETRY_AFTER_EMPTY_S)
+    def _release(self, held: list[LoadedModel], left_at: float) -> None:
+        model = held.pop()
+        name, on_cuda = model.name, str(getattr(model.predictor, "device", "cpu")).startswith("cuda")
+        model.backend.close()
+        del model
+        if on_cuda:
+            import torch
+
+            torch.cuda.empty_cache()  # torch keeps freed blocks for itself, and another process may need them
+        with self._lock:
+            self._closing.discard(threading.current_thread())
+        logger.info("released %s, %.1f s after it was replaced", name, time.perf_counter() - left_at)

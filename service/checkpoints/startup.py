@@ -52,13 +52,13 @@ def load_registry(settings: Settings, observer: BatchObserver | None = None) -> 
                 ) from error
             if candidate.top == DEFAULT_NAME:
                 named_after_folder = name
-        default = _default(settings.default_model, catalogue.names, named_after_folder)
+        preferred = _preferred(settings.default_model, catalogue.names, named_after_folder)
     except BaseException:
         for model in models:
-            model.engine.close()
+            model.backend.close()
         loader.close()
         raise
-    return Registry(models, default, loader=loader)
+    return Registry(models, preferred, loader=loader)
 
 
 def resolve_device(device: str) -> str:
@@ -79,13 +79,11 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def _default(asked: str | None, names: list[str], named_after_folder: str | None) -> str | None:
-    if asked is not None:
-        if asked not in names:
-            raise StartupError(f"TRACEGRAD_DEFAULT_MODEL: no checkpoint is named {asked!r}. There are: {names}.")
-        return asked
-    if DEFAULT_NAME in names:
-        return DEFAULT_NAME
-    if named_after_folder is not None:
-        return named_after_folder
-    return names[0] if len(names) == 1 else None
+def _preferred(asked: str | None, names: list[str], named_after_folder: str | None) -> list[str]:
+    """The models that answer where a request leaves the choice open, each for its kind of system."""
+    preferred = [name.strip() for name in (asked or "").split(",") if name.strip()]
+    for name in preferred:
+        if name not in names:
+            raise StartupError(f"TRACEGRAD_DEFAULT_MODEL: no checkpoint is named {name!r}. There are: {names}.")
+    usual = DEFAULT_NAME if DEFAULT_NAME in names else named_after_folder
+    return preferred if usual is None else [*preferred, usual]

@@ -18,7 +18,7 @@ from typing import Final, Literal, TypeVar
 from service.checkpoints.catalogue import NAME, scan
 from service.checkpoints.checks import Check, CheckList, RejectedError
 from service.checkpoints.loading import ModelLoader, fingerprint
-from service.checkpoints.registry import LoadedModel, Registry
+from service.checkpoints.registry import LoadedModel, Loader, Registry
 from service.checkpoints.startup import resolve_device
 from service.errors import ServiceError, draining
 from service.observability.logs import bind
@@ -182,7 +182,7 @@ class ModelManager:
             reason = None
             if self._registry.names == [name]:
                 reason = "It is the only model that is loaded."
-            elif self._registry.default == name:
+            elif name in self._registry.defaults.values():
                 reason = "It is the model that answers when a request names none."
             if reason is not None:
                 raise ServiceError(
@@ -190,9 +190,9 @@ class ModelManager:
                 )
         self._registry.remove(name)
         logger.info("unloaded %s", name)
-        return Unloading(Identity.of(model), model.engine.unfinished)
+        return Unloading(Identity.of(model), model.backend.unfinished)
 
-    def _loader(self) -> ModelLoader:
+    def _loader(self) -> Loader:
         if self._registry.loader is None:
             self._registry.loader = ModelLoader(self._settings, resolve_device(self._settings.device))
         return self._registry.loader

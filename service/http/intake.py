@@ -25,6 +25,7 @@ from service.structures.formats import ACCEPTED, CONTENT_TYPES, format_of_file_n
 RequestModel = TypeVar("RequestModel", bound=PredictRequest | GuessRequest | BatchRequest)
 
 _INTEGER_OPTIONS: Final = frozenset({"charge", "multiplicity"})
+_TRUTH: Final[Mapping[str, bool]] = {"true": True, "false": False}
 _LIST_OPTIONS: Final = frozenset({"outputs"})
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,9}")
 _LARGE_BODY_BYTES: Final = 64 * 1024
@@ -180,6 +181,9 @@ def _build(model: type[RequestModel], options: Mapping[str, str], file_format: s
             if not _INTEGER.fullmatch(value.strip()):
                 raise ServiceError("invalid_request", "Not an integer of reasonable size.", field=name)
             values[name] = int(value)
+        elif name == "pbc":
+            # what is neither is left to the model of the options to refuse
+            values[name] = _TRUTH.get(value.strip().lower(), value)
         elif name in _LIST_OPTIONS:
             values[name] = tuple(item.strip() for item in value.split(",") if item.strip())
         else:

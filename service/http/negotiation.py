@@ -3,41 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
 
+from service.answers.output_formats import OutputFormat
 from service.errors import ServiceError
 
 MAX_ACCEPT_LENGTH = 2000
-
-
-@dataclass(frozen=True)
-class OutputFormat:
-    """A format that answers come in.
-
-    Attributes:
-        name: its ``format_out``.
-        media_type: its content type.
-        suffix: of the offered file name; None for JSON, which is shown rather than saved.
-        holds_arrays: whether it carries arrays of any name (and so any outputs, AO order and unit).
-    """
-
-    name: str
-    media_type: str
-    suffix: str | None
-    holds_arrays: bool
-
-
-JSON: Final = OutputFormat("json", "application/json", None, True)
-NPZ: Final = OutputFormat("npz", "application/x-npz", "npz", True)
-SAFETENSORS: Final = OutputFormat("safetensors", "application/vnd.safetensors", "safetensors", True)
-CHK: Final = OutputFormat("chk", "application/x-hdf5", "chk", False)
-MOLDEN: Final = OutputFormat("molden", "chemical/x-molden", "molden", False)
-CUBE: Final = OutputFormat("cube", "chemical/x-cube", "cube", False)
-QCSCHEMA: Final = OutputFormat("qcschema", "application/x-qcschema+json", "qcschema", False)
-
-PREDICT_FORMATS: Final = (JSON, NPZ, SAFETENSORS)
-GUESS_FORMATS: Final = (JSON, NPZ, SAFETENSORS, CHK, MOLDEN, CUBE, QCSCHEMA)
 
 
 def choose_format(format_out: str | None, accept: str | None, available: Sequence[OutputFormat]) -> OutputFormat:
@@ -66,7 +36,7 @@ def choose_format(format_out: str | None, accept: str | None, available: Sequenc
     if accept is None or not accept.strip():
         return available[0]
     by_type: Mapping[str, OutputFormat] = {known.media_type: known for known in available}
-    for wanted in _by_preference(accept):
+    for wanted in by_preference(accept):
         if wanted in by_type:
             return by_type[wanted]
         kind = wanted.removesuffix("/*")
@@ -82,7 +52,7 @@ def choose_format(format_out: str | None, accept: str | None, available: Sequenc
     )
 
 
-def _by_preference(accept: str) -> list[str]:
+def by_preference(accept: str) -> list[str]:
     """Media types of an Accept header, the most wanted first; those with q=0 left out."""
     weighted: list[tuple[float, int, str]] = []
     for index, part in enumerate(accept[:MAX_ACCEPT_LENGTH].split(",")):

@@ -16,8 +16,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.answers.output_formats import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
 from service.http.access import needed_scope
-from service.http.negotiation import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
 from service.schemas.jobs import JobSubmission
 from service.schemas.models import LoadRequest, UnloadRequest
 from service.schemas.requests import BatchRequest, GuessRequest, PredictRequest

@@ -11,12 +11,10 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from service.errors import Problem
-
-JobKind = Literal["predict", "initial-guess"]
-JobState = Literal["queued", "running", "done", "failed"]
+from service.schemas.jobs import Kind, State
 
 STAGES: Final[Mapping[str, float]] = {
     "parse": 0.0,
@@ -53,7 +51,7 @@ class JobRequest:
         request_id: X-Request-ID of the submission; names the job in the server's log.
     """
 
-    kind: JobKind
+    kind: Kind
     body: str
     format_out: str
     request_id: str
@@ -140,10 +138,10 @@ class JobRecord:
     """
 
     id: str
-    kind: JobKind
+    kind: Kind
     format_out: str
     request_id: str
-    state: JobState
+    state: State
     attempts: int
     created: float
     started: float | None

@@ -110,7 +110,7 @@ class _TextLines(logging.Formatter):
         self._with_text = with_text
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_time(record)} {record.levelname} {record.name}: {printable(record.getMessage())}"
+        line = f"{utc_text(record.created)} {record.levelname} {record.name}: {printable(record.getMessage())}"
         line += "".join(f" {name}={_value(value)}" for name, value in _fields_of(record).items())
         if record.exc_info:
             line += "".join(f"\n  | {entry}" for entry in exception_lines(record.exc_info, self._with_text))
@@ -128,7 +128,7 @@ class _JsonLines(JsonFormatter):
         return "\n".join(exception_lines(ei, self._with_text))
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        log_data["time"] = _time(record)
+        log_data["time"] = utc_text(record.created)
         log_data["level"] = record.levelname.lower()
         log_data["logger"] = record.name
         log_data["message"] = record.getMessage()
@@ -171,8 +171,9 @@ def _fields_of(record: logging.LogRecord) -> Mapping[str, Field]:
     return {name: known[name] for name in FIELDS if isinstance(known.get(name), (str, int, float))}
 
 
-def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def utc_text(seconds: float) -> str:
+    """A time since 1970 as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _value(value: Field) -> str:

@@ -7,8 +7,8 @@ a code of the error table. Whatever is in no set counts as ``other``, so no call
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,20 +25,20 @@ from prometheus_client import (
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from service.errors import ERROR_TABLE
+from service.schemas.jobs import Stage
 
 if TYPE_CHECKING:
     from model.predictor import Prediction
 
-Stage = Literal["parse", "integrals", "forward", "eigensolve", "serialise"]
-WarningKind = Literal["domain", "intruder", "sanity", "functional", "other"]
+WarningKind = Literal["domain", "intruder", "sanity", "functional", "basis", "other"]
 Outcome = Literal["ok", "warned", "failed"]
 
 OTHER: Final = "other"
 OPENMETRICS: Final = "application/openmetrics-text"
 
-STAGES: Final[tuple[Stage, ...]] = ("parse", "integrals", "forward", "eigensolve", "serialise")
-WARNING_KINDS: Final[tuple[WarningKind, ...]] = ("domain", "intruder", "sanity", "functional", "other")
-OUTCOMES: Final[tuple[Outcome, ...]] = ("ok", "warned", "failed")
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+WARNING_KINDS: Final[tuple[WarningKind, ...]] = get_args(WarningKind)
+OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _STRUCTURES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -176,10 +176,9 @@ class Metrics:
         """Ask ``ready`` at each scrape; it must not block."""
         self._ready.set_function(lambda: float(ready()))
 
-    def render(self, accept: str = "") -> tuple[bytes, str]:
-        """All counts and their content type: OpenMetrics if the Accept header has it, else Prometheus text."""
+    def render(self, types: Collection[str] = ()) -> tuple[bytes, str]:
+        """All counts and their content type: OpenMetrics if it is among the accepted types, else Prometheus text."""
         # Not the library's own choice: it takes over a version from the header, and fails where that is no version.
-        types = {part.split(";")[0].strip().lower() for part in accept.split(",")}
         if OPENMETRICS in types:
             page: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
             return page, openmetrics.CONTENT_TYPE_LATEST
@@ -189,17 +188,18 @@ class Metrics:
         return model if model in self._models else OTHER
 
 
-def warning_kinds(prediction: Prediction, *, functional: bool = False) -> list[WarningKind]:
+def warning_kinds(prediction: Prediction, differences: Sequence[str] = ()) -> list[WarningKind]:
     """Kinds of the warnings that go out with a prediction.
 
     Args:
         prediction: the model's answer.
-        functional: the caller will run another functional than the model's.
+        differences: in what the model's level of theory differs from the caller's.
     """
     found: dict[WarningKind, bool] = {
         "domain": not prediction.in_domain,
         "intruder": prediction.guess is not None and prediction.guess.has_intruder,
         "sanity": prediction.checks is not None and not prediction.checks.ok,
-        "functional": functional,
+        "functional": "xc" in differences,
+        "basis": "basis" in differences,
     }
     return [kind for kind, present in found.items() if present]

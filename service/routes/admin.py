@@ -14,12 +14,13 @@ from starlette.responses import Response
 
 from service.answers.bytes import dump_json
 from service.errors import ServiceError
+from service.http.deadline import deadline
 from service.http.openapi import admin_operation
 from service.http.validation import service_error
-from service.pipeline import deadline
-from service.routes.models import card_of, defaults_of
+from service.routes.models import card_of
+from service.routes.ready import ready_services
 from service.schemas.models import LoadReport, LoadRequest, UnloadReport, UnloadRequest
-from service.state import Services, ready_services
+from service.state import Services
 
 router = APIRouter(prefix="/v1/admin/models", tags=["admin"])
 
@@ -71,7 +72,7 @@ async def unload_model(request: Request, name: str) -> Response:
     options = await _options(request, services, UnloadRequest)
     done = await services.manager.unload(name, force=options.force)
     body = {"status": "unloaded", "model": asdict(done.model), "unfinished": done.unfinished}
-    return _answer({**body, "default": defaults_of(services)})
+    return _answer({**body, "default": services.registry.defaults})
 
 
 async def _options(request: Request, services: Services, model: type[Options]) -> Options:
@@ -80,7 +81,7 @@ async def _options(request: Request, services: Services, model: type[Options]) -
     Raises:
         ServiceError: ``unsupported_media_type``, ``malformed_body``, ``invalid_request`` or ``deadline_exceeded``.
     """
-    async with deadline(services):
+    async with deadline(services.settings.request_timeout_s):
         body = await request.body()
     if not body:
         return model()

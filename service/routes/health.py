@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 
 from service.http.openapi import refusals
+from service.routes.ready import ready_services
 from service.schemas.responses import Health
-from service.state import ready_services
 
 router = APIRouter(prefix="/health", tags=["health"])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Annotated, BinaryIO, Final
 
 from fastapi import APIRouter, Path, Request
@@ -13,24 +12,25 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from service.answers.bytes import dump_json
-from service.errors import Problem, ServiceError
+from service.answers.output_formats import GUESS_FORMATS
+from service.errors import Problem, ServiceError, retry_after
+from service.http.deadline import deadline
 from service.http.intake import read_request
-from service.http.negotiation import GUESS_FORMATS, choose_format
+from service.http.negotiation import choose_format
 from service.http.openapi import job_operation, job_refusals, job_result_operation
 from service.http.problems import problem_response
 from service.http.validation import service_error
-from service.jobs.compute import FORMATS, runner_of
+from service.job_answers import FORMATS
 from service.jobs.records import JobRecord, JobRequest
-from service.pipeline import deadline
+from service.observability.logs import utc_text
+from service.routes.ready import ready_services
 from service.schemas.jobs import JobStatus, JobSubmission
 from service.schemas.requests import GuessOptions, PredictOptions
-from service.state import ready_services
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 JobId = Annotated[str, Path(alias="id", description="As the submission's answer says.")]
 
-MAX_RETRY_AFTER_S: Final = 60
 _CHUNK_BYTES: Final = 1024 * 1024
 
 
@@ -45,12 +45,12 @@ _CHUNK_BYTES: Final = 1024 * 1024
 async def submit_job(request: Request) -> Response:
     """Send what `/v1/predict` or `/v1/initial-guess` takes, and which of the two in `kind`."""
     services = ready_services(request)
-    async with deadline(services):
+    async with deadline(services.settings.request_timeout_s):
         submission = await read_request(request, JobSubmission)
         chosen = choose_format(submission.format_out, request.headers.get("accept"), FORMATS[submission.kind])
         body = await run_in_threadpool(_stored_body, submission)
         job = JobRequest(submission.kind, body, chosen.name, str(request.state.request_id))
-        record = await runner_of(services).submit(job, _owner(request))
+        record = await services.jobs.submit(job, _owner(request))
     response = _status(request, record, 202)
     response.headers["Location"] = _links(request, record)["status"]
     return response
@@ -65,7 +65,7 @@ async def submit_job(request: Request) -> Response:
 )
 async def show_job(request: Request, job_id: JobId) -> Response:
     """State, progress and times of a job. While it is not finished, Retry-After says when to ask again."""
-    record = await runner_of(ready_services(request)).status(job_id, _owner(request))
+    record = await ready_services(request).jobs.status(job_id, _owner(request))
     return _status(request, record, 200)
 
 
@@ -77,7 +77,7 @@ async def show_job(request: Request, job_id: JobId) -> Response:
 )
 async def job_result(request: Request, job_id: JobId) -> Response:
     """The answer in the format chosen at submission; the job's problem if it failed; 409 if it is not finished."""
-    runner = runner_of(ready_services(request))
+    runner = ready_services(request).jobs
     record = await runner.status(job_id, _owner(request))
     if record.problem is not None:
         return problem_response(_problem(request, record.problem))
@@ -101,7 +101,7 @@ async def job_result(request: Request, job_id: JobId) -> Response:
 )
 async def delete_job(request: Request, job_id: JobId) -> Response:
     """Takes a job out of the queue, stops it, or deletes its result; nothing of it is kept."""
-    await runner_of(ready_services(request)).remove(job_id, _owner(request))
+    await ready_services(request).jobs.remove(job_id, _owner(request))
     return Response(status_code=204)
 
 
@@ -154,10 +154,10 @@ def _status(request: Request, record: JobRecord, status: int) -> Response:
         "kind": record.kind,
         "format_out": record.format_out,
         "state": record.state,
-        "created": _time(record.created),
-        "started": _time(record.started),
-        "finished": _time(record.finished),
-        "expires": _time(record.expires),
+        "created": _utc(record.created),
+        "started": _utc(record.started),
+        "finished": _utc(record.finished),
+        "expires": _utc(record.expires),
         "attempts": record.attempts,
         "request_id": record.request_id,
         "progress": vars(record.progress),
@@ -182,10 +182,8 @@ def _problem(request: Request, stored: Problem) -> Problem:
 
 def _retry_after_s(record: JobRecord) -> int:
     """A second while the job runs, and one more for each job before it."""
-    return min(MAX_RETRY_AFTER_S, 1 + (record.progress.position or 0))
+    return retry_after(1 + (record.progress.position or 0))
 
 
-def _time(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _utc(seconds: float | None) -> str | None:
+    return None if seconds is None else utc_text(seconds)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from service.http.negotiation import by_preference
 from service.observability.metrics import OPENMETRICS, Metrics
 
 router = APIRouter(tags=["health"])
@@ -24,5 +25,5 @@ async def metrics(request: Request) -> Response:
     """Prometheus text, or OpenMetrics where the Accept header asks for it; there before the models are."""
     # On the event loop: a few milliseconds, and no queue or thread pool that requests could fill stands before it.
     counts: Metrics = request.app.state.metrics
-    body, content_type = counts.render(request.headers.get("accept", ""))
+    body, content_type = counts.render(by_preference(request.headers.get("accept", "")))
     return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})

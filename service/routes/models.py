@@ -10,8 +10,9 @@ from starlette.responses import Response
 from service.answers.bytes import dump_json
 from service.checkpoints.registry import LoadedModel
 from service.http.openapi import refusals
+from service.routes.ready import ready_services
 from service.schemas.responses import ModelList
-from service.state import Services, ready_services
+from service.state import Services
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -24,10 +25,10 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
     response_class=Response,
 )
 async def list_models(request: Request) -> Response:
-    """Cards of all loaded models; ``default`` marks the one that answers when a request names none."""
+    """Cards of all loaded models; ``default`` names, by kind of system, the one that answers where several fit."""
     services = ready_services(request)
     models = [card_of(services, loaded) for loaded in services.registry.models]
-    return Response(dump_json({"models": models, "default": defaults_of(services)}), media_type="application/json")
+    return Response(dump_json({"models": models, "default": services.registry.defaults}), media_type="application/json")
 
 
 @router.get("/{name}", summary="One model's card", openapi_extra=refusals(unknown_model=True), response_class=Response)
@@ -43,12 +44,7 @@ def card_of(services: Services, loaded: LoadedModel) -> dict[str, Any]:
     return {
         **card.model_dump(mode="json"),
         "sha256": card.weights_sha256,
-        "default": loaded.name == services.registry.default,
+        "default": loaded.name in services.registry.defaults.values(),
         "device": loaded.predictor.device,
         "loaded_at": loaded.loaded_at.isoformat(timespec="seconds"),
     }
-
-
-def defaults_of(services: Services) -> dict[str, str | None]:
-    """Names of the models that answer when a request names none, by kind of system."""
-    return {"molecules": services.registry.default, "crystals": None}

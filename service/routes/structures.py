@@ -1,16 +1,23 @@
-"""``POST /v1/predict``, ``/v1/initial-guess`` and ``/v1/predict/batch``: structures in, numbers or files out."""
+"""``POST /v1/predict`` and ``/v1/initial-guess``: one structure in, numbers or a file out."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.batch import answer_batch
-from service.http.negotiation import GUESS_FORMATS, PREDICT_FORMATS
+from service.answer import Answered, Ask, answer
+from service.answers.output_formats import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
+from service.http.deadline import ClientGoneError, deadline, while_connected
+from service.http.intake import read_request
+from service.http.negotiation import choose_format
+from service.http.observer import CLIENT_GONE
 from service.http.openapi import structure_operation
-from service.pipeline import answer_request
-from service.schemas.requests import BatchRequest, GuessRequest, PredictRequest
-from service.schemas.responses import BatchAnswer
+from service.routes.ready import ready_services
+from service.schemas.requests import GuessRequest, PredictRequest
+from service.state import limits_of
 
 router = APIRouter(prefix="/v1", tags=["structures"])
 
@@ -23,18 +30,7 @@ router = APIRouter(prefix="/v1", tags=["structures"])
 )
 async def predict(request: Request) -> Response:
     """Send a structure as JSON, as a file (multipart) or as a raw body; get back the asked outputs."""
-    return await answer_request(request, PredictRequest, PREDICT_FORMATS, "prediction")
-
-
-@router.post(
-    "/predict/batch",
-    summary="Predict the Kohn-Sham Hamiltonians of many structures",
-    openapi_extra=structure_operation(BatchRequest, PREDICT_FORMATS, BatchAnswer),
-    response_class=Response,
-)
-async def predict_batch(request: Request) -> Response:
-    """Send up to 256 structures as JSON, or a file of many frames; each gets its own answer or its own problem."""
-    return await answer_batch(request)
+    return await _answer(request, PredictRequest, PREDICT_FORMATS)
 
 
 @router.post(
@@ -45,4 +41,36 @@ async def predict_batch(request: Request) -> Response:
 )
 async def initial_guess(request: Request) -> Response:
     """Send a structure; get back a density matrix and orbitals, as arrays or as a file that PySCF reads."""
-    return await answer_request(request, GuessRequest, GUESS_FORMATS, "guess")
+    return await _answer(request, GuessRequest, GUESS_FORMATS)
+
+
+async def _answer(
+    request: Request, model: type[PredictRequest | GuessRequest], formats: Sequence[OutputFormat]
+) -> Response:
+    services = ready_services(request)
+    started = time.perf_counter()
+    try:
+        async with deadline(services.settings.request_timeout_s):
+            body = await read_request(request, model)
+            form = choose_format(body.format_out, request.headers.get("accept"), formats)
+            ask = Ask(
+                body.structure,
+                body,
+                form,
+                limits_of(services.settings),
+                str(request.state.request_id),
+                known_tags=request.headers.get("if-none-match"),
+                started=started,
+            )
+            return _response(await while_connected(request, answer(services, ask)), form)
+    except ClientGoneError:
+        return Response(status_code=CLIENT_GONE)
+
+
+def _response(answered: Answered, form: OutputFormat) -> Response:
+    # it may be kept by the caller, and must be asked about again: the model may have been replaced
+    headers = {**answered.headers, "Vary": "Accept", "ETag": answered.tag, "Cache-Control": "private, no-cache"}
+    if answered.content is None:
+        return Response(status_code=304, headers=headers)
+    assert isinstance(answered.content, bytes)
+    return Response(answered.content, media_type=form.media_type, headers=headers)

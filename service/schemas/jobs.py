@@ -17,7 +17,7 @@ class JobSubmission(GuessRequest):
     """JSON body of ``POST /v1/jobs``: that of the route whose answer is wanted, and which route that is.
 
     Attributes:
-        kind: the route; ``xc`` and ``basis`` are options of ``initial-guess`` only.
+        kind: the route.
     """
 
     kind: Kind = "predict"

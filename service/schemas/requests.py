@@ -26,7 +26,10 @@ class CommonOptions(WireModel):
     Attributes:
         charge: total charge in units of e; default 0.
         multiplicity: 2S + 1; default 1.
-        model: name of a loaded model; null for the default one.
+        pbc: false takes a cell for a box around a molecule, true for a crystal's; null for what the structure states.
+        model: name of a loaded model; null for the one that fits structure, functional and basis best.
+        xc: the functional the caller will run; a mismatch with the model is a warning.
+        basis: the basis the caller will run; if no model has it, the answer is in the model's own, with a warning.
         ao_order: order of the AOs in every AO-indexed array.
         energy_unit: unit of energies and Hamiltonians.
         format_out: format of the answer; the query parameter and the Accept header say the same.
@@ -34,7 +37,10 @@ class CommonOptions(WireModel):
 
     charge: Annotated[int, Field(ge=-100, le=100)] = 0
     multiplicity: Annotated[int, Field(ge=1, le=100)] = 1
+    pbc: bool | None = None
     model: Annotated[str, Field(max_length=64)] | None = None
+    xc: Annotated[str, Field(max_length=100)] | None = None
+    basis: Annotated[str, Field(max_length=100)] | None = None
     ao_order: AOOrder = "pyscf"
     energy_unit: EnergyUnit = "hartree"
     format_out: Annotated[str, Field(max_length=40)] | None = None
@@ -54,13 +60,9 @@ class GuessOptions(CommonOptions):
     """Options of ``/v1/initial-guess``.
 
     Attributes:
-        xc: the functional the caller will run; a mismatch with the model is a warning.
-        basis: the basis the caller will run; a mismatch with the model is an error.
         outputs: further arrays to add to the four of a guess (json, npz and safetensors only).
     """
 
-    xc: Annotated[str, Field(max_length=100)] | None = None
-    basis: Annotated[str, Field(max_length=100)] | None = None
     outputs: Outputs = ()
 
 

@@ -28,6 +28,7 @@ class Meta(WireModel):
         sha256: SHA-256 of its weights.
         xc: functional of the training labels, as a libxc name.
         basis: basis set of every AO-indexed array.
+        projected: whether the arrays were projected to the basis that was asked for.
         ao_order: order of the AOs, as asked for.
         ao_labels: label of each AO, in that order: atom index, element, orbital.
         energy_unit: unit of energies and Hamiltonians.
@@ -45,6 +46,7 @@ class Meta(WireModel):
     sha256: str
     xc: str
     basis: str
+    projected: bool
     ao_order: AOOrder
     ao_labels: list[str]
     energy_unit: EnergyUnit
@@ -145,9 +147,15 @@ class BatchItem(WireModel):
 
 
 class BatchMeta(WireModel):
-    """Of the whole batch."""
+    """Of the whole batch.
 
-    model: str
+    Attributes:
+        model: that answered the first structure that has an answer; the one that was asked for, where none has.
+        models: all models that answered, by name.
+    """
+
+    model: str | None
+    models: list[str]
     request_id: str
     count: int
     succeeded: int

@@ -1,4 +1,4 @@
-"""Predictions by content: the same structure and the same weights give the same answer, so it is kept for a while.
+"""Predictions by content: the same structure, weights and code give the same answer, so it is kept for a while.
 
 Bounded by bytes, least recently used first out. Also the ETag of an answer, which needs no prediction at all.
 """
@@ -11,7 +11,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from importlib.metadata import version
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,7 +23,8 @@ from model.structure import Structure
 if TYPE_CHECKING:
     from model.predictor import Prediction
 
-_CODE_VERSION: Final = version("tracegrad-service")
+PACKAGES: Final = ("model", "service")
+SOURCE_SUFFIXES: Final = frozenset({".py", ".c"})
 
 
 class PredictionCache:
@@ -65,9 +68,25 @@ class PredictionCache:
                 self._bytes -= freed
 
 
+@cache
+def code_fingerprint() -> str:
+    """SHA-256 over the source files of the packages that make an answer, as installed.
+
+    Weights alone do not say what is predicted from them: a change of the code is a change of the answer.
+    """
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        spec = find_spec(package)
+        assert spec is not None
+        for folder in map(Path, spec.submodule_search_locations or ()):
+            for path in sorted(path for path in folder.rglob("*") if path.suffix in SOURCE_SUFFIXES):
+                digest.update(f"{package} {path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def content_key(weights_sha256: str, structure: Structure, *, orbitals: bool) -> str:
-    """SHA-256 of the weights' digest and of everything else that a prediction depends on."""
-    state = f"{_CODE_VERSION} {weights_sha256} {structure.charge} {structure.multiplicity} {orbitals}"
+    """SHA-256 of the code, of the weights' digest and of everything else that a prediction depends on."""
+    state = f"{code_fingerprint()} {weights_sha256} {structure.charge} {structure.multiplicity} {orbitals}"
     digest = hashlib.sha256(state.encode())
     for array in (structure.numbers, structure.positions_angstrom, structure.cell_angstrom, structure.pbc):
         given = np.asarray(() if array is None else array, dtype=np.float64)

@@ -15,25 +15,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from model.structure import Structure
-from service.errors import ServiceError, draining
+from service.errors import ServiceError, draining, retry_after
 from service.observability.logs import bind
+from service.serving.backend import Predicted
 from service.serving.batches import BatchObserver, BatchQueue, DeviceWorker, ordinary
 
 if TYPE_CHECKING:
     from model.predictor import Prediction
 
 T = TypeVar("T")
-MAX_RETRY_AFTER_S = 60
 DEFAULT_BATCH_COST = 1000
 DEFAULT_BATCH_WAIT_S = 0.01
 
 
 class PredictorLike(Protocol):
-    """The part of ``model.predictor.Predictor`` that an engine needs."""
+    """The part of ``model.predictor.Predictor`` that a backend needs."""
 
     def prepare(self, structure: Structure) -> Any:
         """Everything before the network; the answer has a ``cost``."""
@@ -48,29 +47,14 @@ class PredictorLike(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A prediction with what the queue knows about it.
-
-    Attributes:
-        prediction: the model's answer.
-        queue_ms: milliseconds in the queue of the device.
-        batch_size: structures in the same forward pass.
-    """
-
-    prediction: Prediction
-    queue_ms: float
-    batch_size: int
-
-
-class Engine:
-    """One model's predictions. Its methods belong to one event loop, except :meth:`close`.
+class LocalBackend:
+    """A model in this process. Its methods belong to one event loop, except :meth:`close`.
 
     Args:
         predictor: the model.
         name: of the model.
         queue_limit: requests that may wait behind the one that runs.
-        worker: of the model's device, shared by all models there; by default the engine's own.
+        worker: of the model's device, shared by all models there; by default the backend's own.
         batch_cost: most blocks (atoms and pairs) in a forward pass.
         batch_wait_s: how long a structure may wait for others that are being prepared.
         observer: told of batches.
@@ -126,17 +110,8 @@ class Engine:
         orbitals: bool,
         patient: bool = False,
         on_stage: Callable[[str], None] | None = None,
-    ) -> Answer:
-        """Predict one structure.
-
-        Cancelling the caller takes a structure out of whatever it waits for; a step that runs already runs to its end.
-
-        Args:
-            structure: has passed the model's check.
-            orbitals: also diagonalise, and make and check the guess.
-            patient: wait for a place instead of being refused. Patient callers (batches, jobs) leave half of the queue to
-                the others.
-            on_stage: told "integrals", "forward" and "eigensolve" when they begin (or begin to wait for their turn).
+    ) -> Predicted:
+        """Predict one structure; see ``Backend.predict``.
 
         Raises:
             ServiceError: ``queue_full`` if ``queue_limit`` predictions wait already, ``draining`` after :meth:`close`.
@@ -166,7 +141,7 @@ class Engine:
             )
         finally:
             self._leave(time.perf_counter() - started)
-        return Answer(prediction, queue_ms=1e3 * result.queue_s, batch_size=result.batch_size)
+        return Predicted(prediction, queue_ms=1e3 * result.queue_s, batch_size=result.batch_size)
 
     def close(self, timeout_s: float | None = None) -> None:
         """Refuse new predictions, finish the accepted ones, end the threads; from any thread but the event loop's."""
@@ -196,7 +171,7 @@ class Engine:
                     "queue_full",
                     "Too many requests are waiting for this model.",
                     hint="Try again after the time in Retry-After.",
-                    retry_after_s=max(1, min(MAX_RETRY_AFTER_S, wait)),
+                    retry_after_s=retry_after(wait),
                 )
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._patient.append(turn)

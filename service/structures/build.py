@@ -1,9 +1,9 @@
-"""Wire to model: the structure of a request becomes a ``Structure``, and every assumed value is reported."""
+"""Wire to model: the structure of a request becomes plain numbers, then a ``Structure``; every assumed value is reported."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,58 +19,70 @@ _NUMBER_OF_SYMBOL: Final = {symbol.lower(): number for number, symbol in enumera
 _REPORTED_DEFAULTS: Final = ("outputs", "ao_order", "energy_unit")
 
 
-class SizeLimits(Protocol):
-    """Caps on one structure; the settings are one."""
-
-    @property
-    def max_atoms(self) -> int:
-        """Largest number of atoms."""
-
-    @property
-    def max_orbitals(self) -> int:
-        """Largest number of atomic orbitals."""
-
-
 @dataclass(frozen=True)
-class Submission:
-    """A structure that is physical and within the server's limits, and what was assumed to make it one."""
+class SizeLimits:
+    """Caps on one structure: numbers of atoms and of atomic orbitals."""
 
-    structure: Structure
-    defaults_applied: list[str]
+    max_atoms: int
+    max_orbitals: int
+
+    def check_atoms(self, count: int) -> None:
+        """Raise ``too_many_atoms`` before anything is allocated for a structure."""
+        self._check("too_many_atoms", "atoms", count, self.max_atoms)
+
+    def check_orbitals(self, count: int) -> None:
+        """Raise ``too_many_orbitals`` before a matrix is allocated for a structure."""
+        self._check("too_many_orbitals", "atomic orbitals", count, self.max_orbitals)
+
+    @staticmethod
+    def _check(code: str, what: str, count: int, limit: int) -> None:
+        if count > limit:
+            raise ServiceError(
+                code,
+                f"The structure has {count} {what}; this server takes at most {limit}.",
+                field="structure",
+                hint="Send a smaller structure; POST /v1/jobs takes larger ones than the other routes.",
+            )
 
 
-async def raw_structure(wire: WireStructure, parsers: ParserPool, *, max_atoms: int | None = None) -> RawStructure:
+async def read_structure(wire: WireStructure | RawStructure, parsers: ParserPool, limits: SizeLimits) -> RawStructure:
     """The plain numbers of a structure, whichever way it came; lengths in Å.
 
     Args:
-        wire: as sent.
+        wire: as sent; plain numbers are what they are.
         parsers: read it if it is a file.
-        max_atoms: largest file; by default the parsers' own limit.
+        limits: on its atoms.
 
     Raises:
         ServiceError: what the file formats and parsers raise; ``invalid_request`` and ``unsupported_element`` for a
             QCSchema molecule that does not fit together.
     """
+    if isinstance(wire, RawStructure):
+        return wire
     if isinstance(wire, FileStructure):
-        return await parsers.parse(resolve_format(wire.format), wire.text, max_atoms=max_atoms)
+        return await parsers.parse(resolve_format(wire.format), wire.text, max_atoms=limits.max_atoms)
     if isinstance(wire, AtomsStructure):
         cell = [list(vector) for vector in wire.cell] if wire.cell is not None else None
         return RawStructure(numbers=wire.numbers, positions=wire.positions, cell=cell, pbc=wire.pbc)
     return _from_qcschema(wire.molecule)
 
 
-def build_structure(raw: RawStructure, options: CommonOptions, limits: SizeLimits) -> Submission:
-    """Check the caps, settle charge and multiplicity, build the ``Structure``.
+def build_structure(raw: RawStructure, options: CommonOptions, limits: SizeLimits) -> tuple[Structure, list[str]]:
+    """Check the caps, settle charge, multiplicity and periodicity, build the ``Structure``.
+
+    Returns:
+        the structure, and what was assumed to make it one.
 
     Raises:
         ServiceError: ``too_many_atoms``; ``invalid_request`` for a charge that contradicts the file.
         StructureError: not a physical structure.
     """
-    check_atom_count(len(raw.numbers), limits)
+    limits.check_atoms(len(raw.numbers))
     defaults: list[str] = []
     charge = _settle("charge", options.charge, raw.charge, options, defaults)
     multiplicity = _settle("multiplicity", options.multiplicity, raw.multiplicity, options, defaults)
-    if any(raw.pbc) and raw.cell is None:
+    pbc = raw.pbc if options.pbc is None else (options.pbc,) * 3
+    if any(pbc) and raw.cell is None:
         raise ServiceError(
             "invalid_request", "A periodic structure came without a cell.", field="cell", hint="Send cell, in Å."
         )
@@ -80,32 +92,10 @@ def build_structure(raw: RawStructure, options: CommonOptions, limits: SizeLimit
         charge=charge,
         multiplicity=multiplicity,
         # A cell without periodicity is a box drawn around a molecule.
-        cell_angstrom=_array(raw.cell) if raw.cell is not None and any(raw.pbc) else None,
-        pbc=raw.pbc,
+        cell_angstrom=_array(raw.cell) if any(pbc) else None,
+        pbc=pbc,
     )
-    return Submission(structure, defaults)
-
-
-def check_atom_count(count: int, limits: SizeLimits) -> None:
-    """Refuse a structure above ``MAX_ATOMS`` before anything is allocated for it."""
-    if count > limits.max_atoms:
-        raise ServiceError(
-            "too_many_atoms",
-            f"The structure has {count} atoms; this server takes at most {limits.max_atoms}.",
-            field="structure",
-            hint="Send a smaller structure; POST /v1/jobs takes larger ones than the other routes.",
-        )
-
-
-def check_orbital_count(count: int, limits: SizeLimits) -> None:
-    """Refuse a structure above ``MAX_ORBITALS`` before a matrix is allocated for it."""
-    if count > limits.max_orbitals:
-        raise ServiceError(
-            "too_many_orbitals",
-            f"The structure has {count} atomic orbitals; this server takes at most {limits.max_orbitals}.",
-            field="structure",
-            hint="Send a smaller structure; POST /v1/jobs takes larger ones than the other routes.",
-        )
+    return structure, defaults
 
 
 def option_defaults(options: CommonOptions, model_name: str) -> list[str]:

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from model.predictor import Predictor
 from service.app import create_app
 from service.checkpoints.registry import LoadedModel, Registry
-from service.serving.local import Engine
+from service.serving.local import LocalBackend
 from service.settings import Settings
 
 WATER_NUMBERS = [8, 1, 1]
@@ -77,8 +77,8 @@ def registry_of() -> Callable[[Any, int], Registry]:
     """A registry around any predictor, to see what the service makes of its failures."""
 
     def make(predictor: Any, queue_limit: int) -> Registry:
-        engine = Engine(predictor, name="fake", queue_limit=queue_limit)
-        return Registry([LoadedModel("fake", predictor, engine)], "fake")
+        engine = LocalBackend(predictor, name="fake", queue_limit=queue_limit)
+        return Registry([LoadedModel("fake", predictor, engine)], ["fake"])
 
     return make
 

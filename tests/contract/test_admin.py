@@ -268,7 +268,7 @@ def test_a_request_that_runs_keeps_its_model_and_then_the_model_is_released(admi
     old = admin.registry.get("tiny")
     old.predictor.model.network.register_forward_pre_hook(wait)
     left: list[weakref.ref[Any]] = [
-        weakref.ref(part) for part in (old.predictor, old.predictor.model.network, old.engine)
+        weakref.ref(part) for part in (old.predictor, old.predictor.model.network, old.backend)
     ]
     del old
     with ThreadPoolExecutor(1) as pool:

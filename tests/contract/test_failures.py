@@ -62,7 +62,7 @@ def test_failures_of_the_model(serve, settings, predictor, registry_of, error, s
 def test_a_full_queue_is_503_with_retry_after_and_empties_again(serve, settings, predictor, registry_of):
     gate = threading.Event()
     registry = registry_of(Wrapped(predictor, gate.wait), 1)
-    engine = registry.get(None).engine
+    engine = registry.get("fake").backend
     with serve(create_app(settings, registry=registry)) as client, ThreadPoolExecutor(2) as pool:
         accepted = [pool.submit(client.post, "/v1/predict", json=H2) for _ in range(2)]
         wait_until(lambda: engine.unfinished == 2)
@@ -85,7 +85,7 @@ def test_a_late_answer_is_504_and_a_waiting_one_is_dropped(serve, settings, pred
         gate.wait()
 
     registry = registry_of(Wrapped(predictor, before), 5)
-    engine = registry.get(None).engine
+    engine = registry.get("fake").backend
     short = settings.model_copy(update={"request_timeout_s": 0.5})
     with serve(create_app(short, registry=registry)) as client, ThreadPoolExecutor(2) as pool:
         late = [pool.submit(client.post, "/v1/predict", json=H2) for _ in range(2)]

@@ -49,7 +49,7 @@ def gated(serve: Any, settings: Any, predictor: Any, registry_of: Any) -> Iterat
     registry = registry_of(Wrapped(predictor, before), 8)
     with serve(create_app(settings.model_copy(update={"cache_bytes": 0}), registry=registry)) as client:
         try:
-            yield client, registry.get(None).engine, gate, calls
+            yield client, registry.get("fake").backend, gate, calls
         finally:
             gate.set()
 

@@ -174,10 +174,16 @@ def test_the_models_own_functional_and_basis_are_no_warning(client, water):
     assert not any("mismatch" in warning for warning in reply.json()["warnings"])
 
 
-def test_another_basis_is_an_error(client, water):
-    reply = client.post("/v1/initial-guess", json={**water, "basis": "6-31g*"})
-    assert (reply.status_code, reply.json()["code"]) == (422, "unsupported_basis")
-    assert reply.json()["allowed"] == [client.post("/v1/initial-guess", json=water).json()["meta"]["basis"]]
+@pytest.mark.parametrize("file_format", ["json", "chk", "npz"])
+def test_another_basis_is_answered_in_the_models_own_and_a_warning_in_every_format(client, water, file_format):
+    reply = client.post(f"/v1/initial-guess?format_out={file_format}", json={**water, "basis": "6-31g*"})
+    assert reply.status_code == 200
+    assert "basis mismatch" in reply.headers["warning"]
+    if file_format == "json":
+        plain = client.post("/v1/initial-guess", json=water).json()
+        assert plain["meta"]["projected"] is reply.json()["meta"]["projected"] is False
+        assert plain["meta"]["basis"] == reply.json()["meta"]["basis"]
+        assert plain["results"] == reply.json()["results"]
 
 
 def test_further_outputs_are_added(client, water):

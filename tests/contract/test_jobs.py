@@ -174,9 +174,7 @@ def test_all_three_ways_of_sending_are_ways_to_submit(client, water_xyz):
     [
         ({"kind": "bands"}, 422, "invalid_request"),
         ({"kind": None}, 422, "invalid_request"),
-        ({"xc": "b3lyp"}, 422, "invalid_request"),  # not of predict
         ({"outputs": []}, 422, "invalid_request"),
-        ({"kind": "initial-guess", "basis": "sto-3g"}, 422, "unsupported_basis"),
         ({"kind": "initial-guess", "format_out": "chk", "energy_unit": "eV"}, 422, "invalid_request"),
         ({"kind": "predict", "format_out": "chk"}, 406, "not_acceptable"),
         ({"model": "no-such-model"}, 404, "unknown_model"),

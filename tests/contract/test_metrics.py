@@ -127,7 +127,7 @@ class Gated:
 def test_a_full_service_is_still_scraped_and_says_how_full_it_is(serve, settings, predictor, registry_of):
     gate = threading.Event()
     registry = registry_of(Gated(predictor, gate), 1)
-    engine = registry.get(None).engine
+    engine = registry.get("fake").backend
     with serve(create_app(settings, registry=registry)) as client, ThreadPoolExecutor(2) as pool:
         accepted = [pool.submit(client.post, "/v1/predict", json=H2) for _ in range(2)]
         try:

@@ -14,7 +14,7 @@ import pytest
 from model.structure import Structure
 from service.errors import ServiceError
 from service.serving.batches import DeviceWorker
-from service.serving.local import Engine
+from service.serving.local import LocalBackend
 
 
 def chain(n_atoms: int) -> Structure:
@@ -84,7 +84,7 @@ async def settle() -> None:
 def run_all(recorder: Recorder, sizes: list[int], **options: Any) -> tuple[list[Any], Observer]:
     """Send structures at once while the device is busy with another one; the answers, or errors, in order."""
     observer = Observer()
-    engine = Engine(recorder, name="tiny", queue_limit=100, observer=observer, batch_wait_s=5.0, **options)
+    engine = LocalBackend(recorder, name="tiny", queue_limit=100, observer=observer, batch_wait_s=5.0, **options)
 
     async def scenario() -> list[Any]:
         first = asyncio.create_task(engine.predict(chain(1), orbitals=True))
@@ -120,7 +120,7 @@ def test_what_waits_goes_together_up_to_the_cost_and_in_order():
 def test_a_lone_structure_does_not_wait():
     recorder = Recorder()
     recorder.gate.set()
-    engine = Engine(recorder, name="tiny", queue_limit=0, batch_wait_s=3600.0)
+    engine = LocalBackend(recorder, name="tiny", queue_limit=0, batch_wait_s=3600.0)
     assert asyncio.run(engine.predict(chain(2), orbitals=True)).prediction == 2
     engine.close()
 
@@ -148,7 +148,7 @@ def test_an_error_reaches_only_the_structure_to_blame():
 
 def test_a_lost_device_is_unhealthy_and_not_tried_again():
     recorder = Recorder(fault=RuntimeError("CUDA error: an illegal memory access was encountered"))
-    engine = Engine(recorder, name="tiny", queue_limit=5)
+    engine = LocalBackend(recorder, name="tiny", queue_limit=5)
     recorder.gate.set()
     assert engine.healthy
     with pytest.raises(RuntimeError, match="CUDA error"):
@@ -159,7 +159,7 @@ def test_a_lost_device_is_unhealthy_and_not_tried_again():
 
 def test_the_limit_is_on_those_that_wait_and_a_cancelled_one_makes_room():
     recorder = Recorder()
-    engine = Engine(recorder, name="tiny", queue_limit=1)
+    engine = LocalBackend(recorder, name="tiny", queue_limit=1)
 
     async def scenario() -> None:
         running = asyncio.create_task(engine.predict(chain(2), orbitals=True))
@@ -187,7 +187,7 @@ def test_the_limit_is_on_those_that_wait_and_a_cancelled_one_makes_room():
 
 def test_patient_callers_are_never_refused_and_leave_room_for_others():
     recorder = Recorder()
-    engine = Engine(recorder, name="tiny", queue_limit=4)
+    engine = LocalBackend(recorder, name="tiny", queue_limit=4)
 
     async def scenario() -> None:
         patient = [asyncio.create_task(engine.predict(chain(2), orbitals=True, patient=True)) for _ in range(20)]
@@ -208,7 +208,7 @@ def test_patient_callers_are_never_refused_and_leave_room_for_others():
 
 def test_closing_finishes_what_was_accepted_and_refuses_the_rest():
     recorder = Recorder()
-    engine = Engine(recorder, name="tiny", queue_limit=2)
+    engine = LocalBackend(recorder, name="tiny", queue_limit=2)
 
     async def scenario() -> None:
         accepted = [asyncio.create_task(engine.predict(chain(2), orbitals=True)) for _ in range(3)]
@@ -243,7 +243,7 @@ def test_models_share_the_thread_of_their_device_oldest_first():
             order.append(self.name)
             return result
 
-    engines = [Engine(Named(name), name=name, queue_limit=9, worker=worker) for name in "ab"]
+    engines = [LocalBackend(Named(name), name=name, queue_limit=9, worker=worker) for name in "ab"]
 
     async def scenario() -> None:
         tasks = []

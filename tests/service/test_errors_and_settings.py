@@ -10,7 +10,6 @@ import pytest
 from pydantic import ValidationError
 
 import model.errors
-from service.comparison import check_basis, xc_warnings
 from service.errors import ERROR_TABLE, ServiceError, problem_of
 from service.settings import Settings
 
@@ -63,30 +62,6 @@ def test_settings_out_of_range_are_refused(monkeypatch, name, value):
     monkeypatch.setenv(f"TRACEGRAD_{name}", value)
     with pytest.raises(ValidationError):
         Settings()
-
-
-@pytest.mark.parametrize("basis", ["def2-svp", "def2svp", "DEF2-SVP", "def2_SVP", "def2 svp"])
-def test_one_basis_has_many_spellings(basis):
-    check_basis(basis, "def2-svp")
-
-
-@pytest.mark.parametrize("basis", ["def2-svpd", "def2-tzvp", "", "sto-3g"])
-def test_another_basis_is_refused(basis):
-    with pytest.raises(ServiceError, match="unsupported_basis"):
-        check_basis(basis, "def2-svp")
-
-
-def test_the_flavours_of_b3lyp_are_told_apart():
-    assert xc_warnings(None, "b3lyp") == xc_warnings("B3LYP", "b3lyp") == xc_warnings("b3lypg", "b3lyp") == []
-    assert xc_warnings("b3lyp5", "b3lyp")
-    assert xc_warnings("b3lyp", "b3lyp5")
-
-
-def test_pyscf_agrees_on_which_flavours_of_b3lyp_are_one():
-    from pyscf.dft import libxc
-
-    assert libxc.parse_xc("b3lypg") == libxc.parse_xc("b3lyp")
-    assert libxc.parse_xc("b3lyp5") != libxc.parse_xc("b3lyp")
 
 
 @pytest.mark.parametrize(

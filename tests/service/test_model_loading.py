@@ -146,7 +146,7 @@ def test_every_check_runs_and_has_its_figures(put, tmp_path, loader):
         assert 0.0 < found["hamiltonian_hartree"] <= found["hamiltonian_allowed_hartree"]
         assert loaded.fingerprint == fingerprint(folder)
     finally:
-        loaded.engine.close()
+        loaded.backend.close()
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,8 @@ def test_a_real_checkpoint_is_loaded_and_is_the_default(put, tmp_path):
     (tmp_path / "not-a-checkpoint").mkdir()
     loaded = load_registry(settings_for(tmp_path))
     try:
-        assert loaded.names == [loaded.default]
-        assert loaded.get(None).predictor.card.name == loaded.default
+        assert loaded.names == ["tiny"]
+        assert loaded.defaults == {"molecules": "tiny", "crystals": None}
     finally:
         loaded.close()
 
@@ -244,9 +244,20 @@ def test_several_checkpoints_are_loaded_each_in_its_newest_version(put, tmp_path
             "tiny": "0.10.0",
             "other": loaded.get("other").predictor.card.version,
         }
-        assert loaded.default == "other", "its folder is called default"
+        assert loaded.defaults["molecules"] == "other", "its folder is called default"
     finally:
         loaded.close()
+
+
+def test_the_operator_names_the_default_and_a_name_that_is_not_there_stops_the_start(put, tmp_path):
+    put("one", name="one")
+    put("two", name="two")
+    for asked, default in (("two", "two"), (" one , two ", "one"), ("", None)):
+        loaded = load_registry(settings_for(tmp_path).model_copy(update={"default_model": asked}))
+        loaded.close()
+        assert loaded.defaults["molecules"] == default
+    with pytest.raises(StartupError, match="no checkpoint is named 'three'"):
+        load_registry(settings_for(tmp_path).model_copy(update={"default_model": "two,three"}))
 
 
 def test_two_checkpoints_of_one_name_stop_the_start(put, tmp_path):

@@ -72,7 +72,7 @@ def loader() -> FakeLoader:
 def manager(tiny_checkpoint: Path, loader: FakeLoader) -> Iterator[ModelManager]:
     """Of a registry with one model, whose folder holds its checkpoint."""
     found: Any = loader
-    registry = Registry([fake(read_card(tiny_checkpoint / "card.json"))], "tiny", loader=found)
+    registry = Registry([fake(read_card(tiny_checkpoint / "card.json"))], ["tiny"], loader=found)
     manager = ModelManager(registry, Settings(checkpoints=tiny_checkpoint.parent, device="cpu"))
     manager.registry = registry  # type: ignore[attr-defined]
     yield manager

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.answers.output_formats import GUESS_FORMATS, PREDICT_FORMATS, header_text
 from service.errors import ServiceError
-from service.http.negotiation import GUESS_FORMATS, PREDICT_FORMATS, choose_format
-from service.pipeline import header_text
+from service.http.negotiation import choose_format
 
 
 @pytest.mark.parametrize(

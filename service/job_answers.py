@@ -1,0 +1,53 @@
+"""A job's answer: the same road that a request takes, with the larger limits of jobs and with patience."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from service.answer import NOTHING_NEW, Answered, Ask, answer
+from service.answers.output_formats import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
+from service.jobs.records import JobRequest, Progress, Rendered
+from service.schemas.jobs import Kind
+from service.schemas.requests import GuessRequest, PredictRequest
+from service.state import Services
+from service.structures.build import SizeLimits
+
+READERS: Final[Mapping[Kind, Callable[[str], PredictRequest | GuessRequest]]] = {
+    "predict": PredictRequest.model_validate_json,
+    "initial-guess": GuessRequest.model_validate_json,
+}
+FORMATS: Final[Mapping[Kind, Sequence[OutputFormat]]] = {"predict": PREDICT_FORMATS, "initial-guess": GUESS_FORMATS}
+
+
+async def check_job(services: Services, request: JobRequest) -> None:
+    """Read the structure, and refuse what no model here can compute.
+
+    Raises:
+        ServiceError, ModelError: as the route of this kind.
+    """
+    await _answer(services, request, lambda _: None, NOTHING_NEW)
+
+
+async def compute_job(services: Services, request: JobRequest, progress: Progress) -> Rendered:
+    """The answer of the route of this kind.
+
+    Raises:
+        ServiceError, ModelError: as that route.
+    """
+    answered, form = await _answer(services, request, progress, None)
+    assert isinstance(answered.content, bytes)
+    return Rendered(answered.content, form.media_type, dict(answered.headers))
+
+
+async def _answer(
+    services: Services, request: JobRequest, progress: Progress, known_tags: str | None
+) -> tuple[Answered, OutputFormat]:
+    body = await asyncio.to_thread(READERS[request.kind], request.body)
+    form = next(form for form in FORMATS[request.kind] if form.name == request.format_out)
+    limits = SizeLimits(services.settings.job_max_atoms, services.settings.job_max_orbitals)
+    ask = Ask(
+        body.structure, body, form, limits, request.request_id, known_tags=known_tags, patient=True, on_stage=progress
+    )
+    return await answer(services, ask), form

@@ -1,0 +1,72 @@
+"""What runs a model: the seam between the service and whatever computes, here or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from model.structure import Structure
+
+if TYPE_CHECKING:
+    from model.predictor import Prediction
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A prediction with what the queue knows about it.
+
+    Attributes:
+        prediction: the model's answer.
+        queue_ms: milliseconds in the queue of the device.
+        batch_size: structures in the same forward pass.
+        cached: whether it was made for an earlier request.
+    """
+
+    prediction: Prediction
+    queue_ms: float = 0.0
+    batch_size: int = 1
+    cached: bool = False
+
+
+class Backend(Protocol):
+    """One model's predictions."""
+
+    @property
+    def unfinished(self) -> int:
+        """Predictions that run or wait."""
+        ...
+
+    @property
+    def healthy(self) -> bool:
+        """False once the device has failed for good."""
+        ...
+
+    async def predict(
+        self,
+        structure: Structure,
+        *,
+        orbitals: bool,
+        patient: bool = False,
+        on_stage: Callable[[str], None] | None = None,
+    ) -> Predicted:
+        """Predict one structure.
+
+        Cancelling the caller takes a structure out of whatever it waits for; a step that runs already runs to its end.
+
+        Args:
+            structure: has passed the model's check.
+            orbitals: also diagonalise, and make and check the guess.
+            patient: wait for a place instead of being refused. Patient callers (batches, jobs) leave half of the queue to
+                the others.
+            on_stage: told "integrals", "forward" and "eigensolve" when they begin (or begin to wait for their turn).
+
+        Raises:
+            ServiceError: ``queue_full``, ``draining``.
+            ModelError: what the model raises.
+        """
+        ...
+
+    def close(self) -> None:
+        """Refuse new predictions, finish the accepted ones, end; from any thread but the event loop's."""
+        ...
