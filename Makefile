@@ -55,8 +55,8 @@ evaluate: $(READY) ## every figure of the default checkpoint on val, test, ood67
 benchmark: $(READY) ## request latency and the parts of a prediction
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/prediction_parts.py
 
-openapi: $(READY) ## write docs/openapi.json
-	$(BIN)/python -m service.http.openapi docs/openapi.json
+openapi: $(READY) ## write docs/openapi.json and the table of errors in docs/api.md
+	$(BIN)/python -m service.documents
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info tracegrad_client/build tracegrad_client/*.egg-info

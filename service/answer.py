@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from model.structure import Structure
 from service.answers.arrays import GUESS_OUTPUTS, NEEDS_ORBITALS, Result, make_result
@@ -31,6 +31,7 @@ from service.structures.pool import RawStructure
 
 if TYPE_CHECKING:
     from model.checkpoint.card import Card
+    from model.predictor import Prediction
 
 NOTHING_NEW: Final = "*"
 """As ``known_tags``: only check that there would be an answer."""
@@ -104,12 +105,12 @@ async def answer(services: Services, ask: Ask) -> Answered:
     began = time.perf_counter()
     with span("parse"):
         raw = await read_structure(ask.structure, services.parsers, ask.limits)
-    timings = {"parse": 1e3 * (time.perf_counter() - began)}
+    parse_ms = 1e3 * (time.perf_counter() - began)
     structure, assumed = build_structure(raw, options, ask.limits)
     with services.registry.leased(structure, Wanted(options.model, options.xc, options.basis)) as choice:
         model = choice.model
         logs.note(model=model.name)
-        services.metrics.stage(model.name, "parse", timings["parse"] / 1e3)
+        services.metrics.stage(model.name, "parse", parse_ms / 1e3)
         ask.limits.check_orbitals(model.predictor.count_orbitals(structure))
         card = model.predictor.card
         defaults = [*assumed, *option_defaults(options, model.name)]
@@ -121,15 +122,22 @@ async def answer(services: Services, ask: Ask) -> Answered:
             return Answered(None, tag)
         predicted = await _predict(services, ask, choice, structure, key, orbitals)
         stages = {} if predicted.cached else predicted.prediction.timings_ms
-        timings |= {"queue": predicted.queue_ms}
-        timings |= {name: stages.get(name, 0.0) for name in ("integrals", "forward", "eigensolve")}
-        timings |= {"total": 1e3 * (time.perf_counter() - ask.started)}
+        about = {
+            "device": model.predictor.device,
+            "request_id": ask.request_id,
+            "batch_size": predicted.batch_size,
+            "cached": predicted.cached,
+            "timings_ms": {
+                "parse": parse_ms,
+                "queue": predicted.queue_ms,
+                **{name: stages.get(name, 0.0) for name in ("integrals", "forward", "eigensolve")},
+                "total": 1e3 * (time.perf_counter() - ask.started),
+            },
+        }
         ask.on_stage("serialise")
         began = time.perf_counter()
         with span("serialise"):
-            content = await services.encode(
-                _written, ask, predicted, card, model.predictor.device, timings, choice.warnings, defaults
-            )
+            content = await services.encode(_written, ask, predicted.prediction, card, about, choice.warnings, defaults)
         services.metrics.stage(model.name, "serialise", time.perf_counter() - began)
     stem = "guess" if isinstance(options, GuessOptions) else "prediction"
     warnings = (*predicted.prediction.warnings, *choice.warnings)
@@ -167,22 +175,14 @@ async def _predict(
 
 def _written(
     ask: Ask,
-    predicted: Predicted,
+    prediction: Prediction,
     card: Card,
-    device: str,
-    timings_ms: Mapping[str, float],
+    about: Mapping[str, Any],
     warnings: tuple[str, ...],
     defaults: list[str],
 ) -> bytes | Result:
     """The answer in its format; runs in the encoding thread."""
     if not ask.form.holds_arrays:
-        return WRITERS[ask.form.name](predicted.prediction, card)
-    about = {
-        "device": device,
-        "request_id": ask.request_id,
-        "timings_ms": timings_ms,
-        "batch_size": predicted.batch_size,
-        "cached": predicted.cached,
-    }
-    result = make_result(predicted.prediction, card, ask.options, ask.outputs, about, warnings, defaults)
+        return WRITERS[ask.form.name](prediction, card)
+    result = make_result(prediction, card, ask.options, ask.outputs, about, warnings, defaults)
     return ENCODERS[ask.form.name](result) if ask.encoded else result

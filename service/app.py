@@ -12,13 +12,14 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from service.access.keys_file import load_keys
-from service.checkpoints.registry import LoadedModel, Registry
+from service.checkpoints.loaded import LoadedModel
+from service.checkpoints.registry import Registry
 from service.checkpoints.startup import load_registry
 from service.checkpoints.swap import ModelManager
 from service.http.access import AccessMiddleware
-from service.http.middleware import BodyLimitMiddleware, RequestIdMiddleware
+from service.http.middleware import BodyLimitMiddleware, CrossOriginMiddleware, HeadMiddleware, RequestIdMiddleware
 from service.http.observer import Observer
-from service.http.openapi import build_openapi
+from service.http.openapi import ANY_PROBLEM, build_openapi
 from service.http.problems import install_handlers
 from service.job_answers import check_job, compute_job
 from service.jobs.location import open_job_store
@@ -119,6 +120,8 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        responses=ANY_PROBLEM,
+        generate_unique_id_function=lambda route: route.name,
         # FastAPI's own spans and log records hold paths, queries and the texts of exceptions; ours do not.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
@@ -140,7 +143,10 @@ def create_app(
     # The last one added is the outermost: the request id is there for whatever the others say, and who may not call
     # hears so before the body matters.
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(AccessMiddleware, keys=keys)
+    if settings.cors_origins:
+        app.add_middleware(CrossOriginMiddleware, origins=settings.cors_origins)
     app.add_middleware(RequestIdMiddleware, observer=Observer(counts, spans))
     return app
 

@@ -1,4 +1,5 @@
-"""From an error code to an HTTP status and title: the one place that knows both.
+"""The error table: code, HTTP status, title and where it occurs. Problems, the OpenAPI document and the table in docs/api.md
+are made from it.
 
 The domain errors (``model.errors``) carry a code and no status; errors of the HTTP side are raised as
 :class:`ServiceError` with a code of the same table. :func:`problem_of` turns either into an RFC 9457 problem.
@@ -9,67 +10,79 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from model.errors import ModelError, NumericalError
+from model.errors import DomainError, ModelError, NumericalError, StructureError
+
+Group = Literal["body", "access", "route", "model", "job", "result", "admin", "structure", "ready", "storage", "server"]
+"""Which routes answer with a code: those that read a body, those behind keys, those that name a model ..."""
 
 
 class ErrorRow(NamedTuple):
-    """HTTP status and short title of a code."""
+    """What is to know of a code.
+
+    Attributes:
+        status: of HTTP.
+        title: a few words for people.
+        group: of the routes that answer with it.
+        note: what else a caller should know, if anything.
+    """
 
     status: int
     title: str
+    group: Group
+    note: str = ""
 
+
+_RETRY: Final = "with Retry-After"
 
 ERROR_TABLE: Final[Mapping[str, ErrorRow]] = {
-    "malformed_body": ErrorRow(400, "The body cannot be read"),
-    "missing_key": ErrorRow(401, "An API key is needed"),
-    "forbidden": ErrorRow(403, "The API key does not allow this"),
-    "not_found": ErrorRow(404, "No such route"),
-    "unknown_model": ErrorRow(404, "No such model"),
-    "unknown_job": ErrorRow(404, "No such job"),
-    "method_not_allowed": ErrorRow(405, "The route does not know this method"),
-    "not_acceptable": ErrorRow(406, "The asked format is not available"),
-    "job_not_finished": ErrorRow(409, "The job is not finished"),
-    "model_busy": ErrorRow(409, "Models are being changed"),
-    "model_needed": ErrorRow(409, "The model is needed"),
-    "body_too_large": ErrorRow(413, "The body is too large"),
-    "too_many_atoms": ErrorRow(413, "Too many atoms"),
-    "too_many_structures": ErrorRow(413, "Too many structures"),
-    "too_many_orbitals": ErrorRow(413, "Too many orbitals"),
-    "too_large_for_memory": ErrorRow(413, "Too large for the memory of this server"),
-    "unsupported_media_type": ErrorRow(415, "The content type is not supported"),
-    "invalid_request": ErrorRow(422, "The request is not valid"),
-    "unparsable_structure": ErrorRow(422, "The structure file cannot be read"),
-    "unsupported_format": ErrorRow(422, "The file format is not supported"),
-    "unsupported_element": ErrorRow(422, "An element is not supported"),
-    "unsupported_charge": ErrorRow(422, "The charge is not supported"),
-    "unsupported_multiplicity": ErrorRow(422, "The multiplicity is not supported"),
-    "unsupported_basis": ErrorRow(422, "The basis set is not supported"),
-    "unsupported_periodicity": ErrorRow(422, "The periodicity is not supported"),
-    "atoms_too_close": ErrorRow(422, "Two atoms are too close"),
-    "non_finite_coordinates": ErrorRow(422, "A coordinate is not a finite number"),
-    "empty_structure": ErrorRow(422, "The structure has no atoms"),
-    "electron_count": ErrorRow(422, "Electron count and multiplicity do not fit"),
-    "numerical_failure": ErrorRow(422, "No finite result for this structure"),
-    "model_rejected": ErrorRow(422, "The checkpoint failed a check"),
-    "quota_exceeded": ErrorRow(429, "Too many requests"),
-    "internal_error": ErrorRow(500, "The server failed"),
-    "job_failed": ErrorRow(500, "The job was given up"),
-    "queue_full": ErrorRow(503, "The queue is full"),
-    "not_ready": ErrorRow(503, "The service is not ready"),
-    "draining": ErrorRow(503, "The service is shutting down"),
-    "deadline_exceeded": ErrorRow(504, "The request took too long"),
-    "storage_full": ErrorRow(507, "The storage is full"),
+    "malformed_body": ErrorRow(400, "The body cannot be read", "body"),
+    "missing_key": ErrorRow(401, "An API key is needed", "access", "where keys are configured; with WWW-Authenticate"),
+    "forbidden": ErrorRow(
+        403, "The API key does not allow this", "access", "or there are no keys, and the admin routes are closed"
+    ),
+    "not_found": ErrorRow(404, "No such route", "route"),
+    "unknown_model": ErrorRow(404, "No such model", "model"),
+    "unknown_job": ErrorRow(404, "No such job", "job", "never was, is another key's, was deleted, or its time is over"),
+    "method_not_allowed": ErrorRow(405, "The route does not know this method", "route", "with Allow"),
+    "not_acceptable": ErrorRow(406, "The asked format is not available", "structure"),
+    "job_not_finished": ErrorRow(409, "The job is not finished", "result", _RETRY),
+    "model_busy": ErrorRow(409, "Models are being changed", "admin", _RETRY),
+    "model_needed": ErrorRow(409, "The model is needed", "admin", "only force unloads it"),
+    "body_too_large": ErrorRow(413, "The body is too large", "body"),
+    "too_many_atoms": ErrorRow(413, "Too many atoms", "structure"),
+    "too_many_structures": ErrorRow(413, "Too many structures", "structure"),
+    "too_many_orbitals": ErrorRow(413, "Too many orbitals", "structure"),
+    "too_large_for_memory": ErrorRow(413, "Too large for the memory of this server", "structure"),
+    "unsupported_media_type": ErrorRow(415, "The content type is not supported", "body"),
+    "invalid_request": ErrorRow(422, "The request is not valid", "body"),
+    "unparsable_structure": ErrorRow(422, "The structure file cannot be read", "structure"),
+    "unsupported_format": ErrorRow(422, "The file format is not supported", "structure"),
+    "unsupported_element": ErrorRow(422, "An element is not supported", "structure"),
+    "unsupported_charge": ErrorRow(422, "The charge is not supported", "structure"),
+    "unsupported_multiplicity": ErrorRow(422, "The multiplicity is not supported", "structure"),
+    "unsupported_basis": ErrorRow(422, "The basis set is not supported", "structure"),
+    "unsupported_periodicity": ErrorRow(422, "The periodicity is not supported", "structure"),
+    "atoms_too_close": ErrorRow(422, "Two atoms are too close", "structure"),
+    "non_finite_coordinates": ErrorRow(422, "A coordinate is not a finite number", "structure"),
+    "empty_structure": ErrorRow(422, "The structure has no atoms", "structure"),
+    "electron_count": ErrorRow(422, "Electron count and multiplicity do not fit", "structure"),
+    "numerical_failure": ErrorRow(422, "No finite result for this structure", "structure"),
+    "model_rejected": ErrorRow(422, "The checkpoint failed a check", "admin", "what served before still serves"),
+    "quota_exceeded": ErrorRow(429, "Too many requests", "access", _RETRY),
+    "internal_error": ErrorRow(
+        500, "The server failed", "server", "the request id finds the cause in the server's log"
+    ),
+    "job_failed": ErrorRow(500, "The job was given up", "server"),
+    "queue_full": ErrorRow(503, "The queue is full", "structure", _RETRY),
+    "not_ready": ErrorRow(503, "The service is not ready", "ready", _RETRY),
+    "draining": ErrorRow(503, "The service is shutting down", "ready", _RETRY),
+    "deadline_exceeded": ErrorRow(504, "The request took too long", "body"),
+    "storage_full": ErrorRow(507, "The storage is full", "storage"),
 }
 
 PROBLEM_TYPE_PREFIX: Final = "urn:tracegrad:problem:"
-
-_GENERIC_MODEL_CODES: Final[Mapping[str, str]] = {
-    "invalid_structure": "invalid_request",
-    "unsupported": "invalid_request",
-}
-"""Codes of the inner nodes of the domain tree: errors of the request, too vague to be codes of the contract."""
 
 MAX_RETRY_AFTER_S: Final = 60
 
@@ -184,7 +197,9 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _from_model(error: ModelError) -> ServiceError:
-    code = _GENERIC_MODEL_CODES.get(error.code, error.code)
+    code = error.code
+    if code not in ERROR_TABLE and isinstance(error, (StructureError, DomainError)):
+        code = "invalid_request"  # the inner nodes of the domain tree are too vague to be codes of the contract
     # A numerical failure is the caller's only when the model could name the input field; otherwise it is ours.
     if isinstance(error, NumericalError) and error.field is None:
         code = "internal_error"

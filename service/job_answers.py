@@ -8,7 +8,7 @@ from typing import Final
 
 from service.answer import NOTHING_NEW, Answered, Ask, answer
 from service.answers.output_formats import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
-from service.jobs.records import JobRequest, Progress, Rendered
+from service.jobs.records import JobRequest, Rendered, Report
 from service.schemas.jobs import Kind
 from service.schemas.requests import GuessRequest, PredictRequest
 from service.state import Services
@@ -30,24 +30,24 @@ async def check_job(services: Services, request: JobRequest) -> None:
     await _answer(services, request, lambda _: None, NOTHING_NEW)
 
 
-async def compute_job(services: Services, request: JobRequest, progress: Progress) -> Rendered:
+async def compute_job(services: Services, request: JobRequest, report: Report) -> Rendered:
     """The answer of the route of this kind.
 
     Raises:
         ServiceError, ModelError: as that route.
     """
-    answered, form = await _answer(services, request, progress, None)
+    answered, form = await _answer(services, request, report, None)
     assert isinstance(answered.content, bytes)
     return Rendered(answered.content, form.media_type, dict(answered.headers))
 
 
 async def _answer(
-    services: Services, request: JobRequest, progress: Progress, known_tags: str | None
+    services: Services, request: JobRequest, report: Report, known_tags: str | None
 ) -> tuple[Answered, OutputFormat]:
     body = await asyncio.to_thread(READERS[request.kind], request.body)
     form = next(form for form in FORMATS[request.kind] if form.name == request.format_out)
     limits = SizeLimits(services.settings.job_max_atoms, services.settings.job_max_orbitals)
     ask = Ask(
-        body.structure, body, form, limits, request.request_id, known_tags=known_tags, patient=True, on_stage=progress
+        body.structure, body, form, limits, request.request_id, known_tags=known_tags, patient=True, on_stage=report
     )
     return await answer(services, ask), form

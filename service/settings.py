@@ -8,10 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEBIBYTE = 1024 * 1024
+
+
+def _split(value: object) -> object:
+    """The parts of a text with commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+# as a browser sends it: scheme, host, port, and nothing behind
+Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/?#\s*]+)$")]
 
 
 class Settings(BaseSettings):
@@ -26,6 +35,7 @@ class Settings(BaseSettings):
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
         api_keys_file: TOML file with the hashes of the API keys (docs/operations.md). None: everything is open but the
             admin routes, which are closed.
+        cors_origins: origins whose pages may call from a browser, separated by commas; "*" for all, none by default.
         max_atoms: largest structure, in atoms.
         max_orbitals: largest structure, in atomic orbitals. Memory grows with atoms times orbitals squared: about 2 GB
             at 730 orbitals (92 atoms).
@@ -64,6 +74,7 @@ class Settings(BaseSettings):
     default_model: str | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")] = "auto"
     api_keys_file: Path | None = None
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split)] = ()
     max_atoms: Annotated[int, Field(ge=1, le=100_000)] = 200
     max_orbitals: Annotated[int, Field(ge=1, le=100_000)] = 1000
     max_body_bytes: Annotated[int, Field(ge=1024)] = 4 * MEBIBYTE

@@ -25,18 +25,8 @@ Phase = Literal["starting", "ready", "draining"]
 
 @dataclass(frozen=True)
 class Services:
-    """The running parts.
-
-    Attributes:
-        settings: as given to ``create_app``.
-        registry: the loaded models.
-        parsers: the structure file parsers.
-        cache: predictions by content.
-        metrics: what is counted.
-        manager: loads and unloads models.
-        jobs: computes what was submitted as jobs.
-        encoder: one thread for JSON, binary formats and exports: off the event loop, and PySCF's writers one at a time.
-    """
+    """The running parts; the encoder is one thread for JSON, binary formats and exports: off the event loop, and PySCF's
+    writers one at a time."""
 
     settings: Settings
     registry: Registry

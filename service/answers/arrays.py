@@ -45,22 +45,11 @@ class Result:
     defaults_applied: list[str]
 
 
-def energy_factor(options: CommonOptions) -> float:
-    """Factor from hartree to the asked unit."""
-    return EV_PER_HARTREE if options.energy_unit == "eV" else 1.0
-
-
 def ao_permutation(card: Card, prediction: Prediction, ao_order: str) -> NDArray[np.int64]:
     """Index array p with ``matrix_asked = matrix_pyscf[np.ix_(p, p)]``, (ao,)."""
     if ao_order == "pyscf":
         return np.arange(len(prediction.ao_labels))
-    shells = [ang for symbol in prediction.structure.symbols for ang in shells_of(card, symbol)]
-    return pyscf_to_e3nn(shells)
-
-
-def shells_of(card: Card, symbol: str) -> Sequence[int]:
-    """Angular momenta of an element's shells, in AO order."""
-    return list(card.basis.shells[symbol])
+    return pyscf_to_e3nn([ang for symbol in prediction.structure.symbols for ang in card.basis.shells[symbol]])
 
 
 def select_arrays(
@@ -72,7 +61,7 @@ def select_arrays(
         prediction: in PySCF order and hartree.
         outputs: names of the contract, and ``occupations``.
         order: from :func:`ao_permutation`.
-        factor: from :func:`energy_factor`.
+        factor: from hartree to the asked unit.
     """
     square = np.ix_(order, order)
     arrays: dict[str, NDArray[Any]] = {}
@@ -132,7 +121,7 @@ def make_result(
         warnings: of the service; those of the prediction are added.
         defaults_applied: as reported.
     """
-    factor = energy_factor(options)
+    factor = EV_PER_HARTREE if options.energy_unit == "eV" else 1.0
     order = ao_permutation(card, prediction, options.ao_order)
     scalars: dict[str, float | None] = {}
     if prediction.orbitals is not None and isinstance(options, PredictOptions) and "orbital_energies" in outputs:

@@ -10,30 +10,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from model.errors import ModelError
 from service.errors import is_out_of_memory
+from service.schemas.models import CheckReport, Figure
 
 logger = logging.getLogger(__name__)
-
-Figure = float | int | str | list[str]
-
-
-@dataclass(frozen=True)
-class Check:
-    """A check that was passed.
-
-    Attributes:
-        name: which.
-        seconds: what it took.
-        figures: what it measured, and what is allowed; units are in the names.
-    """
-
-    name: str
-    seconds: float
-    figures: dict[str, Figure]
 
 
 class RejectedError(Exception):
@@ -65,7 +48,7 @@ class CheckList:
     def __init__(self, root: Path, before_each: Callable[[str], None] | None = None) -> None:
         self._root = str(root)
         self._before_each = before_each
-        self.passed: list[Check] = []
+        self.passed: list[CheckReport] = []
 
     @contextmanager
     def check(self, name: str) -> Iterator[dict[str, Figure]]:
@@ -84,7 +67,7 @@ class CheckList:
             raise
         except Exception as error:
             raise self._rejection(name, error) from error
-        self.passed.append(Check(name, time.perf_counter() - started, figures))
+        self.passed.append(CheckReport(name=name, seconds=time.perf_counter() - started, figures=figures))
 
     def _rejection(self, check: str, error: Exception) -> RejectedError:
         if isinstance(error, ModelError) and self._root not in str(error):

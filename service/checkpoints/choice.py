@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from model.errors import (
     DomainError,
@@ -20,10 +20,8 @@ from model.errors import (
 )
 from model.level import LevelField, same_functional
 from model.structure import SYMBOLS, Structure
+from service.checkpoints.loaded import LoadedModel
 from service.errors import ServiceError
-
-if TYPE_CHECKING:
-    from service.checkpoints.registry import LoadedModel
 
 Kind = Literal["molecules", "crystals"]
 

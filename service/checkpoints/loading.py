@@ -18,7 +18,7 @@ from model.errors import CheckpointError
 from model.structure import Structure
 from service.checkpoints.catalogue import Candidate
 from service.checkpoints.checks import CheckList
-from service.checkpoints.registry import LoadedModel
+from service.checkpoints.loaded import LoadedModel
 from service.serving.batches import BatchObserver, DeviceWorker
 from service.serving.local import LocalBackend
 from service.settings import Settings

@@ -12,45 +12,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol, get_args
+from dataclasses import dataclass
+from typing import Final, Protocol, get_args
 
 from model.structure import Structure
 from service.checkpoints.catalogue import Candidate
-from service.checkpoints.checks import Check
 from service.checkpoints.choice import Choice, Kind, Wanted, choose, kind_of, named, nothing_loaded
+from service.checkpoints.loaded import LoadedModel
 from service.errors import draining
-from service.serving.backend import Backend
-
-if TYPE_CHECKING:
-    from model.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_NAME: Final = "default"
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A verified and warmed-up checkpoint with what runs it.
-
-    Attributes:
-        name: of the checkpoint.
-        predictor: the model.
-        backend: runs its predictions; to be used under a lease (:meth:`Registry.leased`).
-        checks: what it passed.
-        fingerprint: of the checkpoint's files, to see whether they have changed.
-        loaded_at: when.
-    """
-
-    name: str
-    predictor: Predictor
-    backend: Backend
-    checks: tuple[Check, ...] = ()
-    fingerprint: str | None = None
-    loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from service.checkpoints.catalogue import scan
 from service.checkpoints.checks import RejectedError
+from service.checkpoints.loaded import LoadedModel
 from service.checkpoints.loading import ModelLoader
-from service.checkpoints.registry import DEFAULT_NAME, LoadedModel, Registry
+from service.checkpoints.registry import DEFAULT_NAME, Registry
 from service.errors import StartupError
 from service.serving.batches import BatchObserver
 from service.settings import Settings

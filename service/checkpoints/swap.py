@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from service.checkpoints.catalogue import NAME, scan
-from service.checkpoints.checks import Check, CheckList, RejectedError
+from service.checkpoints.catalogue import scan
+from service.checkpoints.checks import CheckList, RejectedError
+from service.checkpoints.loaded import LoadedModel
 from service.checkpoints.loading import ModelLoader, fingerprint
-from service.checkpoints.registry import LoadedModel, Loader, Registry
+from service.checkpoints.registry import Loader, Registry
 from service.checkpoints.startup import resolve_device
 from service.errors import ServiceError, draining
 from service.observability.logs import bind
+from service.schemas.models import CheckpointIdentity, CheckReport
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -32,21 +34,6 @@ MAX_WAITING: Final = 4
 """Operations that may wait behind the one that runs."""
 
 RETRY_AFTER_BUSY_S: Final = 10
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Which checkpoint: name, version, SHA-256 of its weights."""
-
-    name: str
-    version: str
-    sha256: str
-
-    @classmethod
-    def of(cls, model: LoadedModel) -> Identity:
-        """That of a loaded model."""
-        card = model.predictor.card
-        return cls(model.name, card.version, card.weights_sha256)
 
 
 @dataclass(frozen=True)
@@ -63,22 +50,9 @@ class Loading:
 
     status: Literal["loaded", "unchanged"]
     model: LoadedModel
-    replaced: Identity | None
-    checks: tuple[Check, ...]
+    replaced: CheckpointIdentity | None
+    checks: tuple[CheckReport, ...]
     seconds: float
-
-
-@dataclass(frozen=True)
-class Unloading:
-    """What an unload did.
-
-    Attributes:
-        model: what was unloaded.
-        unfinished: predictions that it still had to finish.
-    """
-
-    model: Identity
-    unfinished: int
 
 
 class ModelManager:
@@ -109,20 +83,21 @@ class ModelManager:
             ServiceError: ``unknown_model``; ``model_rejected`` if a check failed (what served goes on serving);
                 ``model_busy`` if too many operations wait; ``draining``.
         """
-        _refuse_odd_name(name)
         return await self._run(self._load, name, version, force)
 
-    async def unload(self, name: str, *, force: bool = False) -> Unloading:
+    async def unload(self, name: str, *, force: bool = False) -> tuple[CheckpointIdentity, int]:
         """Take a model out of service. New requests no longer find it; those that it has are finished.
 
         Args:
             name: of a loaded model.
             force: also if it is the default or the last one.
 
+        Returns:
+            what was unloaded, and how many predictions it still had to finish.
+
         Raises:
             ServiceError: ``unknown_model``; ``model_needed`` if only ``force`` would do it; ``model_busy``; ``draining``.
         """
-        _refuse_odd_name(name)
         return await self._run(self._unload, name, force)
 
     def close(self) -> None:
@@ -155,7 +130,7 @@ class ModelManager:
     def _load(self, name: str, version: str | None, force: bool) -> Loading:
         started = time.perf_counter()
         loaded = self._registry.find(name)
-        replaced = None if loaded is None else Identity.of(loaded)
+        replaced = None if loaded is None else loaded.identity
         try:
             root = self._settings.checkpoints
             with CheckList(root.absolute()).check("folder"):
@@ -176,7 +151,7 @@ class ModelManager:
         self._registry.install(model)
         return Loading("loaded", model, replaced, model.checks, time.perf_counter() - started)
 
-    def _unload(self, name: str, force: bool) -> Unloading:
+    def _unload(self, name: str, force: bool) -> tuple[CheckpointIdentity, int]:
         model = self._registry.get(name)
         if not force:
             reason = None
@@ -190,7 +165,7 @@ class ModelManager:
                 )
         self._registry.remove(name)
         logger.info("unloaded %s", name)
-        return Unloading(Identity.of(model), model.backend.unfinished)
+        return model.identity, model.backend.unfinished
 
     def _loader(self) -> Loader:
         if self._registry.loader is None:
@@ -205,15 +180,3 @@ class ModelManager:
 def _is_unchanged(loaded: LoadedModel, folder: Path) -> bool:
     """Whether a folder holds, to the bit, what a model was loaded from."""
     return loaded.fingerprint is not None and loaded.fingerprint == fingerprint(folder)
-
-
-def _refuse_odd_name(name: str) -> None:
-    """A name that no checkpoint can have is not looked for."""
-    if not NAME.fullmatch(name):
-        raise ServiceError(
-            "unknown_model",
-            "No checkpoint can have this name.",
-            field="name",
-            hint="A name has 1 to 64 lower-case letters, digits, dots, dashes and underscores, and begins with a letter or "
-            "digit. GET /v1/models lists the loaded models.",
-        )

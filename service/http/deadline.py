@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from starlette.requests import Request
 
 from service.errors import ServiceError
 
 T = TypeVar("T")
+
+
+CLIENT_GONE: Final = 499
+"""Status for the records where no answer went out: the client had left, or the process was told to end."""
 
 
 class ClientGoneError(Exception):

@@ -1,17 +1,20 @@
-"""Two ASGI layers around all routes: the request id (with the last word on errors), and the cap on the body."""
+"""ASGI layers around all routes: the request id (with the last word on errors), other origins, HEAD, the cap on the body."""
 
 from __future__ import annotations
 
 import logging
 import re
 import uuid
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ServiceError, problem_of
+from service.errors import ServiceError, is_internal, problem_of
 from service.http.observer import Observer
 from service.http.problems import problem_response
 
@@ -62,11 +65,58 @@ class RequestIdMiddleware:
             except ClientDisconnect:
                 logger.info("the client left before its request was read")
             except Exception as error:
-                logger.exception("request %s failed", request_id)
+                if is_internal(error):
+                    logger.exception("request %s failed", request_id)
                 if started:
                     record.broken()
                     raise  # half an answer is out: the connection must break
                 await problem_response(problem_of(error, request_id))(scope, receive, send_with_id)
+
+
+class CrossOriginMiddleware(CORSMiddleware):
+    """Lets pages of the operator's origins call the service from a browser, and read the headers that matter.
+
+    Args:
+        app: what is behind.
+        origins: such as ``https://example.org``, or ``*`` for all.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_methods=("GET", "HEAD", "POST", "DELETE"),
+            allow_headers=("Authorization", "X-API-Key", "Content-Type", "If-None-Match", REQUEST_ID_HEADER),
+            expose_headers=(REQUEST_ID_HEADER, "ETag", "Location", "Retry-After", "Warning", "Content-Disposition"),
+        )
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Starlette's answer; a refusal is a problem like every other."""
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        raise ServiceError(
+            "forbidden",
+            "Pages of this origin may not send such a request.",
+            hint="The operator names the origins in TRACEGRAD_CORS_ORIGINS.",
+        )
+
+
+class HeadMiddleware:
+    """Answers HEAD as GET, without the body: routes need not know of it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        await self._app({**scope, "method": "GET"}, receive, send_without_body)
 
 
 class BodyLimitMiddleware:

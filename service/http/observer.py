@@ -11,15 +11,13 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import Message, Scope
 
+from service.http.deadline import CLIENT_GONE
 from service.http.route_table import RoutePattern, fitting, route_patterns
 from service.observability import logs
 from service.observability.metrics import OTHER, Metrics
 from service.observability.tracing import Tracing
 
 logger = logging.getLogger("service.access")
-
-CLIENT_GONE: Final = 499
-"""Status for the records where no answer went out: the client had left, or the process was told to end."""
 
 PROBES: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Asked every few seconds: no traces, and a log line at level ``debug`` unless they fail."""

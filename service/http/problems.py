@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from model.errors import ModelError
 from service.answers.bytes import dump_json
 from service.errors import Problem, ServiceError, is_internal, problem_of
+from service.http.deadline import CLIENT_GONE, ClientGoneError
 from service.http.route_table import fitting, route_patterns
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ModelError, _handle)
     app.add_exception_handler(HTTPException, _handle_http)
     app.add_exception_handler(RequestValidationError, _handle_parameters)
+    app.add_exception_handler(ClientGoneError, _handle_gone)
 
 
 async def _handle(request: Request, error: Exception) -> Response:
@@ -83,9 +85,15 @@ async def _handle_http(request: Request, error: Exception) -> Response:
 def _methods(request: Request) -> list[str]:
     """Every method that this path knows: the router's own Allow names those of one route only."""
     routes = fitting(route_patterns(request.app), request.scope)
-    return sorted(frozenset().union(*(route.methods for route in routes)))
+    known = frozenset().union(*(route.methods for route in routes))
+    return sorted(known | {"HEAD"} if "GET" in known else known)
 
 
 async def _handle_parameters(request: Request, _: Exception) -> Response:
     """FastAPI's own validation (path parameters only): its findings hold the input, so none is repeated."""
     return await _handle(request, ServiceError("invalid_request", "A parameter of the request is not valid."))
+
+
+async def _handle_gone(_request: Request, _error: Exception) -> Response:
+    """For the records: nobody is there to read it."""
+    return Response(status_code=CLIENT_GONE)

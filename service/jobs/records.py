@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from service.errors import Problem
-from service.schemas.jobs import Kind, State
+from service.schemas.jobs import Kind, Progress, Stage, State
 
-STAGES: Final[Mapping[str, float]] = {
+STAGES: Final[Mapping[Stage, float]] = {
     "parse": 0.0,
     "integrals": 0.05,
     "forward": 0.4,
@@ -72,30 +72,15 @@ class Rendered:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Progress = Callable[[str], None]
+Report = Callable[[str], None]
 """Called with a key of :data:`STAGES` when a stage begins, from any thread. It raises ``CancelledError`` once the job is
 deleted or given back, so that a computation in a thread stops at its next stage."""
 
-Compute = Callable[[JobRequest, Progress], Awaitable[Rendered]]
+Compute = Callable[[JobRequest, Report], Awaitable[Rendered]]
 """Computes a job. Raises ServiceError or ModelError, which become the job's problem; cancelled when the job is deleted."""
 
 Check = Callable[[JobRequest], Awaitable[None]]
 """Refuses at submission (ServiceError, ModelError) what :data:`Compute` would refuse in any case."""
-
-
-@dataclass(frozen=True)
-class JobProgress:
-    """How far a job is.
-
-    Attributes:
-        stage: a key of :data:`STAGES`, while the job runs or where it failed.
-        fraction: 0 to 1.
-        position: place in the queue, from 1, while the job is queued.
-    """
-
-    stage: str | None = None
-    fraction: float = 0.0
-    position: int | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +132,7 @@ class JobRecord:
     started: float | None
     finished: float | None
     expires: float
-    progress: JobProgress
+    progress: Progress
     problem: Problem | None = None
     result: StoredResult | None = None
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, Final, TypeVar, cast
 
 from service.errors import Problem, ServiceError, is_internal, problem_of
 from service.jobs.records import (
@@ -20,13 +20,13 @@ from service.jobs.records import (
     Check,
     Claim,
     Compute,
-    JobProgress,
     JobRecord,
     JobRequest,
     Rendered,
 )
 from service.jobs.store import JobStore
 from service.observability.logs import context
+from service.schemas.jobs import Progress, Stage
 
 logger = logging.getLogger(__name__)
 
@@ -57,17 +57,17 @@ class _Run:
     """
 
     claim: Claim
-    stage: str | None = None
+    stage: Stage | None = None
     stopped: bool = False
     computing: asyncio.Future[Rendered] | None = field(default=None, repr=False)
     problem: Problem | None = None
 
     def report(self, stage: str) -> None:
-        """The ``progress`` of a computation; called from any thread."""
+        """The ``report`` of a computation; called from any thread."""
         if self.stopped:
             raise asyncio.CancelledError
         if stage in STAGES:
-            self.stage = stage
+            self.stage = cast(Stage, stage)
 
     def stop(self) -> None:
         """End the computation."""
@@ -161,7 +161,7 @@ class JobRunner:
         run = self._runs.get(job_id)
         if run is None or record.state != "running":
             return record
-        progress = JobProgress(run.stage, STAGES.get(run.stage or "", 0.0))
+        progress = Progress(stage=run.stage, fraction=0.0 if run.stage is None else STAGES[run.stage])
         if run.problem is not None:
             return replace(record, state="failed", problem=run.problem, progress=progress)
         return replace(record, progress=progress)

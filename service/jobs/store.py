@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
@@ -22,7 +23,6 @@ from service.jobs.records import (
     STAGES,
     Claim,
     JobLimits,
-    JobProgress,
     JobRecord,
     JobRequest,
     Rendered,
@@ -31,12 +31,16 @@ from service.jobs.records import (
     new_job_id,
 )
 from service.jobs.results import ResultFiles, sync_folder
+from service.schemas.jobs import Progress
 
 logger = logging.getLogger(__name__)
 
 FILE_NAME: Final = "jobs.sqlite"
 RESULTS_FOLDER: Final = "results"
 RETRY_AFTER_FULL_S: Final = 30
+_SAME_IN_ROWS: Final = tuple(
+    field.name for field in fields(JobRecord) if field.name not in ("progress", "problem", "result")
+)
 
 
 class JobStore:
@@ -277,18 +281,10 @@ def _record(row: sqlite3.Row) -> JobRecord:
     if state == "done":
         result = StoredResult(row["sequence"], row["run"], row["size"], row["media_type"], json.loads(row["headers"]))
     fraction = 1.0 if state == "done" else STAGES.get(row["stage"], 0.0)
+    position = row["position"] if state == "queued" else None
     return JobRecord(
-        id=row["id"],
-        kind=row["kind"],
-        format_out=row["format_out"],
-        request_id=row["request_id"],
-        state=state,
-        attempts=row["attempts"],
-        created=row["created"],
-        started=row["started"],
-        finished=row["finished"],
-        expires=row["expires"],
-        progress=JobProgress(row["stage"], fraction, row["position"] if state == "queued" else None),
+        **{name: row[name] for name in _SAME_IN_ROWS},
+        progress=Progress(stage=row["stage"], fraction=fraction, position=position),
         problem=None if row["problem"] is None else Problem(**json.loads(row["problem"])),
         result=result,
     )

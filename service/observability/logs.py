@@ -20,9 +20,7 @@ from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
 from functools import wraps
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TextIO, TypeVar
-
-from pythonjsonlogger.json import JsonFormatter
+from typing import Final, ParamSpec, TextIO, TypeVar
 
 from model.errors import ModelError
 from service.errors import ServiceError
@@ -112,29 +110,21 @@ class _TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = f"{utc_text(record.created)} {record.levelname} {record.name}: {printable(record.getMessage())}"
         line += "".join(f" {name}={_value(value)}" for name, value in _fields_of(record).items())
-        if record.exc_info:
-            line += "".join(f"\n  | {entry}" for entry in exception_lines(record.exc_info, self._with_text))
-        return line
+        return line + "".join(f"\n  | {entry}" for entry in self._exception(record))
+
+    def _exception(self, record: logging.LogRecord) -> list[str]:
+        return exception_lines(record.exc_info, self._with_text) if record.exc_info else []
 
 
-class _JsonLines(JsonFormatter):
+class _JsonLines(_TextLines):
     """One JSON object for each record."""
 
-    def __init__(self, with_text: bool) -> None:
-        super().__init__()
-        self._with_text = with_text
-
-    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 (logging's name)
-        return "\n".join(exception_lines(ei, self._with_text))
-
-    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        log_data["time"] = utc_text(record.created)
-        log_data["level"] = record.levelname.lower()
-        log_data["logger"] = record.name
-        log_data["message"] = record.getMessage()
-        log_data.update(_fields_of(record))
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Field] = {"time": utc_text(record.created), "level": record.levelname.lower()}
+        entry |= {"logger": record.name, "message": record.getMessage(), **_fields_of(record)}
         if record.exc_info:
-            log_data["exception"] = self.formatException(record.exc_info)
+            entry["exception"] = "\n".join(self._exception(record))
+        return json.dumps(entry)
 
 
 def printable(text: str) -> str:

@@ -5,7 +5,6 @@ Who may call them is decided before (``service.access``).
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Request
@@ -49,11 +48,8 @@ async def load_model(request: Request, name: str) -> Response:
         {
             "status": done.status,
             "model": card_of(services, done.model),
-            "replaced": None if done.replaced is None else asdict(done.replaced),
-            "checks": [
-                {"name": check.name, "seconds": round(check.seconds, SECONDS_DIGITS), "figures": check.figures}
-                for check in done.checks
-            ],
+            "replaced": None if done.replaced is None else done.replaced.model_dump(),
+            "checks": [check.model_dump() | {"seconds": round(check.seconds, SECONDS_DIGITS)} for check in done.checks],
             "seconds": round(done.seconds, SECONDS_DIGITS),
         }
     )
@@ -70,8 +66,8 @@ async def unload_model(request: Request, name: str) -> Response:
     """New requests no longer find the model; it finishes what it has, then its memory is released."""
     services = ready_services(request)
     options = await _options(request, services, UnloadRequest)
-    done = await services.manager.unload(name, force=options.force)
-    body = {"status": "unloaded", "model": asdict(done.model), "unfinished": done.unfinished}
+    model, unfinished = await services.manager.unload(name, force=options.force)
+    body = {"status": "unloaded", "model": model.model_dump(), "unfinished": unfinished}
     return _answer({**body, "default": services.registry.defaults})
 
 

@@ -17,10 +17,9 @@ from service.answers.arrays import Result
 from service.answers.bytes import BatchEntry, encode_batch
 from service.answers.output_formats import PREDICT_FORMATS, OutputFormat, headers_of
 from service.errors import ServiceError, is_internal, problem_of
-from service.http.deadline import ClientGoneError, deadline, while_connected
+from service.http.deadline import deadline, while_connected
 from service.http.intake import read_request
 from service.http.negotiation import choose_format
-from service.http.observer import CLIENT_GONE
 from service.http.openapi import structure_operation
 from service.routes.ready import ready_services
 from service.schemas.requests import BatchRequest
@@ -74,22 +73,19 @@ async def predict_batch(request: Request) -> Response:
     """Send up to 256 structures as JSON, or a file of many frames; each gets its own answer or its own problem."""
     services = ready_services(request)
     started = time.perf_counter()
-    try:
-        async with deadline(services.settings.request_timeout_s):
-            body = await read_request(request, BatchRequest)
-            limit = services.settings.max_batch_structures
-            if len(body.structures) > limit:
-                raise ServiceError(
-                    "too_many_structures",
-                    f"The request holds {len(body.structures)} structures; this server takes at most {limit}.",
-                    field="structures",
-                    hint="Send them in parts.",
-                )
-            form = choose_format(body.format_out, request.headers.get("accept"), PREDICT_FORMATS)
-            work = _answers(services, body, form, str(request.state.request_id), started)
-            return await while_connected(request, work)
-    except ClientGoneError:
-        return Response(status_code=CLIENT_GONE)
+    async with deadline(services.settings.request_timeout_s):
+        body = await read_request(request, BatchRequest)
+        limit = services.settings.max_batch_structures
+        if len(body.structures) > limit:
+            raise ServiceError(
+                "too_many_structures",
+                f"The request holds {len(body.structures)} structures; this server takes at most {limit}.",
+                field="structures",
+                hint="Send them in parts.",
+            )
+        form = choose_format(body.format_out, request.headers.get("accept"), PREDICT_FORMATS)
+        work = _answers(services, body, form, str(request.state.request_id), started)
+        return await while_connected(request, work)
 
 
 async def _answers(

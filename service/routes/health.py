@@ -17,7 +17,7 @@ async def live() -> Health:
     return Health(status="alive")
 
 
-@router.get("/ready", summary="Models are loaded and warmed up", openapi_extra=refusals())
+@router.get("/ready", summary="Models are loaded and warmed up", openapi_extra=refusals("ready"))
 async def ready(request: Request) -> Health:
     """Ready for structures: weights verified, a warm-up forward pass done, a model there. Otherwise 503."""
     services = ready_services(request)

@@ -17,7 +17,7 @@ from service.errors import Problem, ServiceError, retry_after
 from service.http.deadline import deadline
 from service.http.intake import read_request
 from service.http.negotiation import choose_format
-from service.http.openapi import job_operation, job_refusals, job_result_operation
+from service.http.openapi import job_result_operation, refusals, structure_operation
 from service.http.problems import problem_response
 from service.http.validation import service_error
 from service.job_answers import FORMATS
@@ -38,7 +38,7 @@ _CHUNK_BYTES: Final = 1024 * 1024
     "",
     status_code=202,
     summary="Submit a structure that is too large to wait for",
-    openapi_extra=job_operation(JobSubmission, GUESS_FORMATS),
+    openapi_extra=structure_operation(JobSubmission, GUESS_FORMATS, None),
     responses={202: {"model": JobStatus, "description": "Accepted, and on disk."}},
     response_class=Response,
 )
@@ -59,7 +59,7 @@ async def submit_job(request: Request) -> Response:
 @router.get(
     "/{id}",
     summary="How far a job is",
-    openapi_extra=job_refusals(),
+    openapi_extra=refusals("job", "ready"),
     responses={200: {"model": JobStatus}},
     response_class=Response,
 )
@@ -96,7 +96,7 @@ async def job_result(request: Request, job_id: JobId) -> Response:
     "/{id}",
     status_code=204,
     summary="Delete a job with all its data",
-    openapi_extra=job_refusals(),
+    openapi_extra=refusals("job", "ready"),
     response_class=Response,
 )
 async def delete_job(request: Request, job_id: JobId) -> Response:
@@ -149,18 +149,11 @@ def _owner(request: Request) -> str | None:
 
 
 def _status(request: Request, record: JobRecord, status: int) -> Response:
+    known = vars(record)
     body = {
-        "id": record.id,
-        "kind": record.kind,
-        "format_out": record.format_out,
-        "state": record.state,
-        "created": _utc(record.created),
-        "started": _utc(record.started),
-        "finished": _utc(record.finished),
-        "expires": _utc(record.expires),
-        "attempts": record.attempts,
-        "request_id": record.request_id,
-        "progress": vars(record.progress),
+        **{name: known[name] for name in ("id", "kind", "format_out", "state", "attempts", "request_id")},
+        **{name: _utc(known[name]) for name in ("created", "started", "finished", "expires")},
+        "progress": record.progress.model_dump(),
         "problem": None if record.problem is None else _problem(request, record.problem).body,
         "links": _links(request, record),
     }

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.answers.bytes import dump_json
-from service.checkpoints.registry import LoadedModel
+from service.checkpoints.loaded import LoadedModel
 from service.http.openapi import refusals
 from service.routes.ready import ready_services
 from service.schemas.responses import ModelList
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 @router.get(
     "",
     summary="The loaded models",
-    openapi_extra=refusals(),
+    openapi_extra=refusals("ready"),
     responses={200: {"model": ModelList}},
     response_class=Response,
 )
@@ -31,7 +31,7 @@ async def list_models(request: Request) -> Response:
     return Response(dump_json({"models": models, "default": services.registry.defaults}), media_type="application/json")
 
 
-@router.get("/{name}", summary="One model's card", openapi_extra=refusals(unknown_model=True), response_class=Response)
+@router.get("/{name}", summary="One model's card", openapi_extra=refusals("model", "ready"), response_class=Response)
 async def show_model(request: Request, name: str) -> Response:
     """Card of one model: elements, basis, functional, training data, measured errors, licence."""
     services = ready_services(request)

@@ -10,10 +10,9 @@ from starlette.responses import Response
 
 from service.answer import Answered, Ask, answer
 from service.answers.output_formats import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
-from service.http.deadline import ClientGoneError, deadline, while_connected
+from service.http.deadline import deadline, while_connected
 from service.http.intake import read_request
 from service.http.negotiation import choose_format
-from service.http.observer import CLIENT_GONE
 from service.http.openapi import structure_operation
 from service.routes.ready import ready_services
 from service.schemas.requests import GuessRequest, PredictRequest
@@ -49,22 +48,19 @@ async def _answer(
 ) -> Response:
     services = ready_services(request)
     started = time.perf_counter()
-    try:
-        async with deadline(services.settings.request_timeout_s):
-            body = await read_request(request, model)
-            form = choose_format(body.format_out, request.headers.get("accept"), formats)
-            ask = Ask(
-                body.structure,
-                body,
-                form,
-                limits_of(services.settings),
-                str(request.state.request_id),
-                known_tags=request.headers.get("if-none-match"),
-                started=started,
-            )
-            return _response(await while_connected(request, answer(services, ask)), form)
-    except ClientGoneError:
-        return Response(status_code=CLIENT_GONE)
+    async with deadline(services.settings.request_timeout_s):
+        body = await read_request(request, model)
+        form = choose_format(body.format_out, request.headers.get("accept"), formats)
+        ask = Ask(
+            body.structure,
+            body,
+            form,
+            limits_of(services.settings),
+            str(request.state.request_id),
+            known_tags=request.headers.get("if-none-match"),
+            started=started,
+        )
+        return _response(await while_connected(request, answer(services, ask)), form)
 
 
 def _response(answered: Answered, form: OutputFormat) -> Response:

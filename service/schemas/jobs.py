@@ -32,9 +32,9 @@ class Progress(WireModel):
         position: place in the queue, from 1; null once the job has left it.
     """
 
-    stage: Stage | None
-    fraction: float
-    position: int | None
+    stage: Stage | None = None
+    fraction: float = 0.0
+    position: int | None = None
 
 
 class JobLinks(WireModel):

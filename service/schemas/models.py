@@ -8,6 +8,8 @@ from pydantic import Field
 
 from service.schemas.base import WireModel
 
+Figure = float | int | str | list[str]
+
 
 class LoadRequest(WireModel):
     """Body of ``/v1/admin/models/{name}/load``; it may be absent.
@@ -36,7 +38,7 @@ class CheckReport(WireModel):
 
     name: str
     seconds: float
-    figures: dict[str, float | int | str | list[str]]
+    figures: dict[str, Figure]
 
 
 class CheckpointIdentity(WireModel):

@@ -250,14 +250,7 @@ def _raw(frame: dict[str, Any], max_atoms: int) -> RawStructure | ServiceError:
         return ServiceError(
             "too_many_atoms", f"The structure has more than {max_atoms} atoms, the limit of this server.", field="file"
         )
-    return RawStructure(
-        numbers=frame["numbers"],
-        positions=frame["positions"],
-        cell=frame["cell"],
-        pbc=tuple(frame["pbc"]),
-        charge=frame["charge"],
-        multiplicity=frame["multiplicity"],
-    )
+    return RawStructure(**{**frame, "pbc": tuple(frame["pbc"])})
 
 
 def _error(reason: str, file_format: str, max_frames: int) -> ServiceError:

@@ -16,7 +16,8 @@ from fastapi import FastAPI
 
 from model.predictor import Predictor
 from service.app import create_app
-from service.checkpoints.registry import LoadedModel, Registry
+from service.checkpoints.loaded import LoadedModel
+from service.checkpoints.registry import Registry
 from service.serving.local import LocalBackend
 from service.settings import Settings
 

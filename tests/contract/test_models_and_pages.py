@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.app import create_app
+from service.documents import api_page, openapi_file
 from service.errors import ERROR_TABLE
-from service.http.openapi import render
-from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -111,7 +109,13 @@ def test_every_reference_in_the_document_resolves(client):
 
 def test_the_stored_document_is_current():
     stored = (ROOT / "docs" / "openapi.json").read_bytes()
-    assert stored == render(create_app(Settings()).openapi()), "run: python -m service.http.openapi docs/openapi.json"
+    assert stored == openapi_file(), "run: python -m service.documents"
+
+
+def test_the_table_of_errors_in_the_docs_is_the_error_table():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert page == api_page(page), "run: python -m service.documents"
+    assert all(page.count(f"| `{code}` |") == 1 for code in ERROR_TABLE)
 
 
 def test_real_answers_fit_the_documented_schema(client, water):

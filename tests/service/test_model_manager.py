@@ -15,7 +15,8 @@ import pytest
 from model.checkpoint.card import Card, read_card
 from service.checkpoints.catalogue import Candidate
 from service.checkpoints.checks import RejectedError
-from service.checkpoints.registry import LoadedModel, Registry
+from service.checkpoints.loaded import LoadedModel
+from service.checkpoints.registry import Registry
 from service.checkpoints.swap import MAX_WAITING, ModelManager
 from service.errors import ServiceError
 from service.settings import Settings

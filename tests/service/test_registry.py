@@ -17,7 +17,8 @@ from model.errors import DomainError, UnsupportedChargeError, UnsupportedElement
 from model.level import Level
 from model.structure import SYMBOLS, Structure
 from service.checkpoints.choice import Kind, Wanted, choose
-from service.checkpoints.registry import LoadedModel, Registry
+from service.checkpoints.loaded import LoadedModel
+from service.checkpoints.registry import Registry
 from service.errors import ServiceError
 
 WAIT_S = 10.0
