@@ -100,7 +100,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
     """
     options = ask.options
     refuse_array_options(options, ask.form)
-    services.registry.refuse_if_empty()
+    services.registry.expect(options.model)
     ask.on_stage("parse")
     began = time.perf_counter()
     with span("parse"):

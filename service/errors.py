@@ -19,14 +19,7 @@ Group = Literal["body", "access", "route", "model", "job", "result", "admin", "s
 
 
 class ErrorRow(NamedTuple):
-    """What is to know of a code.
-
-    Attributes:
-        status: of HTTP.
-        title: a few words for people.
-        group: of the routes that answer with it.
-        note: what else a caller should know, if anything.
-    """
+    """Status of HTTP, a few words for people, the routes that answer with it, and what else a caller should know."""
 
     status: int
     title: str

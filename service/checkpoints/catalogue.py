@@ -9,6 +9,7 @@ copied into one and then be renamed, so that no half copy is ever loaded.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from service.errors import ServiceError
 logger = logging.getLogger(__name__)
 
 CARD: Final = "card.json"
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)

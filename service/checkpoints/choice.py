@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from model.errors import (
     DomainError,
@@ -28,12 +28,12 @@ Kind = Literal["molecules", "crystals"]
 RETRY_AFTER_EMPTY_S: Final = 30
 MODELS_IN_A_HINT: Final = 8
 
-_CHECKED_IN_ORDER: Final = (
-    UnsupportedPeriodicityError,
-    UnsupportedElementError,
-    UnsupportedChargeError,
-    UnsupportedMultiplicityError,
-)
+_CHECKED_IN_ORDER: Final[Mapping[type[DomainError], int]] = {
+    UnsupportedPeriodicityError: 1,
+    UnsupportedElementError: 2,
+    UnsupportedChargeError: 3,
+    UnsupportedMultiplicityError: 4,
+}
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,8 @@ def nothing_loaded() -> ServiceError:
 
 
 def _differences(model: LoadedModel, wanted: Wanted) -> tuple[LevelField, ...]:
-    if wanted.xc is None and wanted.basis is None:
-        return ()
     own = model.predictor.card.level
-    asked: dict[str, Any] = {
-        name: value for name, value in (("xc", wanted.xc), ("basis", wanted.basis)) if value is not None
-    }
-    return own.differences(replace(own, **asked))
+    return own.differences(replace(own, xc=wanted.xc or own.xc, basis=wanted.basis or own.basis))
 
 
 def _xc(model: LoadedModel) -> str:
@@ -163,10 +158,8 @@ def _no_model_fits(refusals: Sequence[tuple[LoadedModel, DomainError]]) -> Domai
     """The error of the models that come nearest, with what all of these would have taken."""
     if len(refusals) == 1:
         return refusals[0][1]
-    progress = [
-        _CHECKED_IN_ORDER.index(type(error)) if type(error) in _CHECKED_IN_ORDER else -1 for _, error in refusals
-    ]
-    nearest = [refusal for refusal, reached in zip(refusals, progress, strict=True) if reached == max(progress)]
+    furthest = max(_CHECKED_IN_ORDER.get(type(error), 0) for _, error in refusals)
+    nearest = [refusal for refusal in refusals if _CHECKED_IN_ORDER.get(type(refusal[1]), 0) == furthest]
     first = nearest[0][1]
     allowed = dict.fromkeys(value for _, error in nearest for value in error.allowed or ())
     texts = dict.fromkeys(error.detail for _, error in nearest)

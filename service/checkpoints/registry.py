@@ -40,11 +40,9 @@ class Loader(Protocol):
 
     def load(self, candidate: Candidate, before_each: Callable[[str], None] | None = None) -> LoadedModel:
         """Load a checkpoint and let it pass every check."""
-        ...
 
     def close(self) -> None:
         """End what the loaded models share; all backends have been closed."""
-        ...
 
 
 class Registry:
@@ -115,9 +113,15 @@ class Registry:
                 self._leases[choice.model] -= 1
                 self._close_if_idle(choice.model)
 
-    def refuse_if_empty(self) -> None:
-        """Raise ``ServiceError`` ``not_ready`` if no model is loaded: all have been unloaded."""
-        if not self._state.models:
+    def expect(self, name: str | None) -> None:
+        """Refuse a request that no model could answer, whatever its structure.
+
+        Raises:
+            ServiceError: ``unknown_model``; for None ``not_ready`` if no model is loaded: all have been unloaded.
+        """
+        if name is not None:
+            self.get(name)
+        elif not self._state.models:
             raise nothing_loaded()
 
     def watch(self, loaded: Callable[[LoadedModel], None], unloaded: Callable[[str], None]) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from service.checkpoints.catalogue import scan
+from service.checkpoints.catalogue import NAME, scan
 from service.checkpoints.checks import CheckList, RejectedError
 from service.checkpoints.loaded import LoadedModel
 from service.checkpoints.loading import ModelLoader, fingerprint
@@ -83,6 +83,7 @@ class ModelManager:
             ServiceError: ``unknown_model``; ``model_rejected`` if a check failed (what served goes on serving);
                 ``model_busy`` if too many operations wait; ``draining``.
         """
+        _refuse_odd_name(name)
         return await self._run(self._load, name, version, force)
 
     async def unload(self, name: str, *, force: bool = False) -> tuple[CheckpointIdentity, int]:
@@ -98,6 +99,7 @@ class ModelManager:
         Raises:
             ServiceError: ``unknown_model``; ``model_needed`` if only ``force`` would do it; ``model_busy``; ``draining``.
         """
+        _refuse_odd_name(name)
         return await self._run(self._unload, name, force)
 
     def close(self) -> None:
@@ -180,3 +182,12 @@ class ModelManager:
 def _is_unchanged(loaded: LoadedModel, folder: Path) -> bool:
     """Whether a folder holds, to the bit, what a model was loaded from."""
     return loaded.fingerprint is not None and loaded.fingerprint == fingerprint(folder)
+
+
+def _refuse_odd_name(name: str) -> None:
+    """A name that no checkpoint can have is not looked for."""
+    if not NAME.fullmatch(name):
+        hint = (
+            "Names have lower-case letters, digits, dots, dashes and underscores; GET /v1/models lists what is loaded."
+        )
+        raise ServiceError("unknown_model", "No checkpoint can have this name.", field="name", hint=hint)

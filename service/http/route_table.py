@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
@@ -15,15 +15,8 @@ from starlette.routing import compile_path
 from starlette.types import Scope
 
 
-@dataclass(frozen=True)
-class RoutePattern:
-    """One route.
-
-    Attributes:
-        pattern: matches its paths.
-        template: as it was declared, ``/v1/jobs/{id}``.
-        methods: that it knows.
-    """
+class RoutePattern(NamedTuple):
+    """One route: what matches its paths, how it was declared (``/v1/jobs/{id}``), and the methods that it knows."""
 
     pattern: re.Pattern[str]
     template: str

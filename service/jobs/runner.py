@@ -46,15 +46,7 @@ CANCEL_WAIT_S: Final = 2.0
 
 @dataclass
 class _Run:
-    """A job that is being computed.
-
-    Attributes:
-        claim: the right to finish it.
-        stage: the last one reported.
-        stopped: deleted or given back; the computation is to end.
-        computing: the computation, once it has begun.
-        problem: why it failed, where even that could not be stored.
-    """
+    """A job that is being computed; ``problem`` is why it failed, where even that could not be stored."""
 
     claim: Claim
     stage: Stage | None = None

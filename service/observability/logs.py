@@ -59,18 +59,15 @@ def context(**fields: Field) -> Iterator[None]:
         _fields.reset(token)
 
 
-def note(*, key_name: str | None = None, model: str | None = None, trace_id: str | None = None) -> None:
+def note(**fields: str | None) -> None:
     """Say more of the current request: all its lines from now on have it, the last one included.
 
     Args:
-        key_name: name of the API key, never the key.
-        model: name of a loaded model, never what the caller wrote.
-        trace_id: of the trace that the request belongs to.
+        fields: of :data:`FIELDS`; names of keys and of loaded models, never what the caller wrote. None says nothing.
     """
     current = _fields.get()
     if current is not None:
-        given = {"key_name": key_name, "model": model, "trace_id": trace_id}
-        current.update({name: value for name, value in given.items() if value is not None})
+        current.update({name: value for name, value in fields.items() if value is not None})
 
 
 def bind(function: Callable[P, T]) -> Callable[P, T]:

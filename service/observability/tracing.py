@@ -142,9 +142,9 @@ def finished_spans(stages: Sequence[tuple[str, float]]) -> None:
     tracing = _active.get()
     if tracing is None:
         return
-    start = time.time_ns() - sum(_nanoseconds(seconds) for _, seconds in stages)
+    start = time.time_ns() - sum(round(1e9 * max(0.0, seconds)) for _, seconds in stages)
     for name, seconds in stages:
-        end = start + _nanoseconds(seconds)
+        end = start + round(1e9 * max(0.0, seconds))
         tracing.finished(name, start, end)
         start = end
 
@@ -176,7 +176,3 @@ def _provider(processor: SpanProcessor) -> TracerProvider:
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(processor)
     return provider
-
-
-def _nanoseconds(seconds: float) -> int:
-    return round(1e9 * max(0.0, seconds))

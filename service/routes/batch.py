@@ -91,9 +91,7 @@ async def predict_batch(request: Request) -> Response:
 async def _answers(
     services: Services, body: BatchRequest, form: OutputFormat, request_id: str, started: float
 ) -> Response:
-    if body.model is not None:
-        services.registry.get(body.model)  # whoever names a model that is not there has no answer at all
-    services.registry.refuse_if_empty()
+    services.registry.expect(body.model)
     caps = limits_of(services.settings)
     limits = _Allowance(caps.max_atoms, caps.max_orbitals, [LARGEST_ALLOWANCE * caps.max_orbitals**2])
 

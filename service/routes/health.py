@@ -21,5 +21,5 @@ async def live() -> Health:
 async def ready(request: Request) -> Health:
     """Ready for structures: weights verified, a warm-up forward pass done, a model there. Otherwise 503."""
     services = ready_services(request)
-    services.registry.refuse_if_empty()
+    services.registry.expect(None)
     return Health(status="ready", models=services.registry.names)

@@ -35,12 +35,10 @@ class Backend(Protocol):
     @property
     def unfinished(self) -> int:
         """Predictions that run or wait."""
-        ...
 
     @property
     def healthy(self) -> bool:
         """False once the device has failed for good."""
-        ...
 
     async def predict(
         self,
@@ -65,8 +63,6 @@ class Backend(Protocol):
             ServiceError: ``queue_full``, ``draining``.
             ModelError: what the model raises.
         """
-        ...
 
     def close(self) -> None:
         """Refuse new predictions, finish the accepted ones, end; from any thread but the event loop's."""
-        ...

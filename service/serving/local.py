@@ -36,15 +36,12 @@ class PredictorLike(Protocol):
 
     def prepare(self, structure: Structure) -> Any:
         """Everything before the network; the answer has a ``cost``."""
-        ...
 
     def forward(self, prepared: Sequence[Any]) -> Sequence[Any]:
         """One batch through the network."""
-        ...
 
     def finish(self, item: Any, hamiltonian: Any, *, orbitals: bool, forward_ms: float) -> Prediction:
         """Everything after the network."""
-        ...
 
 
 class LocalBackend:

@@ -220,14 +220,14 @@ def test_a_prediction_has_one_outcome_and_a_count_for_each_warning(in_domain, ki
     assert moved(before, samples(metrics)) == expected
 
 
-@pytest.mark.parametrize("trouble", ["domain", "intruder", "sanity", "functional", None])
+@pytest.mark.parametrize("trouble", ["domain", "intruder", "sanity", "functional", "basis", None])
 def test_each_trouble_of_a_prediction_is_one_kind_of_warning(trouble):
     prediction: Any = SimpleNamespace(
         in_domain=trouble != "domain",
         guess=SimpleNamespace(has_intruder=trouble == "intruder"),
         checks=SimpleNamespace(ok=trouble != "sanity"),
     )
-    kinds = warning_kinds(prediction, functional=trouble == "functional")
+    kinds = warning_kinds(prediction, {"functional": ["xc"], "basis": ["basis"]}.get(trouble, []))
     assert kinds == ([] if trouble is None else [trouble])
     assert set(kinds) <= set(WARNING_KINDS)
 
