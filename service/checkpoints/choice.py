@@ -183,4 +183,4 @@ def _supports(model: LoadedModel) -> str:
 
 def kind_of(model: LoadedModel) -> Kind:
     """Which kind of system a model is for."""
-    return "crystals" if getattr(model.predictor.card, "periodic", False) else "molecules"
+    return "crystals" if model.predictor.card.periodic else "molecules"
