@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     guess.add_argument("-o", "--output", type=Path, required=True, help="the file to write; an older one is replaced")
     guess.add_argument("--to", choices=sorted(set(FORMATS_BY_SUFFIX.values())), help="format of the output")
     guess.add_argument("--xc", help="the functional that will be used: the server warns if the model's is another")
-    guess.add_argument("--basis", help="the basis that will be used: the server refuses if the model's is another")
+    guess.add_argument("--basis", help="the basis that will be used: the server warns if no model has it")
     energies = commands.add_parser("energies", parents=[server, molecule], help="print orbital energies")
     energies.add_argument("--unit", choices=("hartree", "eV"), default="hartree")
     commands.add_parser("models", parents=[server], help="list the server's models")

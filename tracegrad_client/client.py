@@ -86,7 +86,7 @@ class Client:
         Args:
             molecule: a PySCF Mole, an ase.Atoms, or (numbers, positions in Å).
             options: charge, multiplicity, xc, basis; see :class:`tracegrad_client.ask.Options`. The server warns about
-                another functional and refuses another basis. A Mole's basis is checked here in any case.
+                another functional and another basis. A Mole's basis is checked here in any case.
 
         Raises:
             TraceGradError: one of its leaves; GuessMismatchError where the Mole is not in the guess's basis.

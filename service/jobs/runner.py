@@ -35,7 +35,7 @@ T = TypeVar("T")
 TRANSIENT_CODES: Final = frozenset({"queue_full", "not_ready", "draining"})
 """Refusals that say nothing about the job: it is tried again."""
 
-INTERNAL_DETAIL: Final = (
+JOB_INTERNAL_DETAIL: Final = (
     "The server failed to compute this job. The request id of its submission names this failure in the server's log."
 )
 
@@ -255,7 +255,7 @@ class JobRunner:
     async def _fail(self, run: _Run, error: Exception) -> None:
         if is_internal(error):
             logger.error("the job failed", exc_info=error)
-            error = ServiceError("internal_error", INTERNAL_DETAIL)
+            error = ServiceError("internal_error", JOB_INTERNAL_DETAIL)
         problem = problem_of(error, "")
         try:
             await self._call(self._store.fail, run.claim, problem, run.stage)

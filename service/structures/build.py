@@ -82,17 +82,13 @@ def build_structure(raw: RawStructure, options: CommonOptions, limits: SizeLimit
     charge = _settle("charge", options.charge, raw.charge, options, defaults)
     multiplicity = _settle("multiplicity", options.multiplicity, raw.multiplicity, options, defaults)
     pbc = raw.pbc if options.pbc is None else (options.pbc,) * 3
-    if any(pbc) and raw.cell is None:
-        raise ServiceError(
-            "invalid_request", "A periodic structure came without a cell.", field="cell", hint="Send cell, in Å."
-        )
     structure = Structure(
         numbers=_array(raw.numbers),
         positions_angstrom=_array(raw.positions),
         charge=charge,
         multiplicity=multiplicity,
         # A cell without periodicity is a box drawn around a molecule.
-        cell_angstrom=_array(raw.cell) if any(pbc) else None,
+        cell_angstrom=_array(raw.cell) if raw.cell is not None and any(pbc) else None,
         pbc=pbc,
     )
     return structure, defaults

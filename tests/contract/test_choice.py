@@ -115,6 +115,23 @@ def test_a_cell_can_be_taken_for_a_box_around_a_molecule(client, water):
     assert (neither.status_code, neither.json()["code"], neither.json()["field"]) == (422, "invalid_request", "pbc")
 
 
+@pytest.mark.parametrize(
+    ("cell", "code", "field"),
+    [
+        ([[10, 0, 0], [0, 10, 0], [10, 10, 0]], "invalid_request", "cell"),  # no volume
+        ([[1.2, 0, 0], [0, 10, 0], [0, 0, 10]], "atoms_too_close", "positions"),  # to an image
+        (None, "invalid_request", "cell"),
+    ],
+)
+def test_cells_that_cannot_be_are_refused_by_name_before_any_model_is_asked(client, water, cell, code, field):
+    structure = {**water["structure"], "positions": [[0, 0, 0], [0.8, 0, 0.6], [-0.8, 0, 0.6]]}
+    body = {"structure": {**structure, "cell": cell, "pbc": [True, True, True]}}
+    reply = client.post("/v1/predict", json=body)
+    assert (reply.status_code, reply.json()["code"], reply.json()["field"]) == (422, code, field)
+    boxed = client.post("/v1/predict", json={**body, "pbc": False})
+    assert boxed.status_code == 200, "as a box around a molecule it does not matter"
+
+
 def test_structures_of_a_batch_are_answered_each_by_its_model(client, water):
     file = "2\ncharge=-1\nO 0 0 0\nH 0 0 0.96\n2\ncharge=0\nH 0 0 0\nH 0 0 0.74\n2\ncharge=-2\nH 0 0 0\nH 0 0 0.74\n"
     body = {"structures": [{"kind": "file", "format": "extxyz", "text": file}]}
