@@ -74,13 +74,18 @@ def code_fingerprint() -> str:
 
     Weights alone do not say what is predicted from them: a change of the code is a change of the answer.
     """
+    specs = [find_spec(package) for package in PACKAGES]
+    return digest_of_sources(
+        [Path(folder) for spec in specs if spec for folder in spec.submodule_search_locations or ()]
+    )
+
+
+def digest_of_sources(folders: Sequence[Path]) -> str:
+    """SHA-256 over names and contents of the source files in some folders."""
     digest = hashlib.sha256()
-    for package in PACKAGES:
-        spec = find_spec(package)
-        assert spec is not None
-        for folder in map(Path, spec.submodule_search_locations or ()):
-            for path in sorted(path for path in folder.rglob("*") if path.suffix in SOURCE_SUFFIXES):
-                digest.update(f"{package} {path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes() + b"\0")
+    for folder in folders:
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in SOURCE_SUFFIXES):
+            digest.update(f"{path.relative_to(folder.parent).as_posix()}\n".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

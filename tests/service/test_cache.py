@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import model
+import service
 from model.orbitals.space import OrbitalSpace
 from model.predictor import Prediction
 from model.structure import Structure
+from service.serving import cache
 from service.serving.cache import PredictionCache, array_bytes, content_key, entity_tag, matches
 
 POSITIONS = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.74]])
@@ -39,16 +43,38 @@ def test_the_key_depends_on_everything_that_changes_an_answer():
     )
 
 
+def test_a_change_of_the_code_is_a_change_of_the_tag(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    source = tmp_path / "model" / "network.py"
+    digests, keys = [], []
+    for text in ("a = 1\n", "a = 2\n", "a = 1\n"):
+        source.write_text(text)
+        (tmp_path / "model" / "network.pyc").write_text(str(len(digests)))  # not a source
+        digests.append(cache.digest_of_sources([tmp_path / "model"]))
+        monkeypatch.setattr(cache, "code_fingerprint", lambda: digests[-1])
+        keys.append(content_key("a", H2, orbitals=True))
+    for found in (digests, keys):
+        assert found[0] == found[2] != found[1]
+    source.rename(source.with_name("other.py"))
+    assert cache.digest_of_sources([tmp_path / "model"]) != digests[0]
+
+
+def test_the_fingerprint_is_that_of_the_code_that_answers():
+    code = cache.code_fingerprint.__wrapped__()
+    assert code == cache.code_fingerprint()
+    assert code == cache.digest_of_sources([Path(package.__file__).parent for package in (model, service)])
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 12)), max_size=40))
 def test_memory_stays_bounded_and_what_is_there_is_what_was_put(puts):
-    cache = PredictionCache(3000)
+    kept = PredictionCache(3000)
     stored = {}
     for key, size in puts:
         stored[key] = prediction(size)
-        cache.put(key, stored[key])
-    held = [key for key in "abcdefgh" if cache.get(key) is not None]
-    assert all(cache.get(key) is stored[key] for key in held if array_bytes(stored[key]) <= 3000)
-    assert cache.n_bytes == sum(array_bytes(found) for key in held if (found := cache.get(key)) is not None) <= 3000
+        kept.put(key, stored[key])
+    held = [key for key in "abcdefgh" if kept.get(key) is not None]
+    assert all(kept.get(key) is stored[key] for key in held if array_bytes(stored[key]) <= 3000)
+    assert kept.n_bytes == sum(array_bytes(found) for key in held if (found := kept.get(key)) is not None) <= 3000
 
 
 def test_the_least_recently_used_goes_first():
