@@ -18,7 +18,7 @@ from model.checkpoint.card import Card, read_card
 from model.electronic.guess import check_guess, make_guess
 from model.electronic.solve import Orbitals, solve
 from model.errors import NumericalError
-from model.integrals.pyscf_molecule import build_mole
+from model.integrals.pyscf_molecule import build_mole, load_basis
 from model.predictor import Prediction
 from model.structure import Structure
 from service.answers.bytes import dump_json
@@ -48,17 +48,18 @@ Case = tuple[Prediction, dict[str, Any], Any]
 def case(request: pytest.FixtureRequest, card: Card, molecule: Callable[[str], Structure]) -> Case:
     """Methanol with the core Hamiltonian for a prediction: the prediction, its document read back, PySCF's molecule."""
     mole = build_mole(molecule("CH3OH"), request.param)
-    prediction = core_prediction(molecule("CH3OH"), mole)
+    prediction = core_prediction(molecule("CH3OH"), mole, request.param)
     return prediction, read_back(prediction, card, mole), mole
 
 
-def core_prediction(structure: Structure, mole: Any) -> Prediction:
+def core_prediction(structure: Structure, mole: Any, basis: str) -> Prediction:
     overlap = mole.intor("int1e_ovlp")
     hamiltonian = mole.intor("int1e_kin") + mole.intor("int1e_nuc")
     orbitals = solve(hamiltonian, overlap, structure.n_electrons)
     guess = make_guess(orbitals)
     return Prediction(
         structure=structure,
+        space=load_basis(basis, structure.numbers),
         hamiltonian=hamiltonian,
         reference=hamiltonian,
         overlap=overlap,
@@ -188,7 +189,7 @@ def test_nothing_is_in_it_that_a_guess_does_not_have(case: Case) -> None:
 def test_without_an_empty_orbital_there_is_no_lumo(card: Card) -> None:
     helium_pairs = Structure(np.array([2, 2]), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 3.0]]))
     mole = build_mole(helium_pairs, "sto-3g")
-    assert set(read_back(core_prediction(helium_pairs, mole), card, mole)["return_result"]) == {"homo"}
+    assert set(read_back(core_prediction(helium_pairs, mole, "sto-3g"), card, mole)["return_result"]) == {"homo"}
 
 
 def test_a_prediction_without_a_guess_has_no_document(case: Case, card: Card) -> None:
