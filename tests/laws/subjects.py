@@ -51,6 +51,7 @@ class Subject:
         spin: of its blocks.
         mirrors: whether mirror images are exact.
         local: whether atoms beyond all cutoffs change nothing.
+        time_reversal: whether its blocks obey time reversal.
         tolerance: what counts as equal, hartree.
     """
 
@@ -60,6 +61,7 @@ class Subject:
     spin: Spin
     mirrors: bool
     local: bool
+    time_reversal: bool = False
     tolerance: float = LAW_FLOAT64
 
 
@@ -72,15 +74,18 @@ class Case:
         kind: molecules or crystals.
         spin: of the blocks.
         inputs: known matrices that the network reads.
+        time_reversal: whether blocks obey time reversal; spinors only.
     """
 
     architecture: str
     kind: Kind
     spin: Spin = "restricted"
     inputs: tuple[str, ...] = ()
+    time_reversal: bool = False
 
     def __str__(self) -> str:
-        return "-".join([self.architecture, self.kind, self.spin, "+".join(self.inputs) or "no inputs"])
+        spin = f"{self.spin} without magnetisation" if self.time_reversal else self.spin
+        return "-".join([self.architecture, self.kind, spin, "+".join(self.inputs) or "no inputs"])
 
 
 def cases() -> list[Case]:
@@ -91,6 +96,8 @@ def cases() -> list[Case]:
             found.append(Case(name, "molecule", spin))
             if declaration.periodic:
                 found.append(Case(name, "crystal", spin))
+            if declaration.periodic and spin == "spinor":
+                found.append(Case(name, "crystal", spin, time_reversal=True))
         if declaration.reads_matrices:
             found.append(Case(name, "molecule", inputs=INPUTS))
             if declaration.periodic:
@@ -115,7 +122,13 @@ def subject(case: Case) -> Subject:
         return [model.collect(item, blocks) for item, blocks in zip(prepared, model.run(prepared), strict=True)]
 
     return Subject(
-        str(case), predict, case.kind, case.spin, declaration.symmetry == "O(3)", local=set(case.inputs) <= {"overlap"}
+        str(case),
+        predict,
+        case.kind,
+        case.spin,
+        mirrors=declaration.symmetry == "O(3)",
+        local=set(case.inputs) <= {"overlap"},
+        time_reversal=case.time_reversal,
     )
 
 
@@ -135,6 +148,7 @@ def _model(case: Case) -> HamiltonianModel:
         reference=store.load(RELEASED).model.reference if case.inputs == INPUTS else None,
         pairs=PairRule(block_cutoffs()) if crystal else None,
         spin=case.spin,
+        time_reversal=case.time_reversal,
     ).double()
     with torch.no_grad():
         for parameter in model.network.parameters():

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from model.blocks.block_set import BlockSet
-from model.blocks.motions import permute, shift_atoms, turn, unfold
+from model.blocks.motions import permute, shift_atoms, time_reversal_error, turn, unfold
 from model.blocks.spaces import BlockSpace
 from model.blocks.template import TemplateMap
 from model.errors import AtomsTooCloseError
@@ -125,9 +125,18 @@ def hermiticity(subject: Subject) -> None:
         assert predicted(subject, structure).hermitian_error() < HERMITIAN
 
 
+def time_reversal(subject: Subject) -> None:
+    """Blocks without magnetisation stay when time is reversed; those of other spinors are free not to."""
+    if subject.spin != "spinor":
+        return
+    for structure in systems(subject.kind):
+        error = time_reversal_error(predicted(subject, structure))
+        assert (error < HERMITIAN) if subject.time_reversal else (error > NOT_ROUNDING)
+
+
 def expressiveness(subject: Subject) -> None:
     """Every irrep of a block takes part where no symmetry forbids it: nothing that H may hold is out of reach."""
-    space = BlockSpace.of(SPACE.template, subject.spin)
+    space = BlockSpace.of(SPACE.template, subject.spin, time_reversal=subject.time_reversal)
     layout = space.coefficients.layout
     largest = np.zeros(len(layout.irreps))
     for structure in systems(subject.kind):
@@ -247,6 +256,7 @@ LAWS: Final[Mapping[str, Law]] = {
     "permutation": permutation,
     "batch = single": batch,
     "hermiticity": hermiticity,
+    "time reversal": time_reversal,
     "expressiveness": expressiveness,
     "supercell = cell": supercell,
     "far fragment": far_fragment,

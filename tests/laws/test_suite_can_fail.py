@@ -83,7 +83,7 @@ def test_a_law_finds_what_breaks_it(law: str, kind: Kind) -> None:
         LAWS[law](broken(sound, FAULTS[law][0]))
 
 
-def test_hermiticity_and_expressiveness_find_what_breaks_them() -> None:
+def test_the_other_laws_find_what_breaks_them() -> None:
     sound = subject(Case("qhnetv2", "crystal"))
 
     def one_sided(structures: Sequence[Structure]) -> list[BlockSet]:
@@ -100,10 +100,12 @@ def test_hermiticity_and_expressiveness_find_what_breaks_them() -> None:
         return found
 
     with pytest.raises(AssertionError):
+        LAWS["time reversal"](replace(subject(Case("qhnetv2", "crystal", "spinor")), time_reversal=True))
+    with pytest.raises(AssertionError):
         LAWS["hermiticity"](replace(sound, predict=one_sided))
     with pytest.raises(AssertionError):
         LAWS["expressiveness"](replace(sound, predict=scalars_only))
 
 
 def test_every_law_is_tried() -> None:
-    assert {*FAULTS, "hermiticity", "expressiveness"} == set(LAWS)
+    assert {*FAULTS, "hermiticity", "time reversal", "expressiveness"} == set(LAWS)
