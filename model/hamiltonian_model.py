@@ -82,7 +82,7 @@ class HamiltonianModel(nn.Module):
         self.preparer = Preparer(
             space,
             block_space,
-            float(config.backbone_config.cutoff_angstrom),
+            config.edge_cutoff_angstrom,
             tuple(inputs),
             source,
             NoReference() if reference is None else reference,

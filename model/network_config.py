@@ -34,6 +34,11 @@ class NetworkConfig:
         """What the architecture declares about itself."""
         return ARCHITECTURES[self.backbone]
 
+    @property
+    def edge_cutoff_angstrom(self) -> float:
+        """Longest edge that a graph for this network needs; 0 if it needs none."""
+        return float(self.backbone_config.cutoff_angstrom) if self.declaration.messages == "edges" else 0.0
+
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> NetworkConfig:
         """Read {"backbone": "qhnet", "qhnet": {...}, "tracegrad": {...}}; unknown keys are refused.

@@ -102,7 +102,7 @@ class Preparer:
     Attributes:
         space: orbitals.
         block_space: of the target.
-        cutoff_angstrom: longest message edge of the network.
+        cutoff_angstrom: longest message edge of the network; 0 if it needs none.
         inputs: which of ``INPUTS`` the network reads, in order.
         source: a key of ``SOURCES``.
         reference: H0.

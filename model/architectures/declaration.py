@@ -46,6 +46,8 @@ class Declaration:
         symmetry: "O(3)"; or "SO(3)" where mirror images are not exact.
         periodic: whether it takes crystals: several images of one pair of atoms, and pairs of an atom with its own image.
         spins: spin treatments of the blocks that it can give.
+        messages: the list of the graph that they travel along: "edges", all pairs of atoms within the cutoff, or "pairs",
+            those with a block; a graph for the latter needs no edges.
         weightless: hyper-parameters that no weight depends on: networks that differ in these only can share weights.
     """
 
@@ -55,6 +57,7 @@ class Declaration:
     symmetry: Literal["O(3)", "SO(3)"]
     periodic: bool
     spins: tuple[Spin, ...]
+    messages: Literal["edges", "pairs"]
     weightless: frozenset[str]
 
     @property
@@ -75,6 +78,7 @@ def declare(
     symmetry: Literal["O(3)", "SO(3)"] = "O(3)",
     periodic: bool = True,
     spins: tuple[Spin, ...] = ("restricted", "unrestricted", "spinor"),
+    messages: Literal["edges", "pairs"] = "edges",
     weightless: frozenset[str] = frozenset(),
 ) -> Declaration:
     """See :class:`Declaration`.
@@ -91,4 +95,4 @@ def declare(
         assert isinstance(given, config)
         return network(given, coefficients, n_elements, pair_cutoffs)
 
-    return Declaration(config, build, tiny, symmetry, periodic, spins, weightless)
+    return Declaration(config, build, tiny, symmetry, periodic, spins, messages, weightless)

@@ -53,10 +53,13 @@ class AtomGraph:
         Args:
             structure: molecule or crystal.
             pairs: whose blocks there are.
-            cutoff_angstrom: longest message edge.
+            cutoff_angstrom: longest message edge; 0 for no edges.
         """
-        near = PairList.within(structure, cutoff_angstrom)
-        edges = near.take(np.arange(near.n_atoms, len(near)))
+        if cutoff_angstrom:
+            near = PairList.within(structure, cutoff_angstrom)
+            edges = near.take(np.arange(near.n_atoms, len(near)))
+        else:
+            edges = pairs.take(np.arange(0))
         listed = pairs.take(pairs.once(structure.numbers))
         return cls(
             numbers=torch.from_numpy(np.array(structure.numbers)),
