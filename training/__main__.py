@@ -119,9 +119,15 @@ def _generate(options: argparse.Namespace) -> None:
 
 def _fit(options: argparse.Namespace) -> None:
     from training.fit.config import read_run
+    from training.fit.interruption import StoppedError
     from training.fit.run import fit
 
-    fit(read_run(options.run), until_step=options.until_step, for_minutes=options.for_minutes)
+    try:
+        fit(read_run(options.run), until_step=options.until_step, for_minutes=options.for_minutes)
+    except StoppedError as signal:
+        print(
+            f"stopped by {signal} before the first step; the same command begins again with what has been made so far"
+        )
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -45,6 +45,16 @@ def test_a_run_needs_only_data_backbone_and_steps(tmp_path: Path) -> None:
         (RUN + '[network.qhnet]\nnode_channels = "8"\n', ["[network.qhnet] node_channels must be int, not str"]),
         (RUN + "[network.tracegrad]\nmode = true\n", ["mode"]),
         ("[data\n", ["named.toml"]),
+        (RUN.replace("steps = 10", "steps = -1"), ["[optimiser] steps is -1; it must be 0 or more"]),
+        (RUN + "learning_rate = 0.0\n", ["[optimiser] learning_rate is 0.0; it must be above 0"]),
+        (RUN + "betas = [0.9, 1.0]\n", ["betas must be from 0 to below 1"]),
+        (RUN + "ema_decay = 1.5\n", ["ema_decay is 1.5"]),
+        (RUN + "[loss]\nguess = -2.0\n", ["[loss] guess is -2.0; it must be 0 or more"]),
+        (RUN + "[run]\nsave_every = 0\n", ["[run] save_every is 0; it must be 1 or more"]),
+        (RUN + '[run]\nelements = ["H", "Q"]\n', ["[run] elements: Q must be symbols"]),
+        (RUN + '[run]\nstart_from = "nowhere"\n', ["start_from: there is no folder", "nowhere"]),
+        (RUN + "[reference]\nratio = 1.0\n", ["[reference] ratio is 1.0; it must be above 1"]),
+        (RUN + '[model]\nspin = "up"\n', ["[model] spin is 'up'", "restricted, unrestricted, spinor"]),
     ],
 )
 def test_a_run_says_what_is_wrong_and_what_is_allowed(tmp_path: Path, text: str, words: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from training.evaluate.report import evaluate
 from training.fit.config import RunConfig
 from training.fit.losses.objective import terms_of
 from training.fit.model import build_model, load_or_fit_reference
+from training.fit.run import fit
 from training.fit.samples import join, make_samples
 from training.fit.state import STATE_FILE
 from training.release import release
@@ -111,6 +113,19 @@ def test_a_refused_release_leaves_the_old_checkpoint(
         make(trained, folder, report, version)
     assert contents(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"], "nothing is left beside it"
+
+
+def test_a_version_is_one_set_of_weights_for_ever(folder: Path, trained: RunConfig, tmp_path: Path) -> None:
+    """The same weights may be released again, as they are with their report; others need another number."""
+    copy = tmp_path / "tiny"
+    shutil.copytree(folder, copy)
+    make(trained, copy)
+    other = dataclasses.replace(trained, output=tmp_path / "other", seed=9)
+    fit(other, until_step=1)
+    with pytest.raises(CheckpointError, match=r"is version 1\.2\.3 already, with other weights"):
+        make(other, copy)
+    assert contents(copy)["weights.safetensors"] == contents(folder)["weights.safetensors"]
+    assert make(other, copy, version="1.2.4").version == "1.2.4"
 
 
 def test_the_last_weights_are_the_average_at_the_end(trained: RunConfig, tmp_path: Path) -> None:

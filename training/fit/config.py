@@ -6,7 +6,7 @@ relative to the TOML file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, cast
 
@@ -14,6 +14,7 @@ from model.errors import ModelError
 from model.level import SPIN_TREATMENTS
 from model.network_config import NetworkConfig
 from model.preparation import INPUTS, SOURCES
+from model.structure import SYMBOLS
 from training.data.sources import FORMATS
 from training.tables import ConfigError, read_table, read_toml, refuse_unknown_tables
 
@@ -217,7 +218,7 @@ def read_run(path: Path) -> RunConfig:
     """Read and check a run file.
 
     Raises:
-        ConfigError: unreadable file, unknown or missing key, wrong type.
+        ConfigError: unreadable file, unknown or missing key, wrong type, value out of range, a path that is not there.
     """
     values = read_toml(path)
     refuse_unknown_tables(values, TABLES, path)
@@ -252,6 +253,58 @@ def read_run(path: Path) -> RunConfig:
             optimiser=read_table(OptimiserConfig, values.get("optimiser", {}), "optimiser", path),
         ),
     )
-    if len(config.optimiser.betas) != 2:
-        raise ConfigError(f"{path}: [optimiser] betas must be two numbers, like [0.9, 0.99].")
+    _check(config, path)
     return config
+
+
+def _check(config: RunConfig, path: Path) -> None:
+    """Ranges, and paths that must be there before the work begins; the data file says itself what is wrong with it."""
+    optimiser, data = config.optimiser, config.data
+    unknown = [symbol for symbol in config.elements if symbol not in SYMBOLS[1:]]
+    counts = {
+        "[optimiser] batch_blocks": optimiser.batch_blocks,
+        "[run] validate_every": config.validate_every,
+        "[run] save_every": config.save_every,
+        "[reference] n_exponents": config.reference.n_exponents,
+        "[reference] max_molecules": config.reference.max_molecules,
+    }
+    not_negative = {
+        "[optimiser] steps": optimiser.steps,
+        "[optimiser] warmup_steps": optimiser.warmup_steps,
+        "[optimiser] batch_molecules": optimiser.batch_molecules,
+        "[optimiser] weight_decay": optimiser.weight_decay,
+        "[run] threads": config.threads,
+        "[run] processes": config.processes,
+        "[data] max_molecules": data.max_molecules,
+        "[data] frames_per_molecule": data.frames_per_molecule,
+        "[data] max_validation": data.max_validation,
+        "[model] pair_cutoff_angstrom": config.model.pair_cutoff_angstrom,
+        **{f"[loss] {field.name}": getattr(config.loss, field.name) for field in fields(config.loss)},
+    }
+    positive = {
+        "[optimiser] learning_rate": optimiser.learning_rate,
+        "[optimiser] clip_norm": optimiser.clip_norm,
+        "[reference] smallest_exponent": config.reference.smallest_exponent,
+    }
+    rules = [
+        (len(optimiser.betas) == 2, "[optimiser] betas must be two numbers, like [0.9, 0.99]"),
+        (all(0 <= beta < 1 for beta in optimiser.betas), "[optimiser] betas must be from 0 to below 1"),
+        (0 <= optimiser.ema_decay < 1, f"[optimiser] ema_decay is {optimiser.ema_decay}; it must be from 0 to below 1"),
+        (config.reference.ratio > 1, f"[reference] ratio is {config.reference.ratio}; it must be above 1"),
+        (
+            bool(config.elements) and not unknown,
+            f"[run] elements: {', '.join(unknown) or 'none'} must be symbols like H, C",
+        ),
+        (bool(data.train), "[data] train must name a split"),
+        (bool(data.validation), "[data] validation must name a split"),
+        (
+            config.start_from is None or config.start_from.is_dir(),
+            f"[run] start_from: there is no folder {config.start_from}",
+        ),
+    ]
+    rules += [(value >= 1, f"{name} is {value}; it must be 1 or more") for name, value in counts.items()]
+    rules += [(value >= 0, f"{name} is {value}; it must be 0 or more") for name, value in not_negative.items()]
+    rules += [(value > 0, f"{name} is {value}; it must be above 0") for name, value in positive.items()]
+    for holds, message in rules:
+        if not holds:
+            raise ConfigError(f"{path}: {message}.")

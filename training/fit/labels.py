@@ -10,7 +10,7 @@ from pathlib import Path
 
 from model.level import Level
 from training.atomic import write_json
-from training.data.sources import AUTO, Frame, composition, held_out_compositions, open_source, read_frames
+from training.data.sources import AUTO, Frame, composition, held_out_compositions, open_source, read_frames, select
 from training.fit.config import ConfigError, DataConfig, RunConfig
 
 LABELS_FILE = "labels.json"
@@ -35,14 +35,17 @@ def trained_on(config: RunConfig) -> TrainedOn:
 
     Raises:
         ConfigError: two files of different levels, or a file that is not what the run says; names file and difference.
-        DatasetError: a file that cannot be read.
+        DatasetError: a file that cannot be read, or a split that it does not have.
     """
     data = config.data
     states: set[tuple[int, int]] = set()
     level: Level | None = None
     for path, format in ((data.file, data.format), *((extra, AUTO) for extra in data.extra)):
+        is_main = level is None
         with open_source(path, format) as source:
             found, own = source.level, source.charge_states()
+            for split in (*data.train, *(data.validation if is_main else ())):
+                select(source, split, scheme=data.split if is_main else "")  # a misspelt one is named now
         first = level or said_by(config, found)
         differences = found.describe_differences(
             first, own=f"{path}", others="the run" if level is None else f"{data.file}"

@@ -19,10 +19,13 @@ from training.fit import statistics
 from training.fit.batches import TrainingSet, batches_of
 from training.fit.config import RunConfig
 from training.fit.device import choose_device, keep_freed_memory
+from training.fit.interruption import StopSignals, locked
 from training.fit.labels import keep_labels, trained_on, training_frames, validation_frames, with_level
 from training.fit.losses.objective import measured_terms, terms_of
 from training.fit.model import build_model, load_or_fit_reference, load_start, orbital_space, pair_rule
 from training.fit.samples import Sample, make_samples
+from training.fit.settings import refuse_other_settings, settings_of
+from training.fit.state import saved_progress
 from training.fit.stream import StreamedSamples
 from training.fit.trainer import Trainer
 
@@ -43,7 +46,8 @@ def fit(
         clock: what tells the time, in seconds.
 
     Raises:
-        ConfigError: data, levels of theory and settings that do not fit each other.
+        ConfigError: data, levels of theory and settings that do not fit each other or the folder's saved state.
+        StoppedError: a signal came before there was anything to save; a later one ends the run as ``for_minutes`` does.
         DatasetError: data that cannot be read.
     """
     deadline = math.inf if for_minutes is None else clock() + 60.0 * for_minutes
@@ -52,20 +56,26 @@ def fit(
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
     config.output.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as closing:
-        _prepare(config, device, clock, closing).run(until_step, deadline)
+    stops = StopSignals()
+    with locked(config.output), stops.caught(), ExitStack() as closing:
+        trainer = _prepare(config, device, clock, closing)
+        with stops.at_a_step():
+            trainer.run(until_step, deadline, lambda: stops.received)
 
 
 def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float], closing: ExitStack) -> Trainer:
     """Reference, samples and model, on the device; frames and samples in NumPy's memory are gone when it returns."""
     labels = trained_on(config)
-    keep_labels(config.output, labels)
     config = with_level(config, labels.level)
+    stored = saved_progress(config.output)
+    if stored is not None:
+        refuse_other_settings(stored.get("settings", settings_of(config)), config)
+    start = None if config.start_from is None else load_start(config.start_from, config, labels.level)
+    keep_labels(config.output, labels)
     data, cache = config.data, config.output / "samples"
     # of a streamed set some frames are read for H0, or for orbitals and pairs that only the data know
     needed = not data.stream or config.reference.kind != "none" or not config.model.integrals.startswith("pyscf")
     frames = list(training_frames(config)) if needed else []
-    start = None if config.start_from is None else load_start(config.start_from, config, labels.level)
     space = orbital_space(config, frames)
     reference = load_or_fit_reference(config, space, frames, start)
     model = build_model(config, space, reference, pair_rule(config, frames))

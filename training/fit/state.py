@@ -101,6 +101,16 @@ def load_training_state(
     return progress
 
 
+def saved_progress(folder: Path) -> dict[str, Any] | None:
+    """Where a saved run is, without its tensors; None if there is none."""
+    path = folder / STATE_FILE
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        progress: dict[str, Any] = json.loads(file.metadata()["progress"])
+    return progress
+
+
 def _names_in_optimiser_order(module: nn.Module, optimiser: torch.optim.Optimizer) -> list[str]:
     """Parameter names as an optimiser numbers them: group by group, which is not the module's order."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}

@@ -21,6 +21,7 @@ from training.fit.losses.objective import Objective, summarise
 from training.fit.losses.term import Term
 from training.fit.optimiser import learning_rate, make_optimisers
 from training.fit.samples import Batch
+from training.fit.settings import settings_of
 from training.fit.state import BEST_FILE, MovingAverage, load_training_state, save_training_state, write_tensors
 
 COMPILED_TOLERANCE: Final = 1e-3
@@ -67,12 +68,26 @@ class Trainer:
             "best": math.inf,
             "best_step": 0,
             "seconds": 0.0,
+            "settings": settings_of(config),
         }
 
-    def run(self, until_step: int | None = None, deadline: float = math.inf) -> None:
-        """Train to the end of the run, or to ``until_step``, or until the clock shows ``deadline``.
+    def run(
+        self,
+        until_step: int | None = None,
+        deadline: float = math.inf,
+        interrupted: Callable[[], str] = lambda: "",
+    ) -> None:
+        """Train to the end of the run, or to ``until_step``, or until the clock shows ``deadline`` or a signal came.
 
         However early the deadline, one step is taken, so that repeated calls come to an end.
+
+        Args:
+            until_step: stop early.
+            deadline: on the clock.
+            interrupted: name of the signal that came, empty for none.
+
+        Raises:
+            ConfigError: the folder's state belongs to other settings.
         """
         folder, config = self.config.output, self.config
         stored = load_training_state(folder, self.network, self.optimisers, self.average)
@@ -85,7 +100,7 @@ class Trainer:
             f"{config.name}: {size} parameters, {len(self.training_set)} samples{held}, "
             f"step {self.progress['step']} of {last}"
         )
-        out_of_time = False
+        why = ""
         with (
             SummaryWriter(str(folder / "tensorboard")) as board,
             (folder / "metrics.jsonl").open("a") as log,
@@ -97,7 +112,7 @@ class Trainer:
             if config.compile and self.progress["step"] < last:
                 self._check_compiled()
             batches = self._batches()
-            while self.progress["step"] < last and not out_of_time:
+            while self.progress["step"] < last and not why:
                 parts = self._step(next(batches))
                 self.progress["step"] += 1
                 step = self.progress["step"]
@@ -111,12 +126,12 @@ class Trainer:
                 started = now
                 if step % config.validate_every == 0 or step == config.optimiser.steps:
                     self._validate(board, log)
-                out_of_time = self.clock() >= deadline
-                if step % config.save_every == 0 or step == last or out_of_time:
+                why = interrupted() or ("time is up" if self.clock() >= deadline else "")
+                if step % config.save_every == 0 or step == last or why:
                     self._save()
-        if out_of_time and self.progress["step"] < last:
+        if why and self.progress["step"] < last:
             print(
-                f"{config.name}: time is up at step {self.progress['step']} of {last}; everything is saved in {folder}, "
+                f"{config.name}: {why} at step {self.progress['step']} of {last}; everything is saved in {folder}, "
                 "and the same command goes on from there"
             )
 

@@ -1,0 +1,47 @@
+"""The settings that a saved state belongs to: a run is resumed with the network, the loss and the H0 that it began with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from training.fit.config import ConfigError, RunConfig
+from training.fit.model import run_record
+
+FIXED: Final = ("network", "loss", "model", "reference")
+"""Tables of a run file that may not change between two calls of ``fit``."""
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """The fixed tables as JSON-able values."""
+    record = run_record(config)
+    values: dict[str, Any] = json.loads(json.dumps({table: record[table] for table in FIXED}))
+    return values
+
+
+def refuse_other_settings(stored: Mapping[str, Any], config: RunConfig) -> None:
+    """Compare a saved state's settings with those of the run file.
+
+    Raises:
+        ConfigError: names every key that has changed, with both values.
+    """
+    was, now = (_flat(values) for values in (stored, settings_of(config)))
+    changed = [
+        f"{key} was {was.get(key)}, is {now.get(key)}" for key in sorted({*was, *now}) if was.get(key) != now.get(key)
+    ]
+    if changed:
+        raise ConfigError(
+            f"The run in {config.output} began with other settings: {'; '.join(changed)}. Put them back to go on, or give "
+            "the changed run another [run] output (and, to keep the weights, start_from a release of this one)."
+        )
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        return {prefix: values}
+    return {
+        key: value
+        for name, inner in values.items()
+        for key, value in _flat(inner, f"{prefix}.{name}" if prefix else f"[{name}]").items()
+    }
