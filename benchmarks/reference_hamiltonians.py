@@ -22,8 +22,7 @@ from pyscf.gto.basis import load as load_pyscf_basis
 
 from model.integrals.pyscf_molecule import MoleculeIntegrals, integrals
 from model.predictor import Predictor
-from model.reference.fitted import FittedReference, TermLayout
-from model.reference.fitted import term_matrices as all_terms
+from model.reference.fitted import FittedReference, ingredients, total
 from training.data.sources import Frame, read_frames
 from training.evaluate.orbitals import first_order_density
 
@@ -53,10 +52,9 @@ def minao_fock(frame: Frame, data: MoleculeIntegrals, level: int) -> Matrix:
 
 
 def fitted_step1(frame: Frame, data: MoleculeIntegrals, reference: FittedReference) -> Matrix:
-    """The fitted reference without its response terms (time is that of the fit's slow form: not comparable)."""
-    layout = TermLayout(reference.basis, len(reference.exponents))
-    terms = all_terms(layout, data, reference.exponents, None)
-    return np.asarray(data.core + np.tensordot(reference.step1, terms, axes=1))
+    """The fitted reference without its response terms."""
+    atoms = reference.layout.step1(reference.step1[None])
+    return data.core + total(atoms, ingredients(reference.basis, reference.exponents, data, atoms, []))[0]
 
 
 def fitted(frame: Frame, data: MoleculeIntegrals, reference: FittedReference) -> Matrix:

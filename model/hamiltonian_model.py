@@ -27,7 +27,8 @@ from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
 from model.pairs.graph import AtomGraph, join_graphs
 from model.preparation import INPUTS, PairRule, Prepared, Preparer
-from model.reference.fitted import NoReference, Reference
+from model.reference.interface import Reference
+from model.reference.none import NoReference
 from model.structure import Structure
 
 

@@ -19,12 +19,13 @@ from model.blocks.standardise import Encoder
 from model.blocks.template import TemplateMap
 from model.errors import CheckpointError
 from model.integrals.pyscf_crystal import PySCFCrystal
-from model.integrals.pyscf_molecule import MoleculeIntegrals, PySCFMolecule
+from model.integrals.pyscf_molecule import PySCFMolecule
 from model.integrals.source import GivenIntegrals, Integrals, IntegralSource, KnownMatrix
 from model.orbitals.space import OrbitalSpace
 from model.pairs.graph import AtomGraph
 from model.pairs.pair_list import PairList
-from model.reference.fitted import FittedReference, NoReference, Reference, ReferenceResult
+from model.reference.interface import Reference, ReferenceResult
+from model.reference.none import NoReference
 from model.structure import SYMBOLS, Structure
 
 SOURCES: Final[Mapping[str, Callable[[OrbitalSpace], IntegralSource]]] = {
@@ -126,12 +127,17 @@ class Preparer:
         unknown = [name for name in self.inputs if name not in INPUTS]
         if unknown:
             raise CheckpointError(f"A network cannot read {unknown[0]!r}.", allowed=list(INPUTS))
-        fitted = isinstance(self.reference, FittedReference)
-        if self.source != "pyscf_molecule" and (fitted or {"reference", "density"} & set(self.inputs)):
+        wanted = self.reference.kind != NoReference.kind or {"reference", "density"} & set(self.inputs)
+        if wanted and not self.has_reference:
             raise CheckpointError(
                 f"H0 and its density come from molecular integrals; the source {self.source!r} has none.",
                 hint="Use the reference 'none', and no input but the overlap.",
             )
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether H0 can be made of the source's integrals."""
+        return self.source in self.reference.sources
 
     @property
     def integral_source(self) -> IntegralSource:
@@ -151,7 +157,7 @@ class Preparer:
         started = time.perf_counter()
         pairs = self.pairs.pairs(structure)
         integrals = self.integral_source.integrals(structure, pairs, given or {})
-        result = self.reference.evaluate(integrals) if isinstance(integrals, MoleculeIntegrals) else None
+        result = self.reference.evaluate(integrals) if self.has_reference else None
         blocks = TemplateMap(self.space, structure.numbers, pairs)
         known = self._known(integrals, result)
         on_site, pair = Encoder(self.block_space).encode(known, blocks)

@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -20,12 +20,6 @@ from model.structure import SYMBOLS
 from training.fit.config import RunConfig
 from training.fit.labels import TrainedOn
 from training.fit.model import run_record
-
-REFERENCE_NOTES: Final = {
-    "fitted": "core Hamiltonian plus fitted atom-centred Coulomb potentials, projectors and their "
-    "first-order response; no grid, no four-centre integrals (model/reference/)",
-    "none": "none: the network predicts the whole Hamiltonian",
-}
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ def of_model(config: RunConfig, trained: Trained) -> dict[str, Any]:
         "target": "hamiltonian_minus_reference" if kind == "fitted" else "hamiltonian",
         "reference": {
             "kind": kind,
-            "description": REFERENCE_NOTES[kind],
+            "description": model.reference.note,
             "overlap_damping": OVERLAP_DAMPING if kind == "fitted" else 0.0,
         },
         "statistics": "per (element pair, shell pair, irrep) root mean square over the training set; scalars of "

@@ -100,6 +100,13 @@ def cut_matrix(
     return empty
 
 
+def unpack_triangle(packed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Symmetric matrices (..., ao, ao) from their lower triangles by rows, (..., ao (ao + 1) / 2)."""
+    orbital = np.arange(int((np.sqrt(8 * packed.shape[-1] + 1) - 1) / 2))
+    row, column = np.maximum.outer(orbital, orbital), np.minimum.outer(orbital, orbital)
+    return np.asarray(packed[..., row * (row + 1) // 2 + column])
+
+
 def rows_and_columns(blocks: BlockSet, group: BlockGroup) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row (item, row, 1) and column (item, 1, column) in the matrix of a group's entries."""
     n_rows, n_columns = group.entries.shape[1:]

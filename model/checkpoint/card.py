@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from model.checkpoint.migrations import FORMAT_VERSION, migrate_card
 from model.errors import (
@@ -22,6 +22,7 @@ from model.errors import (
 )
 from model.level import Level
 from model.orbitals.space import OrbitalSpace
+from model.reference.registry import REFERENCES
 from model.structure import SYMBOLS, Structure
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -46,18 +47,25 @@ class BasisCard(BaseModel):
     valence: dict[str, int] | None
 
 
+def _known_reference(kind: str) -> str:
+    if kind not in REFERENCES:
+        raise ValueError(f"Input should be one of: {', '.join(REFERENCES)}")
+    return kind
+
+
 class ReferenceCard(BaseModel):
     """Reference Hamiltonian H0 that the network corrects.
 
     Attributes:
-        kind: ``fitted``, its coefficients are among the weights; or ``none``, H0 = 0 and the network predicts all of H.
+        kind: one of ``reference.registry.REFERENCES``: ``fitted``, its coefficients are among the weights; or ``none``, H0 = 0
+            and the network predicts all of H.
         description: for people.
         overlap_damping: where eigenvalues of the overlap are as small as this, the correction is damped
             (``electronic.dependence``); 0 for not at all.
     """
 
     model_config = _STRICT
-    kind: Literal["fitted", "none"]
+    kind: Annotated[str, AfterValidator(_known_reference)]
     description: str
     overlap_damping: float = Field(ge=0.0)
 

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save_file
@@ -28,7 +26,8 @@ from model.errors import CheckpointError
 from model.hamiltonian_model import HamiltonianModel
 from model.network_config import NetworkConfig
 from model.preparation import PairRule
-from model.reference.fitted import FittedReference, NoReference, Reference, TermLayout
+from model.reference.none import NoReference
+from model.reference.registry import REFERENCES
 
 CARD: Final = "card.json"
 WEIGHTS: Final = "weights.safetensors"
@@ -60,9 +59,7 @@ def save_weights(path: Path, model: HamiltonianModel) -> str:
     """Write ``weights.safetensors``; returns its SHA-256."""
     tensors: dict[str, Tensor] = {f"network/{name}": value for name, value in model.network.state_dict().items()}
     tensors |= {f"standardisation/{name}": value for name, value in model.standardisation.state_dict().items()}
-    if isinstance(model.reference, FittedReference):
-        stored = model.reference
-        tensors |= {f"reference/{name}": torch.from_numpy(getattr(stored, name)) for name in _REFERENCE_NAMES}
+    tensors |= {f"reference/{name}": torch.from_numpy(value) for name, value in model.reference.tensors().items()}
     temporary = path.with_suffix(".part")
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
     temporary.chmod(0o644)  # safetensors makes private files; the service runs as another user
@@ -94,23 +91,11 @@ def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float3
     tensors = _read_weights(folder, card)
     golden = _read_golden(folder)
     space = card.space()
-    n_exponents = len(tensors.get("reference/exponents", ()))
-    expected = {}
-    reference: Reference = NoReference()
-    if card.reference.kind == "fitted":
-        layout = TermLayout(space, n_exponents)
-        expected = {
-            "reference/exponents": torch.Size([n_exponents]),
-            "reference/step1": torch.Size([layout.n_step1]),
-            "reference/step2": torch.Size([len(layout)]),
-        }
-        stored: dict[str, NDArray[np.float64]] = {
-            name: tensors[f"reference/{name}"].double().numpy()
-            for name in _REFERENCE_NAMES
-            if f"reference/{name}" in tensors
-        }
-        if len(stored) == len(_REFERENCE_NAMES):
-            reference = FittedReference(basis=space, **stored)
+    kind = REFERENCES[card.reference.kind]
+    stored = {name: value.double().numpy() for name, value in _group(tensors, "reference/").items()}
+    shapes = kind.shapes(space, stored)
+    expected = {f"reference/{name}": torch.Size(shape) for name, shape in shapes.items()}
+    reference = kind.from_tensors(space, stored) if set(stored) == set(shapes) else NoReference()  # refused below
     model = HamiltonianModel(
         NetworkConfig.from_mapping(card.architecture),
         space,
@@ -132,9 +117,6 @@ def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float3
     standardisation.load_state_dict(_group(tensors, "standardisation/"))
     model.eval().requires_grad_(False)
     return Checkpoint(card=card, model=model.to(device=device, dtype=dtype), golden=golden)
-
-
-_REFERENCE_NAMES: Final = ("exponents", "step1", "step2")
 
 
 def _read_weights(folder: Path, card: Card) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import scipy.linalg
 from pyscf import df, dft, gto, scf
 
 from model.blocks.block_set import stack_blocks
-from model.blocks.matrices import cut_matrix
+from model.blocks.matrices import cut_matrix, unpack_triangle
 from model.electronic.dependence import OVERLAP_DAMPING, damp_correction
 from model.electronic.guess import check_guess, make_guess, make_spin_guess
 from model.electronic.overlap import OverlapFactor
@@ -30,7 +30,6 @@ from model.errors import ElectronCountError, NumericalError
 from model.integrals.pyscf_molecule import build_mole, gaussian_potentials, integrals
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
-from model.reference.fitted import unpack
 from model.structure import Structure
 
 
@@ -66,7 +65,7 @@ def test_gaussian_potentials_are_three_centre_integrals(
         monkeypatch.setattr("model.integrals.pyscf_molecule.CHUNK_BYTES", chunk_bytes)
         chunks = [chunk for _, chunk in gaussian_potentials(mole, exponents, table)]
         assert len(chunks) == (3 if chunk_bytes == 1 else 1)
-        assert np.abs(unpack(np.concatenate(chunks)) - expected).max() < 1e-11
+        assert np.abs(unpack_triangle(np.concatenate(chunks)) - expected).max() < 1e-11
 
 
 def test_gaussian_charge_looks_like_a_point_from_afar() -> None:
@@ -75,7 +74,7 @@ def test_gaussian_charge_looks_like_a_point_from_afar() -> None:
     mole = build_mole(structure, "sto-3g")
     packed = np.concatenate([c for _, c in gaussian_potentials(mole, np.array([1.0]), {1: np.ones((1, 1))})])
     distance = np.linalg.norm(mole.atom_coord(1) - mole.atom_coord(0))
-    assert abs(unpack(packed)[1, 0, 0, 0] - 1.0 / distance) < 1e-8
+    assert abs(unpack_triangle(packed)[1, 0, 0, 0] - 1.0 / distance) < 1e-8
 
 
 def test_eigensolver_repeats_pyscf(molecule: Callable[[str], Structure]) -> None:

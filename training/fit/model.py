@@ -18,7 +18,9 @@ from model.integrals.pyscf_molecule import load_basis
 from model.level import Level
 from model.orbitals.space import OrbitalSpace
 from model.preparation import PairRule
-from model.reference.fitted import FittedReference, NoReference, Reference
+from model.reference.fitted import FittedReference
+from model.reference.interface import Reference
+from model.reference.none import NoReference
 from model.structure import SYMBOLS
 from training.data.frame import Frame
 from training.fit.config import ConfigError, RunConfig
@@ -100,12 +102,12 @@ def load_or_fit_reference(
     config: RunConfig, space: OrbitalSpace, frames: Iterable[Frame], start: Checkpoint | None = None
 ) -> Reference:
     """The run's reference Hamiltonian; that of ``start``, or fitted once to one geometry of each molecule; then read back."""
-    if config.reference.kind == "none":
+    if config.reference.kind == NoReference.kind:
         return NoReference()
     path = config.output / REFERENCE_FILE
     if path.is_file():
         stored = {name: value.numpy() for name, value in load_file(path).items()}
-        return FittedReference(space, stored["exponents"], stored["step1"], stored["step2"])
+        return FittedReference.from_tensors(space, stored)
     if start is not None:
         if not isinstance(start.model.reference, FittedReference):
             raise ConfigError(f'{config.start_from} has no fitted reference; set [reference] kind = "none".')
@@ -122,8 +124,7 @@ def load_or_fit_reference(
 
 
 def _keep_reference(path: Path, reference: FittedReference) -> FittedReference:
-    names = ("exponents", "step1", "step2")
-    write_tensors(path, {name: torch.from_numpy(getattr(reference, name)) for name in names})
+    write_tensors(path, {name: torch.from_numpy(value) for name, value in reference.tensors().items()})
     return reference
 
 

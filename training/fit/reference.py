@@ -11,7 +11,7 @@ coefficients, so the fit is one linear solve for each step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,14 +20,8 @@ from numpy.typing import NDArray
 
 from model.integrals.pyscf_molecule import integrals
 from model.orbitals.space import OrbitalSpace
-from model.reference.fitted import (
-    FittedReference,
-    ShellIndex,
-    Surroundings,
-    TermLayout,
-    response_density,
-    term_matrices,
-)
+from model.reference.fitted import FittedReference, Surroundings, ingredients, respond, total
+from model.reference.terms import Response, TermLayout
 from training.data.sources import Frame
 from training.pool import parallel_map
 
@@ -106,7 +100,7 @@ def _normal_equations(
     structure = frame.structure
     molecule = integrals(structure, basis.name)
     layout = TermLayout(basis, len(exponents))
-    response = None if step1 is None else _response(layout, molecule, exponents, step1)
+    response = None if step1 is None else first_response(layout, molecule, exponents, step1)
     terms = term_matrices(layout, molecule, exponents, response)
     target = frame.fock - molecule.core
     energies, orbitals = scipy.linalg.eigh(frame.fock, molecule.overlap)
@@ -124,10 +118,24 @@ def _normal_equations(
     )
 
 
-def _response(
+def term_matrices(
+    layout: TermLayout, molecule: Surroundings, exponents: NDArray[np.float64], response: Response | None
+) -> NDArray[np.float64]:
+    """Every coefficient's own matrix, (coefficient of step 1 or of both, ao, ao).
+
+    Args:
+        exponents: of the Gaussian charges, (exponent,), 1/bohr^2.
+        response: of step 1; None for step 1's terms only.
+    """
+    atoms, answer = layout.alone(1), [] if response is None else layout.alone(2)
+    parts = replace(ingredients(layout.space, exponents, molecule, atoms, answer), response=response)
+    return np.concatenate([term.contract(parts) for term in [*atoms, *answer]])
+
+
+def first_response(
     layout: TermLayout, molecule: Surroundings, exponents: NDArray[np.float64], step1: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Density and charges of step 1, from its terms."""
-    terms = term_matrices(layout, molecule, exponents, None)
-    hamiltonian = molecule.core + np.tensordot(step1, terms, axes=1)
-    return response_density(hamiltonian, molecule, ShellIndex(layout.basis, molecule.numbers))
+) -> Response:
+    """Density and charges of step 1 with these coefficients, (coefficient of step 1,)."""
+    atoms = layout.step1(step1[None])
+    parts = ingredients(layout.space, exponents, molecule, atoms, [])
+    return respond(molecule.core + total(atoms, parts)[0], molecule, parts.offsets)

@@ -31,7 +31,6 @@ from model.blocks.matrices import cut_matrix
 from model.blocks.standardise import Encoder
 from model.pairs.graph import AtomGraph, join_graphs
 from model.preparation import Prepared, Preparer
-from model.reference.fitted import FittedReference
 from training.atomic import replaced
 from training.data.frame import Frame
 from training.fit.losses.term import Label, Term, prepare_terms
@@ -233,8 +232,8 @@ def _key(frames: Sequence[Frame], preparer: Preparer, terms: Sequence[Term]) -> 
         preparer.source, preparer.pairs, [term.name for term in terms],
     )  # fmt: skip
     key = hashlib.sha256(repr(settings).encode())
-    if isinstance(reference, FittedReference):
-        key.update(np.concatenate([reference.exponents, reference.step1, reference.step2]).tobytes())
+    for value in reference.tensors().values():
+        key.update(value.tobytes())
     for frame in frames:
         structure = frame.structure
         key.update(f"{frame.molecule}/{frame.index} {structure.charge} {structure.multiplicity};".encode())

@@ -16,11 +16,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from model.blocks.matrices import unpack_triangle
 from model.errors import StructureError
 from model.integrals.pyscf_molecule import load_basis
 from model.level import Level
 from model.orbitals.space import OrbitalSpace
-from model.reference.fitted import unpack
 from model.structure import Structure
 from training.data.frame import DatasetError, Frame, FrameSource, molecular_blocks
 
@@ -96,7 +96,7 @@ class ProjectFile(FrameSource):
             structure = Structure(numbers, group["positions"][number], charge, multiplicity)
         except StructureError as error:
             raise DatasetError(f"{self.path}, group {name}, geometry {number}: {error}") from error
-        matrix = unpack(group["fock_tril"][number].astype(np.float64))
+        matrix = unpack_triangle(group["fock_tril"][number].astype(np.float64))
         return Frame(
             molecule=name,
             index=number,
