@@ -57,8 +57,8 @@ class ReferenceCard(BaseModel):
     """Reference Hamiltonian H0 that the network corrects.
 
     Attributes:
-        kind: of ``reference.registry.REFERENCES``: ``fitted``, its coefficients are among the weights; or ``none``, H0 = 0 and
-            the network predicts all of H.
+        kind: of ``reference.registry.REFERENCES``: ``fitted``, its coefficients are among the weights; or ``none``, H0 = 0
+            and the network predicts all of H.
         description: for people.
         overlap_damping: where eigenvalues of the overlap are as small as this, the correction is damped
             (``electronic.dependence``); 0 for not at all.

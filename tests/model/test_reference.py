@@ -47,6 +47,7 @@ def test_one_pass_gives_the_sum_of_all_terms(
 def test_terms_are_their_formulas(molecule: Callable[[str], Structure], released: Predictor) -> None:
     """Every coefficient's matrix of formic acid, against the formula written out with S, D, charges and PySCF's integrals."""
     reference, around = released.model.reference, surroundings_of(molecule("HCOOH"))
+    assert isinstance(reference, FittedReference)
     offsets, numbers, s = offsets_of(reference, around), around.numbers.tolist(), around.overlap
     response = respond(around.core, around, offsets)
     density, charges = response.density, response.charges
