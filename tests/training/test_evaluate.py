@@ -266,6 +266,20 @@ def test_the_command_writes_a_folder(
     assert not (output / "cycles-val.png").exists(), "no SCF, no cycles"
 
 
+def test_charges_that_the_checkpoint_does_not_know_are_refused(
+    tiny: Summary, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "ions.h5"
+    shutil.copy(tiny.file, other)
+    with h5py.File(other, "a") as file:
+        for group in file.values():
+            if group.attrs["split"] == "train":
+                group.attrs["charge"] = 2
+    with pytest.raises(DatasetError, match=r"Split 'train' of .* has charge 2; checkpoint 'tiny' is for charge 0\."):
+        evaluate(tiny_checkpoint, other, ["val", "train"], scf=False, processes=0)
+    assert evaluate(tiny_checkpoint, other, ["val"], scf=False, processes=0)["splits"]["val"]["summary"]["frames"] == 2
+
+
 def test_labels_of_another_level_are_refused(tiny: Summary, tiny_checkpoint: Path, tmp_path: Path) -> None:
     """A b3lyp5 or PBE set measures the difference of the functionals, not the checkpoint."""
     other = tmp_path / "pbe.h5"

@@ -16,7 +16,7 @@ from pyscf import dft, gto
 
 import training.generate.run as generator
 from training.data.sources import DatasetError, Frame, read_frames
-from training.generate.label import make_label
+from training.generate.label.molecule import make_label
 from training.generate.run import Summary, generate, is_checked, read_recipe
 from training.generate.shards import ShardStore
 from training.tables import ConfigError

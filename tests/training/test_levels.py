@@ -89,10 +89,18 @@ def ions(data: h5py.File) -> None:
         group.attrs["charge"] = 2
 
 
+def ions_in_validation(data: h5py.File) -> None:
+    for group in data.values():
+        if group.attrs["split"] == "val":
+            group.attrs["charge"] = 2
+
+
 def test_charges_of_all_files_are_known(config: RunConfig, tiny: Summary, tmp_path: Path) -> None:
     extra = altered(tiny.file, tmp_path / "extra.h5", ions)
     both = replace(config, data=replace(config.data, extra=(extra,)))
     assert trained_on(both).charges == (0, 2)
+    held_out = altered(tiny.file, tmp_path / "held_out.h5", ions_in_validation)
+    assert trained_on(replace(config, data=replace(config.data, file=held_out))).charges == (0,), "trained on, not held"
     with pytest.raises(ConfigError, match=r"extra.h5 has molecules of charge 2; the run says charges = \[0\]"):
         trained_on(replace(both, charges=(0,)))
 

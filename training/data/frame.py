@@ -134,8 +134,8 @@ class FrameSource(ABC):
     def atom_counts(self) -> NDArray[np.int64]:
         """Number of atoms of each frame, (frame,), without reading the matrices."""
 
-    def charge_states(self) -> frozenset[tuple[int, int]]:
-        """(charge, multiplicity) of everything in the file, without reading the matrices; neutral singlets by default."""
+    def charge_states(self, indices: NDArray[np.int64] | None = None) -> frozenset[tuple[int, int]]:
+        """(charge, multiplicity) that occur in some frames, or in all, without reading matrices; (0, 1) by default."""
         return frozenset({(0, 1)})
 
     @abstractmethod

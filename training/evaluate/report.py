@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Predictor
 from model.units import MICROHARTREE_PER_HARTREE
 from training.atomic import write_json, write_text
-from training.data.sources import DatasetError, Frame, read_frames, read_level
+from training.data.sources import DatasetError, Frame, FrameSource, open_source, read_frames, select
 from training.evaluate.errors import ShellErrors
 from training.evaluate.frames import Eigenpairs, FrameErrors, frame_errors
 from training.evaluate.orbitals import minao_density
@@ -66,7 +67,8 @@ def evaluate(
         DatasetError, ModelError: see the reader and the predictor.
     """
     predictor = Predictor.load(folder, device=device)
-    _refuse_another_level(predictor, data)
+    take = partial(select, frames_per_molecule=frames_per_molecule, max_molecules=max_molecules)
+    _refuse_foreign_labels(predictor, data, splits, take)
     guesses = tuple(dict.fromkeys(["minao", *guesses]))
     known = Baselines(baselines, f"{predictor.card.xc} {predictor.card.basis.name}")
     report: dict[str, Any] = {"checkpoint": predictor.card.name, "weights_sha256": predictor.card.weights_sha256}
@@ -79,12 +81,27 @@ def evaluate(
     return report
 
 
-def _refuse_another_level(predictor: Predictor, data: Path) -> None:
-    """Labels of another functional or basis measure the difference of the levels, not the checkpoint."""
+def _refuse_foreign_labels(
+    predictor: Predictor, data: Path, splits: Sequence[str], take: Callable[[FrameSource, str], NDArray[np.int64]]
+) -> None:
+    """Refuse labels that the checkpoint was not made for, before the work begins.
+
+    Labels of another functional or basis measure the difference of the levels, not the checkpoint.
+    """
     card = predictor.card
-    found = read_level(data).describe_differences(card.level, own=str(data), others=f"checkpoint {card.name!r}")
-    if found:
-        raise DatasetError(f"{found}; evaluate the checkpoint on labels of its own level.")
+    with open_source(data) as source:
+        found = source.level.describe_differences(card.level, own=str(data), others=f"checkpoint {card.name!r}")
+        if found:
+            raise DatasetError(f"{found}; evaluate the checkpoint on labels of its own level.")
+        for split in splits:
+            states = source.charge_states(take(source, split))
+            for what, part, allowed in (("charge", 0, card.charges), ("multiplicity", 1, card.multiplicities)):
+                foreign = sorted({state[part] for state in states} - set(allowed))
+                if foreign:
+                    raise DatasetError(
+                        f"Split {split!r} of {data} has {what} {', '.join(map(str, foreign))}; checkpoint {card.name!r} is "
+                        f"for {what} {', '.join(map(str, allowed))}."
+                    )
 
 
 def _evaluate_split(

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from model.level import Level
 from training.atomic import write_json
 from training.data.sources import AUTO, Frame, composition, held_out_compositions, open_source, read_frames, select
@@ -22,7 +24,7 @@ class TrainedOn:
 
     Attributes:
         level: of theory, of all files.
-        charges, multiplicities: that occur in them, ascending.
+        charges, multiplicities: that occur in their training splits, ascending.
     """
 
     level: Level
@@ -43,9 +45,11 @@ def trained_on(config: RunConfig) -> TrainedOn:
     for path, format in ((data.file, data.format), *((extra, AUTO) for extra in data.extra)):
         is_main = level is None
         with open_source(path, format) as source:
-            found, own = source.level, source.charge_states()
-            for split in (*data.train, *(data.validation if is_main else ())):
-                select(source, split, scheme=data.split if is_main else "")  # a misspelt one is named now
+            found = source.level
+            chosen = [select(source, split, scheme=data.split if is_main else "") for split in data.train]
+            own = source.charge_states(np.concatenate(chosen))
+            for split in data.validation if is_main else ():
+                select(source, split, scheme=data.split)  # a misspelt one is named before any work
         first = level or said_by(config, found)
         differences = found.describe_differences(
             first, own=f"{path}", others="the run" if level is None else f"{data.file}"

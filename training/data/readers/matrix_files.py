@@ -114,9 +114,10 @@ class MatrixFiles(FrameSource):
     def atom_counts(self) -> NDArray[np.int64]:
         return np.array([len(outline.numbers) for outline in self._outlines], dtype=np.int64)
 
-    def charge_states(self) -> frozenset[tuple[int, int]]:
+    def charge_states(self, indices: NDArray[np.int64] | None = None) -> frozenset[tuple[int, int]]:
         """Neutral; no such file states a charge, and an odd number of electrons makes a doublet."""
-        return frozenset((0, 1 + int(outline.numbers.sum()) % 2) for outline in self._outlines)
+        chosen = self._outlines if indices is None else [self._outlines[int(index)] for index in indices]
+        return frozenset((0, 1 + int(outline.numbers.sum()) % 2) for outline in chosen)
 
     def frame(self, index: int, split: str) -> Frame:
         entry = self._entries[int(index)]

@@ -82,9 +82,10 @@ class ProjectFile(FrameSource):
         names, _, molecule, _ = self._frames()
         return np.array([len(self._file[name]["atomic_numbers"]) for name in names], dtype=np.int64)[molecule]
 
-    def charge_states(self) -> frozenset[tuple[int, int]]:
-        names = self._frames()[0]
-        return frozenset((self._state(name, "charge"), self._state(name, "multiplicity")) for name in names)
+    def charge_states(self, indices: NDArray[np.int64] | None = None) -> frozenset[tuple[int, int]]:
+        names, _, molecule, _ = self._frames()
+        wanted = np.unique(molecule if indices is None else molecule[indices])
+        return frozenset((self._state(names[i], "charge"), self._state(names[i], "multiplicity")) for i in wanted)
 
     def frame(self, index: int, split: str) -> Frame:
         names, _, molecule, geometry = self._frames()
