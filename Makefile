@@ -35,7 +35,7 @@ demo: $(READY) ## SCF cycles of a handful of molecules, minao beside ours
 test: $(READY) ## all tests that CI runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
 
-check: $(READY) ## ruff, mypy, import rules
+check: $(READY) ## ruff, mypy (tests and benchmarks too), import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

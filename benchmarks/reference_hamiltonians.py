@@ -54,7 +54,8 @@ def minao_fock(frame: Frame, data: MoleculeIntegrals, level: int) -> Matrix:
 def fitted_step1(frame: Frame, data: MoleculeIntegrals, reference: FittedReference) -> Matrix:
     """The fitted reference without its response terms."""
     atoms = reference.layout.step1(reference.step1[None])
-    return data.core + total(atoms, ingredients(reference.basis, reference.exponents, data, atoms, []))[0]
+    found: Matrix = data.core + total(atoms, ingredients(reference.basis, reference.exponents, data, atoms, []))[0]
+    return found
 
 
 def fitted(frame: Frame, data: MoleculeIntegrals, reference: FittedReference) -> Matrix:

@@ -78,7 +78,7 @@ def test_terms_are_their_formulas(molecule: Callable[[str], Structure], released
         for number, (a, b) in ((1, (0, 1)), (7, (3, 4))):
             expected = np.zeros_like(s)
             for atom in np.flatnonzero(carbon):
-                rows, columns = shells(atom)[a], shells(atom)[b]
+                rows, columns = shells(int(atom))[a], shells(int(atom))[b]
                 middle = np.eye(len(rows)) if letter == "p" else density[np.ix_(rows, columns)]
                 half = s[:, rows] @ middle @ s[columns] / 2
                 expected += half + half.T

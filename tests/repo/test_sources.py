@@ -29,7 +29,7 @@ def test_no_file_is_longer_than_it_can_be_read() -> None:
     assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
 
 
-@pytest.mark.parametrize("package", ["model", "training", "tracegrad_client"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
     imports = grimp.build_graph(package, cache_dir=None)
     graph = networkx.DiGraph(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ def test_the_key_depends_on_everything_that_changes_an_answer():
 def test_a_change_of_the_code_is_a_change_of_the_tag(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     source = tmp_path / "model" / "network.py"
-    digests, keys = [], []
+    digests: list[str] = []
+    keys: list[Any] = []
     for text in ("a = 1\n", "a = 2\n", "a = 1\n"):
         source.write_text(text)
         (tmp_path / "model" / "network.pyc").write_text(str(len(digests)))  # not a source

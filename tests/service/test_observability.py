@@ -31,7 +31,7 @@ from starlette.responses import StreamingResponse
 from model.errors import CheckpointError
 from service.app import create_app
 from service.errors import ERROR_TABLE, ServiceError, StartupError
-from service.http.observer import CLIENT_GONE
+from service.http.deadline import CLIENT_GONE
 from service.observability import logs
 from service.observability.metrics import OTHER, OUTCOMES, STAGES, WARNING_KINDS, Metrics, warning_kinds
 from service.observability.tracing import Tracing, finished_spans, open_tracing, span

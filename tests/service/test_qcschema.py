@@ -59,7 +59,7 @@ def core_prediction(structure: Structure, mole: Any, basis: str) -> Prediction:
     guess = make_guess(orbitals)
     return Prediction(
         structure=structure,
-        space=load_basis(basis, structure.numbers),
+        space=load_basis(basis, structure.numbers.tolist()),
         hamiltonian=hamiltonian,
         reference=hamiltonian,
         overlap=overlap,

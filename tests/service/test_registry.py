@@ -23,11 +23,11 @@ from service.errors import ServiceError
 
 WAIT_S = 10.0
 B3LYP = Level("b3lyp", "def2-svp")
-WATER = Structure.from_symbols(["O", "H", "H"], [[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]])
+WATER = Structure.from_symbols(["O", "H", "H"], [[0.0, 0.0, 0.119], [0.0, 0.763, -0.477], [0.0, -0.763, -0.477]])
 AMMONIA = Structure.from_symbols(["N", "H", "H", "H"], [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
-HYDROXIDE = Structure.from_symbols(["O", "H"], [[0, 0, 0], [0, 0, 0.96]], charge=-1)
+HYDROXIDE = Structure.from_symbols(["O", "H"], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.96]], charge=-1)
 DOUBLY_CHARGED = Structure.from_symbols(["O", "H", "H"], WATER.positions_angstrom, charge=2)
-HYDROGEN_FLUORIDE = Structure.from_symbols(["F", "H"], [[0, 0, 0], [0, 0, 0.92]])
+HYDROGEN_FLUORIDE = Structure.from_symbols(["F", "H"], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.92]])
 ICE = Structure(WATER.numbers, WATER.positions_angstrom, cell_angstrom=4.0 * np.eye(3), pbc=(True, True, True))
 
 

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -79,7 +80,7 @@ def sheet(
 def rotated(matrices: Matrices, rotation: np.ndarray) -> Matrices:
     structure = matrices.structure
     assert structure.cell_angstrom is not None
-    turned = {name: turn(blocks, rotation) for name, blocks in matrices.stored.items()}
+    turned: dict[str, Any] = {name: turn(blocks, rotation) for name, blocks in matrices.stored.items()}
     moved = replace(
         structure,
         positions_angstrom=structure.positions_angstrom @ rotation.T,
@@ -94,7 +95,7 @@ TURN = Rotation.from_rotvec([0.4, -0.8, 0.3]).as_matrix()
 def claimed(matrices: Matrices, order: str) -> Matrices:
     """The same numbers under another order's name: what a wrong converter writes."""
     space = OrbitalSpace("claimed", matrices.space.shells, order=order)
-    made = {name: replace(blocks, space=space) for name, blocks in matrices.stored.items()}
+    made: dict[str, Any] = {name: replace(blocks, space=space) for name, blocks in matrices.stored.items()}
     return replace(matrices, **made)
 
 
