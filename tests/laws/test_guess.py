@@ -16,7 +16,7 @@ from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Predictor
 from model.structure import Structure
 from training.data.sources import read_frames
-from training.evaluate.frames import frame_errors
+from training.evaluate.molecules import frame_errors
 
 MOLECULES = ("H2O", "CH3OH", "HCN", "H3CNH2", "HCOOH", "CH3CN", "CH2NHCH2", "H2CO")
 SAME_ENERGY_HARTREE = 1e-8

@@ -52,7 +52,6 @@ def test_a_run_needs_only_data_backbone_and_steps(tmp_path: Path) -> None:
         (RUN + "[loss]\nguess = -2.0\n", ["[loss] guess is -2.0; it must be 0 or more"]),
         (RUN + "[run]\nsave_every = 0\n", ["[run] save_every is 0; it must be 1 or more"]),
         (RUN + '[run]\nelements = ["H", "Q"]\n', ["[run] elements: Q must be symbols"]),
-        (RUN + '[run]\nstart_from = "nowhere"\n', ["start_from: there is no folder", "nowhere"]),
         (RUN + "[reference]\nratio = 1.0\n", ["[reference] ratio is 1.0; it must be above 1"]),
         (RUN + '[model]\nspin = "up"\n', ["[model] spin is 'up'", "restricted, unrestricted, spinor"]),
     ],

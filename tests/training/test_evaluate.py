@@ -18,7 +18,7 @@ from model.integrals.pyscf_molecule import build_mole, integrals, load_basis
 from model.predictor import Prediction
 from training.__main__ import main
 from training.data.sources import DatasetError, Frame
-from training.evaluate.frames import FrameErrors, frame_errors
+from training.evaluate.molecules import FrameErrors, frame_errors
 from training.evaluate.plots import draw
 from training.evaluate.report import evaluate, write_report
 from training.evaluate.scf import run_scf

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from model.errors import CheckpointError
 from training.__main__ import main
 from training.fit import run as fit_module
 from training.fit.config import ConfigError, RunConfig, read_run
@@ -121,6 +122,12 @@ def test_a_run_goes_on_with_its_own_settings_only(
     progress = saved_progress(config.output)
     assert progress is not None
     assert progress["step"] == 2, "rates may change"
+
+
+def test_a_start_that_is_not_there_is_named_before_any_work(config: RunConfig) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint folder 'nowhere'"):
+        fit(replace(config, start_from=config.output / "nowhere"))
+    assert not (config.output / "reference.safetensors").exists()
 
 
 def test_a_misspelt_split_is_named_before_any_work(config: RunConfig) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.evaluate.frames import FrameErrors
 from training.evaluate.metrics import METRICS, Split, measure, render
+from training.evaluate.molecules import FrameErrors
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 

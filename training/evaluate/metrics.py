@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from training.evaluate.errors import ShellErrors
-from training.evaluate.frames import FrameErrors
+from training.evaluate.molecules import FrameErrors
 from training.evaluate.orbitals import INTRUDER_DISTANCE
 
 GROSS_UEH: Final = {"homo": 1e4, "lumo": 2e4, "gap": 2e4}

@@ -19,7 +19,7 @@ from model.units import MICROHARTREE_PER_HARTREE
 from training.atomic import write_json, write_text
 from training.data.sources import DatasetError, Frame, FrameSource, open_source, read_frames, select
 from training.evaluate.errors import ShellErrors
-from training.evaluate.frames import Eigenpairs, FrameErrors, frame_errors
+from training.evaluate.molecules import Eigenpairs, FrameErrors, frame_errors
 from training.evaluate.orbitals import minao_density
 from training.evaluate.parity import ParityCounts
 from training.evaluate.scf import Baselines, ScfComparison, ScfTask, compare_scf

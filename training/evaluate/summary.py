@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from training.evaluate.errors import ShellErrors
-from training.evaluate.frames import FrameErrors
 from training.evaluate.metrics import METRICS, SCF_SECTION, Split, measure
+from training.evaluate.molecules import FrameErrors
 from training.evaluate.scf import GUESSES, ScfComparison
 
 SCF_NAMES: Final = {"guess": "the prediction", "minao": "minao", "1e": "the core Hamiltonian (1e)", "atom": "atoms"}

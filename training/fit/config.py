@@ -218,7 +218,7 @@ def read_run(path: Path) -> RunConfig:
     """Read and check a run file.
 
     Raises:
-        ConfigError: unreadable file, unknown or missing key, wrong type, value out of range, a path that is not there.
+        ConfigError: unreadable file, unknown or missing key, wrong type, value out of range.
     """
     values = read_toml(path)
     refuse_unknown_tables(values, TABLES, path)
@@ -258,7 +258,7 @@ def read_run(path: Path) -> RunConfig:
 
 
 def _check(config: RunConfig, path: Path) -> None:
-    """Ranges, and paths that must be there before the work begins; the data file says itself what is wrong with it."""
+    """Ranges; what paths hold is looked at where they are opened, before the work begins."""
     optimiser, data = config.optimiser, config.data
     unknown = [symbol for symbol in config.elements if symbol not in SYMBOLS[1:]]
     counts = {
@@ -297,10 +297,6 @@ def _check(config: RunConfig, path: Path) -> None:
         ),
         (bool(data.train), "[data] train must name a split"),
         (bool(data.validation), "[data] validation must name a split"),
-        (
-            config.start_from is None or config.start_from.is_dir(),
-            f"[run] start_from: there is no folder {config.start_from}",
-        ),
     ]
     rules += [(value >= 1, f"{name} is {value}; it must be 1 or more") for name, value in counts.items()]
     rules += [(value >= 0, f"{name} is {value}; it must be 0 or more") for name, value in not_negative.items()]
