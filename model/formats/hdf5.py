@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import DamagedFileError, MissingFileError
+from model.errors import DamagedFileError, MissingFileError, ModelError
 
 MAXIMUM_VALUES: Final = 2**30
 """Entries of one array: 8 GB of float64."""
@@ -19,11 +19,11 @@ MAXIMUM_VALUES: Final = 2**30
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file, read-only.
+    """An HDF5 file, read-only. The body of the ``with`` only reads: what h5py raises in it means a damaged file.
 
     Raises:
         MissingFileError: not there.
-        DamagedFileError: not HDF5.
+        DamagedFileError: not HDF5, or damaged.
     """
     if not path.is_file():
         raise MissingFileError(f"{path} is not there.")
@@ -33,6 +33,12 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise DamagedFileError(f"{path} is not an HDF5 file.", hint="Copy it again; was it cut off?") from error
     try:
         yield file
+    except ModelError:
+        raise
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:  # what h5py makes of a damaged structure
+        raise DamagedFileError(
+            f"{path} is damaged: {str(error)[:200]}", hint="Copy it again; was it cut off?"
+        ) from error
     finally:
         file.close()
 
@@ -58,10 +64,7 @@ def read_array(group: Any, name: str, kinds: str, dimensions: int, where: str) -
         )
     if dataset.size > MAXIMUM_VALUES:
         raise DamagedFileError(f"{where}: {name!r} has {dataset.size} values; at most {MAXIMUM_VALUES} are read.")
-    try:
-        return np.asarray(dataset[()])
-    except OSError as error:
-        raise DamagedFileError(f"{where}: {name!r} cannot be read: {error}") from error
+    return np.asarray(dataset[()])
 
 
 def plain_dataset(group: Any, name: str, where: str) -> Any:

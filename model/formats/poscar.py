@@ -22,9 +22,10 @@ def read_poscar(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64], NDA
     if len(lines) < 8:
         raise DamagedFileError(f"{path} has {len(lines)} lines; a POSCAR has at least 8.")
     scale = read_numbers(lines[1], f"{path}, line 2")
-    cell = np.array([read_numbers(" ".join(line.split()[:3]), f"{path}, cell") for line in lines[2:5]])
-    if len(scale) != 1 or cell.shape != (3, 3) or scale[0] == 0:
+    vectors = [read_numbers(" ".join(line.split()[:3]), f"{path}, cell") for line in lines[2:5]]
+    if len(scale) != 1 or scale[0] == 0 or any(len(vector) != 3 for vector in vectors):
         raise DamagedFileError(f"{path}: expected one scale and three lattice vectors on lines 2 to 5.")
+    cell = np.array(vectors)
     factor = float(scale[0]) if scale[0] > 0 else float((-scale[0] / abs(np.linalg.det(cell))) ** (1 / 3))
     symbols = lines[5].split()
     unknown = [symbol for symbol in symbols if symbol not in SYMBOLS[1:]]

@@ -195,6 +195,13 @@ def virtual(folder: Path) -> None:
         file.create_virtual_dataset("entries", layout)
 
 
+def spoil_bytes(path: Path) -> None:
+    """Damage the names and types of an HDF5 file, not its signature."""
+    data = bytearray(path.read_bytes())
+    data[800:2400] = bytes(len(data[800:2400]))
+    path.write_bytes(bytes(data))
+
+
 def drop_on_site(folder: Path) -> None:
     with h5py.File(folder / "hamiltonian.h5", "r+") as file:
         listed = file["atom_pairs"][()]
@@ -212,6 +219,12 @@ BAD: dict[str, tuple[Callable[[Path], object], type[FormatError], str]] = {
     "link to another file": (link_out, DamagedFileError, "link"),
     "virtual dataset": (virtual, DamagedFileError, "plain array"),
     "not HDF5": (lambda f: (f / "hamiltonian.h5").write_bytes(b"H"), DamagedFileError, "not an HDF5 file"),
+    "damaged inside": (lambda f: spoil_bytes(f / "hamiltonian.h5"), DamagedFileError, "damaged"),
+    "lattice vector of two numbers": (
+        lambda f: (f / "POSCAR").write_text((f / "POSCAR").read_text().replace("  0.0 0.0 15.0", "  0.0 15.0")),
+        DamagedFileError,
+        "three lattice vectors",
+    ),
     "no matrices": (no_matrices, MissingFileError, "none of"),
     "other atoms": (lambda f: edit_info(f, atoms_quantity=4), OrbitalsDoNotFitError, "atoms_quantity is 4"),
     "other orbitals": (
