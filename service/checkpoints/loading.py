@@ -9,6 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,7 @@ from service.serving.local import LocalBackend
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from model.checkpoint.card import Card
     from model.predictor import Predictor
 
 logger = logging.getLogger(__name__)
@@ -80,8 +82,8 @@ class ModelLoader:
             figures["energy_hartree"] = max(deviation.energy for deviation in deviations)
             figures["energy_allowed_hartree"] = ENERGY_TOLERANCE_HARTREE
         with checks.check("warm_up") as figures:
-            structure = warm_up_structure(predictor)
-            predictor.predict([structure])
+            structure = warm_up_structure(predictor.card)
+            predictor.forward([predictor.prepare(structure)])
             figures["atoms"] = len(structure)
         card = predictor.card
         logger.info("loaded %s %s on %s in %.1f s", card.name, card.version, self.device, time.perf_counter() - started)
@@ -119,12 +121,14 @@ def fingerprint(folder: Path) -> str | None:
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-def warm_up_structure(predictor: Predictor) -> Structure:
-    """Two atoms of the model's first element: always an even number of electrons."""
-    number = min(predictor.card.elements)
-    charge = 0 if 0 in predictor.card.charges else predictor.card.charges[0]
-    return Structure(
-        numbers=np.array([number, number]),
-        positions_angstrom=np.array([[0.0, 0.0, 0.0], [0.0, 0.0, WARM_UP_DISTANCE_ANGSTROM]]),
-        charge=charge,
+def warm_up_structure(card: Card) -> Structure:
+    """A row of two or three like atoms that a model takes, whatever its charges and multiplicities; a crystal's in a cell."""
+    possible = product(sorted(card.charges, key=abs), card.multiplicities, sorted(card.elements), (2, 3))
+    charge, multiplicity, number, count = next(
+        (charge, multiplicity, number, count)
+        for charge, multiplicity, number, count in possible
+        if card.periodic or (count * number - charge - multiplicity) % 2  # paired electrons and the unpaired ones
     )
+    positions = WARM_UP_DISTANCE_ANGSTROM * np.arange(count)[:, None] * np.array([0.0, 0.0, 1.0])
+    cell = 3.0 * WARM_UP_DISTANCE_ANGSTROM * np.eye(3) if card.periodic else None
+    return Structure(np.array([number] * count), positions, charge, multiplicity, cell, (card.periodic,) * 3)

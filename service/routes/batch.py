@@ -114,7 +114,7 @@ async def _answers(
             task.cancel()
     answered = [entry.meta.model for entry in entries if isinstance(entry, Result)]
     meta = {
-        "model": answered[0] if answered else body.model,
+        "model": answered[0] if answered else body.model or services.registry.defaults["molecules"],
         "models": sorted(set(answered)),
         "request_id": request_id,
         "count": len(entries),

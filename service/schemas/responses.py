@@ -150,7 +150,8 @@ class BatchMeta(WireModel):
     """Of the whole batch.
 
     Attributes:
-        model: that answered the first structure that has an answer; the one that was asked for, where none has.
+        model: that answered the first structure that has an answer; where none has, the one that was asked for,
+            or the default.
         models: all models that answered, by name.
     """
 

@@ -11,11 +11,16 @@ from typing import Any
 import httpx
 import pytest
 
+from model.checkpoint import store
+from model.checkpoint.golden import golden_record
+from model.predictor import Predictor
+from model.structure import Structure
 from service.app import create_app
 from service.settings import Settings
 from tests.contract.waiting import wait_until
+from tests.model.test_crystals import write_checkpoint
 
-HYDROXIDE = {"kind": "atoms", "numbers": [8, 1], "positions": [[0, 0, 0], [0, 0, 0.96]]}
+HYDROXIDE: dict[str, Any] = {"kind": "atoms", "numbers": [8, 1], "positions": [[0, 0, 0], [0, 0, 0.96]]}
 ALANE = {
     "kind": "atoms",
     "numbers": [13, 1, 1, 1],
@@ -37,13 +42,16 @@ Cartesian
 
 @pytest.fixture(scope="module")
 def shelf(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three checkpoints that differ in what their cards say."""
+    """Three checkpoints that differ in what their cards say; one of them is for anions alone."""
     folder = tmp_path_factory.mktemp("shelf")
-    changes: dict[str, dict[str, Any]] = {"default": {}, "ions": {"charges": [-1, 0]}, "vwn5": {"xc": "b3lyp5"}}
+    changes: dict[str, dict[str, Any]] = {"default": {}, "ions": {"charges": [-1]}, "vwn5": {"xc": "b3lyp5"}}
     for name, change in changes.items():
         shutil.copytree(tiny_checkpoint, folder / name)
         card = json.loads((folder / name / "card.json").read_text())
         (folder / name / "card.json").write_text(json.dumps(card | change | {"name": name}))
+    ions = Predictor.load(folder / "ions", verify_golden=False)
+    hydroxide = Structure.from_symbols(["O", "H"], HYDROXIDE["positions"], charge=-1)
+    store.save_json(folder / "ions" / store.GOLDEN, golden_record(ions, {"hydroxide": hydroxide}))
     return folder
 
 
@@ -64,7 +72,7 @@ def client(serve: Any, shelf: Path) -> Iterator[httpx.Client]:
         ({"xc": "pbe"}, "default", "xc mismatch"),
         ({"basis": "cc-pvtz"}, "default", "basis mismatch"),
         ({"structure": HYDROXIDE, "charge": -1, "xc": "b3lyp5"}, "ions", "xc mismatch"),
-        ({"model": "ions"}, "ions", None),
+        ({"structure": HYDROXIDE, "charge": -1, "model": "ions"}, "ions", None),
         ({"model": "vwn5", "xc": "b3lyp"}, "vwn5", "xc mismatch"),
     ],
 )
@@ -155,3 +163,28 @@ def test_there_is_a_default_for_each_kind_of_system(client):
         "ions": False,
         "vwn5": False,
     }
+
+
+@pytest.fixture(scope="module")
+def both_kinds(serve: Any, shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A model for molecules and one for crystals."""
+    folder = tmp_path_factory.mktemp("both")
+    (folder / "default").symlink_to(shelf / "default", target_is_directory=True)
+    write_checkpoint(folder / "bn")
+    with serve(create_app(Settings(checkpoints=folder, device="cpu"))) as client:
+        yield client
+
+
+def test_crystals_and_molecules_have_their_own_default_and_do_not_meet(both_kinds, water):
+    assert both_kinds.get("/v1/models").json()["default"] == {"molecules": "default", "crystals": "bn"}
+    assert both_kinds.post("/v1/predict", json=water).json()["meta"]["model"] == "default"
+    crystal = {"kind": "atoms", "numbers": [5, 7], "positions": [[0, 0, 0], [0.9, 0.9, 0.9]], "pbc": [True] * 3}
+    crystal["cell"] = [[3.6, 0, 0], [0, 3.6, 0], [0, 0, 3.6]]
+    for body, words in (
+        ({**water, "model": "bn"}, "is for crystals"),
+        ({"structure": crystal, "model": "default"}, "is for molecules"),
+        ({"structure": crystal}, "molecules"),  # this route gives what molecules have
+    ):
+        reply = both_kinds.post("/v1/predict", json=body)
+        assert (reply.status_code, reply.json()["code"]) == (422, "unsupported_periodicity")
+        assert words in reply.json()["detail"]

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from model.checkpoint import store
+from model.checkpoint.card import read_card
 from service.checkpoints.catalogue import scan
 from service.checkpoints.checks import CheckList, RejectedError
-from service.checkpoints.loading import ModelLoader, fingerprint
+from service.checkpoints.loading import ModelLoader, fingerprint, warm_up_structure
 from service.checkpoints.startup import load_registry, resolve_device
 from service.errors import ServiceError, StartupError
 from service.settings import Settings
@@ -280,6 +281,26 @@ def test_a_second_checkpoint_that_fails_stops_the_start(put, tmp_path):
     flip(put("tiny") / store.WEIGHTS)
     with pytest.raises(StartupError, match=r"tiny.* cannot be served: .*SHA-256"):
         load_registry(settings_for(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"charges": [-1]},
+        {"charges": [1, 0, -1], "elements": [8]},
+        {"charges": [2], "elements": [6, 8]},
+        {"multiplicities": [2]},
+        {"charges": [-1], "multiplicities": [2], "elements": [6]},
+        {"multiplicities": [3, 1]},
+        {"periodic": True},
+        {"periodic": True, "charges": [0], "elements": [13]},
+    ],
+    ids=str,
+)
+def test_every_model_can_be_warmed_up_with_something_that_it_takes(tiny_checkpoint, change):
+    card = read_card(tiny_checkpoint / "card.json").model_copy(update=change)
+    card.check(warm_up_structure(card))
 
 
 def test_a_gpu_that_is_not_there_is_named():
