@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from model.errors import DomainError, ModelError, NumericalError, StructureError
+from model.errors import DomainError, FormatError, ModelError, NumericalError, StructureError
 
 Group = Literal["body", "access", "route", "model", "job", "result", "admin", "structure", "ready", "storage", "server"]
 """Which routes answer with a code: those that read a body, those behind keys, those that name a model ..."""
@@ -191,7 +191,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def _from_model(error: ModelError) -> ServiceError:
     code = error.code
-    if code not in ERROR_TABLE and isinstance(error, (StructureError, DomainError)):
+    if code not in ERROR_TABLE and isinstance(error, (StructureError, DomainError, FormatError)):
         code = "invalid_request"  # the inner nodes of the domain tree are too vague to be codes of the contract
     # A numerical failure is the caller's only when the model could name the input field; otherwise it is ours.
     if isinstance(error, NumericalError) and error.field is None:

@@ -2,7 +2,8 @@
 
 The standard order is m = -l..l of the real spherical harmonics, all signs plus: p is (y, z, x), d is (xy, yz, z2, xz,
 x2-y2). It is e3nn's once coordinates are fed to it as (y, z, x) (``model.nn.frames``), CCA's and GPAW's; the networks know no
-other. ``tests/model/test_orders.py`` proves every table on matrices that the program itself, or somebody else, made.
+other. ``tests/model/test_orders.py`` proves the tables on matrices that the programs made: PySCF and ABACUS to f, OpenMX and
+SIESTA to d. No matrix of ORCA or of GPAW itself was at hand: their tables are those of iodata and of GPAW's source.
 """
 
 from __future__ import annotations

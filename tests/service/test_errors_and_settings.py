@@ -20,7 +20,9 @@ def leaves(cls: type[Exception]) -> list[type[Exception]]:
     return [leaf for sub in cls.__subclasses__() for leaf in leaves(sub)] or [cls]
 
 
-@pytest.mark.parametrize("cls", leaves(model.errors.StructureError) + leaves(model.errors.DomainError))
+@pytest.mark.parametrize(
+    "cls", leaves(model.errors.StructureError) + leaves(model.errors.DomainError) + leaves(model.errors.FormatError)
+)
 def test_every_error_of_an_input_has_its_own_code_and_no_server_status(cls):
     problem = problem_of(cls("what came", hint="what to do", allowed=[1], field="numbers"), "id")
     # what has no code of its own in the contract is an invalid request
