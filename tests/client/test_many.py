@@ -25,6 +25,7 @@ from tracegrad_client import (
     UnsupportedError,
     batch,
 )
+from tracegrad_client.ask import Options
 
 SAME = 2e-5
 """Batched and single predictions, hartree and electrons."""
@@ -159,3 +160,14 @@ def test_an_id_that_is_none_goes_nowhere(service: Client, name: str) -> None:
     with pytest.raises(InvalidAnswerError, match="no id"):
         service.job(name, waters(1)[0])
     assert repr(GuessJob(service._transport, "abc", None)) == "GuessJob('abc')"  # type: ignore[arg-type]
+
+
+def test_every_method_may_state_what_the_calculation_uses(service: Client) -> None:
+    water = waters(1)[0]
+    stated: Options = {"xc": "b3lyp", "basis": "def2-svp"}
+    plain = service.guess(water)
+    assert_same(service.guess(water, **stated), plain)
+    assert_same(service.guesses([water], **stated)[0], plain)
+    assert_same(service.submit(water, **stated).wait(60), plain)
+    np.testing.assert_allclose(service.hamiltonian(water, **stated)[1], service.hamiltonian(water)[1])
+    np.testing.assert_allclose(service.orbital_energies(water, **stated).energies, plain.mo_energy, atol=SAME)
