@@ -270,6 +270,29 @@ def test_hartree_fock_takes_the_guess_with_a_warning(water: Any, client: Client)
     assert abs(energy - scf.RHF(water).kernel()) < ENERGY_TOLERANCE
 
 
+@pytest.mark.parametrize(("xc", "said"), [("pbe0", ["The calculation uses pbe0", "Something"]), ("402", ["Something"])])
+def test_the_server_hears_functional_and_basis_and_a_difference_is_told_once(
+    water: Any, server: Any, client: Client, xc: str, said: list[str]
+) -> None:
+    server.warnings = ["xc mismatch: the model was trained on b3lyp.", "Something else."]
+    ours = client.attach(rks(water, xc))
+    with pytest.warns(TraceGradWarning):
+        ours.get_init_guess()
+    sent = json.loads(server.seen[-1].body)
+    assert (sent["xc"], sent["basis"]) == (xc, "def2-svp")
+    for text, start in zip(ours.tracegrad.warnings, said, strict=True):
+        assert text.startswith(start)
+
+
+def test_what_is_no_name_is_not_stated(water: Any, server: Any, client: Client) -> None:
+    mol = gto.M(atom=water.atom, basis={"O": "def2-svp", "H": "def2-svp"}, verbose=0)
+    quiet(client.attach(rks(mol, "b3lyp")))
+    assert "basis" not in json.loads(server.seen[-1].body)
+    with pytest.warns(TraceGradWarning):
+        client.attach(rks(mol, "0.2*hf + " + "0.0001*slater + " * 20 + "0.8*slater, vwn")).get_init_guess()
+    assert "xc" not in json.loads(server.seen[-1].body)
+
+
 def test_atom_names_of_the_callers_choice_do_no_harm(client: Client) -> None:
     atoms = [("O@1", (0, 0, 0.119)), ("H1", (0, 0.763, -0.477)), ("H2", (0, -0.763, -0.477))]
     ours = client.attach(rks(gto.M(atom=atoms, basis="def2-svp", verbose=0)))

@@ -7,8 +7,13 @@ from typing import Any, Final
 from pyscf import scf
 from pyscf.dft import libxc
 
+from tracegrad_client.ask import Options
+
 _EXPLICIT: Final = {"b3lyp": "b3lypg"}
 """Before PySCF 2.3 ``b3lyp`` was the VWN5 flavour; ``b3lypg`` has always been the VWN-RPA one, which is meant."""
+
+LONGEST_NAME: Final = 100
+"""The contract takes no longer name of a functional or a basis; a longer one is no name that a model could have."""
 
 
 def obstacle(mf: Any, mol: Any = None, *, check_molecule: bool = True) -> str | None:
@@ -33,6 +38,13 @@ def obstacle(mf: Any, mol: Any = None, *, check_molecule: bool = True) -> str | 
     if any(charge == 0 for charge in mol.atom_charges()):
         return "The molecule has ghost atoms or point charges; supported are real atoms."
     return None
+
+
+def stated_level(mf: Any, mol: Any) -> Options:
+    """Functional and basis of a calculation, by which the server chooses among its models; only names are stated."""
+    names = {"xc": getattr(mf, "xc", "hf"), "basis": mol.basis}
+    found = {key: name for key, name in names.items() if isinstance(name, str) and 0 < len(name) <= LONGEST_NAME}
+    return {"xc": found.get("xc"), "basis": found.get("basis")}
 
 
 def functional_difference(mine: Any, theirs: str) -> str | None:

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pyscf import lib
 
-from tracegrad_client.adapters.pyscf.calculation import functional_difference, obstacle
+from tracegrad_client.adapters.pyscf.calculation import functional_difference, obstacle, stated_level
 from tracegrad_client.adapters.pyscf.report import GuessReport, announce
+from tracegrad_client.ask import Options
 from tracegrad_client.errors import TraceGradError
 from tracegrad_client.guard import DEFAULT_THRESHOLD, Potential, rms_commutator
 from tracegrad_client.guess import Guess
@@ -33,7 +34,7 @@ MeanField = TypeVar("MeanField")
 class GuessSource(Protocol):
     """What guesses come from: a :class:`tracegrad_client.Client`, or anything with this method."""
 
-    def guess(self, molecule: Any, /) -> Guess:
+    def guess(self, molecule: Any, /, **options: Unpack[Options]) -> Guess:
         """The starting point for a PySCF Mole; raises TraceGradError where there is none."""
 
 
@@ -159,8 +160,9 @@ class TraceGradSCF:
         if reason is not None:
             return GuessReport(False, reason), None
         xc = getattr(self, "xc", "hf")
-        guess = source.guesses.guess(mol)
-        notes = guess.warnings
+        guess = source.guesses.guess(mol, **stated_level(self, mol))
+        # The server compares names of functionals; here their components are compared, and only this is said.
+        notes = tuple(text for text in guess.warnings if not text.startswith("xc mismatch"))
         difference = functional_difference(xc, guess.xc)
         if difference is not None:
             notes = (difference, *notes)
