@@ -20,7 +20,7 @@ from model.pairs.graph import build_graph
 from model.pairs.pair_list import PairList
 from model.preparation import Preparer
 from model.reference.fitted import FittedReference
-from training.data.sources import Frame
+from training.data.sources import DatasetError, Frame
 from training.fit.config import LossConfig
 from training.fit.losses.errors import Assembler, BatchErrors
 from training.fit.losses.objective import measured_terms, terms_of
@@ -221,3 +221,26 @@ def test_the_cache_gives_back_the_same_samples_and_only_for_the_same_frames(
         tiny_frames[:2], dataclasses.replace(tiny_preparer, cutoff_angstrom=3.0), terms, cache=tmp_path, processes=0
     )
     assert len(list(tmp_path.iterdir())) == 5, "other frames, other labels, other terms, another network"
+
+
+@pytest.mark.parametrize("order", ["openmx", "siesta", "orca"])
+def test_labels_of_any_order_give_the_same_sample(
+    order: str, tiny_frames: list[Frame], tiny_samples: list[Sample], tiny_preparer: Preparer
+) -> None:
+    """Oracle: the sample of the same label in the model's own order; signs and places are turned exactly."""
+    frame = tiny_frames[4]
+    turned = dataclasses.replace(frame, hamiltonian=frame.hamiltonian.in_order(order))
+    assert not np.array_equal(turned.fock, frame.fock)
+    (found,) = make_samples([turned], tiny_preparer, measured_terms(molecular=True), cache=None, processes=0)
+    assert_same(found, tiny_samples[4])
+
+
+def test_labels_of_other_shells_are_refused_by_name(tiny_frames: list[Frame], tiny_preparer: Preparer) -> None:
+    """A file that says def2-SVP and holds another basis' matrices."""
+    space = dataclasses.replace(tiny_preparer.space, shells=dict(tiny_preparer.space.shells) | {8: (0, 0, 1)})
+    with pytest.raises(
+        DatasetError, match=r"O has the shells \(0, 0, 0, 1, 1, 2\) in the data, \(0, 0, 1\) in the model"
+    ):
+        tiny_frames[4].in_space(space)
+    with pytest.raises(DatasetError, match=r"O has the shells .* in the data, none in the model"):
+        tiny_frames[4].in_space(dataclasses.replace(space, shells={1: (0, 0, 1)}))

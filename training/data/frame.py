@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +20,7 @@ from model.blocks.matrices import cut_matrix, dense_matrix
 from model.level import Level
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
-from model.structure import Structure
+from model.structure import SYMBOLS, Structure
 
 
 class DatasetError(Exception):
@@ -86,6 +86,25 @@ class Frame:
                 f"{'' if self.hamiltonian.pairs.is_molecular else ' with lattice shifts'}, not one real matrix."
             )
         return dense_matrix(self.hamiltonian)
+
+    def in_space(self, space: OrbitalSpace) -> Frame:
+        """The same label in a model's orbitals: turned to its order and signs.
+
+        Raises:
+            DatasetError: an element with other shells than the model's, or one that the model does not know.
+        """
+        own = self.hamiltonian.space
+        for number in sorted(set(self.structure.numbers.tolist())):
+            theirs = space.shells.get(number, ())
+            if tuple(own.shells_of(number)) != tuple(theirs):
+                raise DatasetError(
+                    f"{self.molecule}/{self.index}: {SYMBOLS[number]} has the shells {tuple(own.shells_of(number))} in the "
+                    f"data, {tuple(theirs) or 'none'} in the model ({space.name})."
+                )
+        if own.order == space.order:
+            return self
+        overlap = None if self.overlap is None else self.overlap.in_order(space.order)
+        return replace(self, hamiltonian=self.hamiltonian.in_order(space.order), overlap=overlap)
 
 
 def molecular_blocks(space: OrbitalSpace, structure: Structure, matrix: NDArray[np.float64]) -> BlockSet:

@@ -120,6 +120,7 @@ def _evaluate_split(
     tasks: list[ScfTask] = []
     for frame in tqdm(frames, desc=f"matrices, {split}", mininterval=5.0, delay=5.0):
         # one at a time: batches of 4 to 16 save a tenth of the CPU time, and no frame would have a time of its own
+        frame = frame.in_space(predictor.space)
         started = time.process_time()
         prediction = predictor.predict([frame.structure])[0]
         seconds = time.process_time() - started

@@ -77,6 +77,7 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
     needed = not data.stream or config.reference.kind != "none" or not config.model.integrals.startswith("pyscf")
     frames = list(training_frames(config)) if needed else []
     space = orbital_space(config, frames)
+    frames = [frame.in_space(space) for frame in frames]
     reference = load_or_fit_reference(config, space, frames, start)
     model = build_model(config, space, reference, pair_rule(config, frames))
     held_back = list(validation_frames(config))

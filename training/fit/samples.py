@@ -154,8 +154,9 @@ def sample_arrays(frame: Frame, preparer: Preparer, terms: Sequence[Term]) -> di
         terms: of the loss; what they need is made too.
 
     Raises:
-        DatasetError: a label that a term is not made for.
+        DatasetError: a label that a term is not made for, or with other orbitals than the model's.
     """
+    frame = frame.in_space(preparer.space)
     given = {} if frame.overlap is None else {"overlap": frame.overlap}
     prepared = preparer(frame.structure, given)
     target = Encoder(preparer.block_space).encode_target(_target(frame, prepared), prepared.blocks)
@@ -176,9 +177,9 @@ def sample_arrays(frame: Frame, preparer: Preparer, terms: Sequence[Term]) -> di
 
 
 def _target(frame: Frame, prepared: Prepared) -> BlockSet:
-    """Label less H0, on the pairs and in the order of the model, hartree."""
+    """Label less H0, on the pairs of the model, hartree."""
     blocks = prepared.blocks
-    label = frame.hamiltonian.in_order(blocks.space.order).on_pairs(blocks.pairs)
+    label = frame.hamiltonian.on_pairs(blocks.pairs)
     if prepared.reference is None:
         return label
     reference = cut_matrix(blocks.space, blocks.numbers, blocks.pairs, prepared.reference.hamiltonian)

@@ -8,7 +8,7 @@ are padded with zeros at their ends and stacked, whatever they are; equal names 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -50,8 +50,8 @@ class Label:
                 f"{frame.molecule}/{frame.index} is a crystal or has spin; a loss term of orbitals needs closed-shell "
                 "molecules: set [loss] guess and spectral to 0."
             )
-        fock = replace(frame, hamiltonian=frame.hamiltonian.in_order(space.order)).fock
-        energies, orbitals = scipy.linalg.eigh(fock, np.asarray(self.prepared.integrals.overlap))
+        overlap = np.asarray(self.prepared.integrals.overlap)
+        energies, orbitals = scipy.linalg.eigh(frame.in_space(space).fock, overlap)
         order, signs = standard_order(self)
         return energies, signs[:, None] * orbitals[order]
 
