@@ -22,6 +22,7 @@ from model.blocks.block_set import BlockSet, Spin
 from model.blocks.spaces import BlockSpace
 from model.blocks.standardise import Standardisation
 from model.errors import CheckpointError, NumericalError
+from model.integrals.two_centre_tables import TwoCentreTables
 from model.network import HamiltonianNetwork, Output
 from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
@@ -52,7 +53,7 @@ class HamiltonianModel(nn.Module):
     Args:
         config: architecture and TraceGrad.
         space: orbitals.
-        inputs, source, reference, pairs: see ``Preparer``.
+        inputs, source, reference, pairs, tables: see ``Preparer``.
         spin: spin treatment of the blocks.
         time_reversal: whether spinor blocks obey time reversal.
 
@@ -71,6 +72,7 @@ class HamiltonianModel(nn.Module):
         pairs: PairRule | None = None,
         spin: Spin = "restricted",
         time_reversal: bool = False,
+        tables: TwoCentreTables | None = None,
     ) -> None:
         super().__init__()
         if config.backbone_config.n_inputs not in (0, len(inputs)):
@@ -88,6 +90,7 @@ class HamiltonianModel(nn.Module):
             source,
             NoReference() if reference is None else reference,
             PairRule() if pairs is None else pairs,
+            tables,
         )
         reads = config.backbone_config.n_inputs
         if config.declaration.reads_matrices and reads != len(self.preparer.inputs):

@@ -279,12 +279,12 @@ class Predictor:
         Raises:
             NumericalError: blocks that are not finite.
         """
-        warnings = self.card.domain_warnings(item.structure)
+        domain = self.card.domain_warnings(item.structure)
         return CrystalPrediction(
             structure=item.structure,
             hamiltonian=self.model.collect(item, blocks),
             integrals=item.integrals,
-            in_domain=not warnings,
-            warnings=warnings,
+            in_domain=not domain,
+            warnings=(*domain, *item.integrals.warnings),
             timings_ms={"integrals": item.milliseconds, "forward": forward_ms},
         )

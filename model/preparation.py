@@ -21,6 +21,8 @@ from model.errors import CheckpointError
 from model.integrals.pyscf_crystal import PySCFCrystal
 from model.integrals.pyscf_molecule import PySCFMolecule
 from model.integrals.source import GivenIntegrals, Integrals, IntegralSource, KnownMatrix
+from model.integrals.two_centre import TwoCentre
+from model.integrals.two_centre_tables import TwoCentreTables
 from model.orbitals.space import OrbitalSpace
 from model.pairs.graph import AtomGraph
 from model.pairs.pair_list import PairList
@@ -28,13 +30,21 @@ from model.reference.interface import Reference, ReferenceResult
 from model.reference.none import NoReference
 from model.structure import SYMBOLS, Structure
 
-SOURCES: Final[Mapping[str, Callable[[OrbitalSpace], IntegralSource]]] = {
-    "pyscf_molecule": PySCFMolecule,
-    "pyscf_crystal": PySCFCrystal,
-    "given": GivenIntegrals,
-    "none": lambda space: GivenIntegrals(space, "none"),
+
+def _two_centre(space: OrbitalSpace, tables: TwoCentreTables | None) -> IntegralSource:
+    if tables is None:
+        raise CheckpointError("The integral source 'two_centre' needs tables of two-centre integrals; there are none.")
+    return TwoCentre(space, tables)
+
+
+SOURCES: Final[Mapping[str, Callable[[OrbitalSpace, TwoCentreTables | None], IntegralSource]]] = {
+    "pyscf_molecule": lambda space, tables: PySCFMolecule(space),
+    "pyscf_crystal": lambda space, tables: PySCFCrystal(space),
+    "two_centre": _two_centre,
+    "given": lambda space, tables: GivenIntegrals(space),
+    "none": lambda space, tables: GivenIntegrals(space, "none"),
 }
-"""Integral sources by their name on the card."""
+"""Integral sources by their name on the card, made of the orbitals and of the tables that a checkpoint may bring along."""
 
 INPUTS: Final = ("overlap", "reference", "density")
 """Matrices that a network may read: S, H0, and S D S with the density D that H0 comes from."""
@@ -108,6 +118,7 @@ class Preparer:
         source: a key of ``SOURCES``.
         reference: H0.
         pairs: which pairs have blocks.
+        tables: of two-centre integrals, for the source ``two_centre``.
 
     Raises:
         CheckpointError: parts that do not fit each other.
@@ -120,6 +131,7 @@ class Preparer:
     source: str = "pyscf_molecule"
     reference: Reference = field(default_factory=NoReference)
     pairs: PairRule = field(default_factory=PairRule)
+    tables: TwoCentreTables | None = None
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -133,6 +145,9 @@ class Preparer:
                 f"H0 and its density come from molecular integrals; the source {self.source!r} has none.",
                 hint="Use the reference 'none', and no input but the overlap.",
             )
+        if self.tables is not None and self.source != "two_centre":
+            raise CheckpointError(f"Tables of two-centre integrals are of no use to the source {self.source!r}.")
+        _ = self.integral_source
 
     @property
     def has_reference(self) -> bool:
@@ -142,7 +157,7 @@ class Preparer:
     @property
     def integral_source(self) -> IntegralSource:
         """The source."""
-        return SOURCES[self.source](self.space)
+        return SOURCES[self.source](self.space, self.tables)
 
     def __call__(self, structure: Structure, given: Mapping[str, BlockSet] | None = None) -> Prepared:
         """Prepare a structure.

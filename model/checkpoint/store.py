@@ -1,7 +1,8 @@
 """Checkpoint folders: ``card.json`` + ``weights.safetensors`` + ``golden.json``. Hash first, then load; never pickle.
 
-Weights are three groups of tensors: ``network/...``, ``standardisation/...`` and, unless the card says that there is no
-reference, ``reference/...``. Every expected tensor must be there with its shape, and no other.
+Weights are groups of tensors: ``network/...``, ``standardisation/...``, ``reference/...`` unless the card says that there
+is no reference, and ``integrals/...`` (float64) if its integrals are ``two_centre``. Every expected tensor must be there with
+its shape, and no other.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from model.checkpoint.card import Card, read_card
 from model.checkpoint.migrations import migrate_golden
 from model.errors import CheckpointError
 from model.hamiltonian_model import HamiltonianModel
+from model.integrals.two_centre_tables import TwoCentreTables
 from model.network_config import NetworkConfig
 from model.preparation import PairRule
 from model.reference.none import NoReference
@@ -60,6 +62,9 @@ def save_weights(path: Path, model: HamiltonianModel) -> str:
     tensors: dict[str, Tensor] = {f"network/{name}": value for name, value in model.network.state_dict().items()}
     tensors |= {f"standardisation/{name}": value for name, value in model.standardisation.state_dict().items()}
     tensors |= {f"reference/{name}": torch.from_numpy(value) for name, value in model.reference.tensors().items()}
+    if model.preparer.tables is not None:
+        arrays = model.preparer.tables.to_arrays()
+        tensors |= {f"integrals/{name}": torch.from_numpy(value) for name, value in arrays.items()}
     temporary = path.with_suffix(".part")
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
     temporary.chmod(0o644)  # safetensors makes private files; the service runs as another user
@@ -96,6 +101,11 @@ def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float3
     shapes = kind.shapes(space, stored)
     expected = {f"reference/{name}": torch.Size(shape) for name, shape in shapes.items()}
     reference = kind.from_tensors(space, stored) if set(stored) == set(shapes) else NoReference()  # refused below
+    tables = None
+    if card.integrals == "two_centre":
+        arrays = {name: value.double().numpy() for name, value in _group(tensors, "integrals/").items()}
+        tables = TwoCentreTables.from_arrays(space.shells, arrays)
+        expected |= {f"integrals/{name}": torch.Size(value.shape) for name, value in tables.to_arrays().items()}
     model = HamiltonianModel(
         NetworkConfig.from_mapping(card.architecture),
         space,
@@ -105,6 +115,7 @@ def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float3
         pairs=PairRule(card.pair_cutoffs_angstrom),
         spin=card.spin,
         time_reversal=card.time_reversal,
+        tables=tables,
     )
     network, standardisation = model.network, model.standardisation
     expected |= {f"network/{name}": value.shape for name, value in network.state_dict().items()}

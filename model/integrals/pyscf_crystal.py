@@ -43,6 +43,8 @@ class PySCFCrystal:
 class CrystalIntegrals:
     """S(R) on the wanted pairs."""
 
+    warnings = ()
+
     def __init__(self, structure: Structure, pairs: PairList, space: OrbitalSpace) -> None:
         self._structure, self._pairs, self._space = structure, pairs, space
 

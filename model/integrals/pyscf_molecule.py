@@ -56,6 +56,8 @@ class MoleculeIntegrals:
         basis: PySCF's name.
     """
 
+    warnings = ()
+
     def __init__(self, structure: Structure, basis: str) -> None:
         self.structure = structure
         self.basis = basis

@@ -41,6 +41,11 @@ class Integrals(Protocol):
         """ "0 O 1s" and so on for each orbital of the structure or cell, (ao,)."""
         ...
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What people should know of these matrices, a sentence each; empty if all is well."""
+        ...
+
 
 class IntegralSource(Protocol):
     """Computes the integrals of structures."""
@@ -81,6 +86,8 @@ class GivenIntegrals:
 
 
 class _Given:
+    warnings = ()
+
     def __init__(
         self, space: OrbitalSpace, structure: Structure, pairs: PairList, given: Mapping[str, BlockSet]
     ) -> None:

@@ -64,7 +64,7 @@ class ModelConfig:
 
     Attributes:
         integrals: where known matrices come from (``model.preparation.SOURCES``): "pyscf_molecule", "pyscf_crystal",
-            "given" (the data's own overlaps) or "none".
+            "two_centre" (tables fitted to the data's overlaps when the run starts), "given" (the data's own) or "none".
         inputs: known matrices that the network reads, in order: "overlap", "reference", "density".
         spin: "restricted", "unrestricted" or "spinor"; empty for what the data are.
         time_reversal: leave out what time reversal makes zero in spinor blocks.

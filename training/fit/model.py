@@ -15,6 +15,8 @@ from model.blocks.block_set import Spin
 from model.checkpoint.store import Checkpoint, load
 from model.hamiltonian_model import HamiltonianModel
 from model.integrals.pyscf_molecule import load_basis
+from model.integrals.two_centre_fit import fit_two_centre
+from model.integrals.two_centre_tables import TwoCentreTables
 from model.level import Level
 from model.orbitals.space import OrbitalSpace
 from model.preparation import PairRule
@@ -28,6 +30,7 @@ from training.fit.reference import fit_reference
 from training.fit.state import write_tensors
 
 REFERENCE_FILE = "reference.safetensors"
+INTEGRALS_FILE = "integrals.safetensors"
 CUTOFF_MARGIN_ANGSTROM = 1e-3
 """Added to the longest pair of a label, so that rounding of positions does not lose it."""
 
@@ -73,8 +76,14 @@ def pair_rule(config: RunConfig, frames: Iterable[Frame]) -> PairRule:
     return PairRule({name: config.model.pair_cutoff_angstrom or own for name, own in longest.items()})
 
 
-def build_model(config: RunConfig, space: OrbitalSpace, reference: Reference, pairs: PairRule) -> HamiltonianModel:
-    """The model with fresh weights, drawn from the run's seed; tables are still empty.
+def build_model(
+    config: RunConfig,
+    space: OrbitalSpace,
+    reference: Reference,
+    pairs: PairRule,
+    tables: TwoCentreTables | None = None,
+) -> HamiltonianModel:
+    """The model with fresh weights, drawn from the run's seed; the standardisation is still empty.
 
     Raises:
         CheckpointError: parts that do not fit each other.
@@ -95,6 +104,7 @@ def build_model(config: RunConfig, space: OrbitalSpace, reference: Reference, pa
         pairs=pairs,
         spin=cast(Spin, config.model.spin or "restricted"),
         time_reversal=config.model.time_reversal,
+        tables=tables,
     )
 
 
@@ -126,6 +136,34 @@ def load_or_fit_reference(
 def _keep_reference(path: Path, reference: FittedReference) -> FittedReference:
     write_tensors(path, {name: torch.from_numpy(value) for name, value in reference.tensors().items()})
     return reference
+
+
+def load_or_fit_tables(config: RunConfig, space: OrbitalSpace, frames: Iterable[Frame]) -> TwoCentreTables | None:
+    """Tables of a run whose integrals are ``two_centre``, fitted once to the overlaps of its frames; then read back.
+
+    Overlaps are no labels: validation frames may be among the frames, and tables that know their distances can serve them.
+
+    Raises:
+        ConfigError: no frame has an overlap.
+        IntegralError: overlaps that are not two-centre integrals.
+    """
+    if config.model.integrals != "two_centre":
+        return None
+    path = config.output / INTEGRALS_FILE
+    if path.is_file():
+        return TwoCentreTables.from_arrays(
+            space.shells, {name: value.numpy() for name, value in load_file(path).items()}
+        )
+    overlaps = [frame.overlap for frame in frames if frame.overlap is not None]
+    if not overlaps:
+        raise ConfigError(
+            f'{config.data.file} has no overlaps to fit the tables of [model] integrals = "two_centre" to; take data with '
+            'overlaps, or integrals = "none".'
+        )
+    tables, report = fit_two_centre(overlaps)
+    print(report)
+    write_tensors(path, {name: torch.from_numpy(value) for name, value in tables.to_arrays().items()})
+    return tables
 
 
 def load_start(folder: Path, config: RunConfig, level: Level) -> Checkpoint:

@@ -1,9 +1,9 @@
 """``python -m training fit run.toml``: fit the reference, make the samples, train, keep the best weights, resume exactly.
 
-What a run folder holds: ``reference.safetensors`` (the fitted H0), ``samples/`` (cache), ``labels.json`` (level and charges
-of what is trained on), ``state.safetensors`` (to resume), ``best.safetensors`` (averaged weights with the lowest validation
-density error), ``metrics.jsonl`` and ``tensorboard/``. Stopping at any moment loses at most ``save_every`` steps; the next
-call goes on as if nothing happened.
+What a run folder holds: ``reference.safetensors`` (the fitted H0), ``integrals.safetensors`` (two-centre tables, if the run
+has them), ``samples/`` (cache), ``labels.json`` (level and charges of what is trained on), ``state.safetensors`` (to resume),
+``best.safetensors`` (averaged weights with the lowest validation density error), ``metrics.jsonl`` and ``tensorboard/``.
+Stopping at any moment loses at most ``save_every`` steps; the next call goes on as if nothing happened.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ from training.fit.device import choose_device, keep_freed_memory
 from training.fit.interruption import StopSignals, locked
 from training.fit.labels import keep_labels, trained_on, training_frames, validation_frames, with_level
 from training.fit.losses.objective import measured_terms, terms_of
-from training.fit.model import build_model, load_or_fit_reference, load_start, orbital_space, pair_rule
+from training.fit.model import (
+    build_model,
+    load_or_fit_reference,
+    load_or_fit_tables,
+    load_start,
+    orbital_space,
+    pair_rule,
+)
 from training.fit.samples import Sample, make_samples
 from training.fit.settings import refuse_other_settings, settings_of
 from training.fit.state import saved_progress
@@ -79,8 +86,9 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
     space = orbital_space(config, frames)
     frames = [frame.in_space(space) for frame in frames]
     reference = load_or_fit_reference(config, space, frames, start)
-    model = build_model(config, space, reference, pair_rule(config, frames))
     held_back = list(validation_frames(config))
+    tables = load_or_fit_tables(config, space, [*frames, *held_back])
+    model = build_model(config, space, reference, pair_rule(config, frames), tables)
     measured = measured_terms(molecular=all(frame.is_molecular for frame in held_back))
     validation = make_samples(held_back, model.preparer, measured, cache=cache, processes=config.processes)
     samples: list[Sample] | StreamedSamples

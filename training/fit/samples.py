@@ -235,6 +235,8 @@ def _key(frames: Sequence[Frame], preparer: Preparer, terms: Sequence[Term]) -> 
     key = hashlib.sha256(repr(settings).encode())
     for value in reference.tensors().values():
         key.update(value.tobytes())
+    for name, values in {} if preparer.tables is None else preparer.tables.to_arrays().items():
+        key.update(name.encode() + values.tobytes())
     for frame in frames:
         structure = frame.structure
         key.update(f"{frame.molecule}/{frame.index} {structure.charge} {structure.multiplicity};".encode())
