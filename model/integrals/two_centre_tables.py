@@ -225,8 +225,8 @@ class TwoCentreTables:
                 count = len(outside) // (1 + (a == b))  # of like atoms both directions are here
                 ranges = ", ".join(f"{low:.2f}-{high:.2f}" for low, high in table.covered.tolist())
                 sentences.append(
-                    f"{count} overlaps of {name_of(elements)} at {outside.min():.2f} to {outside.max():.2f} Å lie outside the "
-                    f"distances that the two-centre tables were fitted to ({ranges} Å); they are interpolated."
+                    f"{count} overlaps of {name_of(elements)} at {outside.min():.2f} to {outside.max():.2f} Å lie outside "
+                    f"the distances that the two-centre tables were fitted to ({ranges} Å); they are interpolated."
                 )
         return tuple(sentences)
 

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from model.architectures.registry import ARCHITECTURES
 from model.blocks.block_set import BlockSet, Spin
+from model.errors import IntegralError
 from model.hamiltonian_model import HamiltonianModel
+from model.integrals.bond_channels import BondChannels
+from model.integrals.two_centre_tables import PairTable, TwoCentreTables, channels_of
 from model.level import Level
 from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
@@ -26,7 +29,7 @@ from training.data import sources
 from training.data.frame import DatasetError, Frame, FrameSource
 from training.fit.config import ConfigError, LossConfig, read_run
 from training.fit.losses.objective import Objective
-from training.fit.model import orbital_space, pair_rule
+from training.fit.model import INTEGRALS_FILE, load_or_fit_tables, orbital_space, pair_rule
 from training.fit.run import fit
 from training.fit.samples import join, make_samples
 
@@ -82,13 +85,25 @@ def crystal(seed: int, spin: Spin) -> Frame:
     return Frame("bn", seed, structure, label(spin), overlap=label("restricted"), split="train")
 
 
+def two_centre_tables() -> TwoCentreTables:
+    """Made up: overlaps that decay, on-site ones."""
+    pairs = {}
+    for elements in ((5, 5), (5, 1), (5, 7), (1, 1), (1, 7), (7, 7)):
+        n_channels = channels_of(SPACE.shells, elements).n_channels
+        knots = 0.5 + 0.05 * np.arange(80)
+        coefficients = np.exp(-knots)[:, None] * 0.2 * np.cos(np.arange(n_channels))
+        pairs[elements] = PairTable(0.5, 0.05, coefficients, np.array([[0.8, 4.4]]))
+    on_site = {z: np.eye(BondChannels.on_site(ls).n_channels)[0] for z, ls in SPACE.shells.items()}
+    return TwoCentreTables(SPACE.shells, on_site, pairs)
+
+
 class Crystals(FrameSource):
-    """Four labelled crystals."""
+    """Four labelled crystals, with random overlaps or with those of tables."""
 
     schemes = ("all",)
 
-    def __init__(self, spin: Spin) -> None:
-        self.path, self.spin = Path("crystals.test"), spin
+    def __init__(self, spin: Spin, tables: TwoCentreTables | None = None) -> None:
+        self.path, self.spin, self.tables = Path("crystals.test"), spin, tables
         self.level = Level("pbe", "test", spin=spin, potentials="test", program="OpenMX")
 
     def __len__(self) -> int:
@@ -104,15 +119,19 @@ class Crystals(FrameSource):
         return np.full(4, 4)
 
     def frame(self, index: int, split: str) -> Frame:
-        return crystal(index, self.spin)
+        frame = crystal(index, self.spin)
+        if self.tables is None:
+            return frame
+        blocks = frame.hamiltonian
+        return replace(frame, overlap=self.tables.overlap(SPACE, blocks.numbers, blocks.pairs))
 
     def close(self) -> None:
         pass
 
 
-def write_run(folder: Path, loss: str) -> Path:
+def write_run(folder: Path, loss: str, integrals: str = "given") -> Path:
     path = folder / "run.toml"
-    path.write_text(RUN.format(loss=loss), encoding="utf-8")
+    path.write_text(RUN.format(loss=loss).replace('"given"', f'"{integrals}"'), encoding="utf-8")
     return path
 
 
@@ -125,6 +144,37 @@ def test_a_crystal_is_trained_on_from_a_run_file(spin: Spin, tmp_path: Path, mon
     lines = [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
     assert set(lines[0]) == {"step", "seconds", "mae_uEh", "rmse_uEh"}, "no density error without occupied orbitals"
     assert lines[-1]["mae_uEh"] < lines[0]["mae_uEh"]
+
+
+def test_two_centre_tables_are_fitted_when_a_run_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They give the overlaps of the data; the run that goes on reads them back."""
+    truth = two_centre_tables()
+    monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("restricted", truth))  # type: ignore[arg-type]
+    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    config = read_run(write_run(tmp_path, "guess = 0.0", "two_centre"))
+    fit(config, until_step=5)
+    stored = (config.output / INTEGRALS_FILE).read_bytes()
+    fit(config)
+    assert (config.output / INTEGRALS_FILE).read_bytes() == stored
+    lines = [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["mae_uEh"] < lines[0]["mae_uEh"]
+    tables = load_or_fit_tables(config, SPACE, [])
+    assert tables is not None
+    frame = Crystals("restricted", truth).frame(1, "train")
+    assert frame.overlap is not None
+    found = tables.overlap(SPACE, frame.overlap.numbers, frame.overlap.pairs)
+    assert np.abs(found.values).max() > 0.1
+    assert np.abs(found.values - frame.overlap.values).max() < 1e-6
+
+
+def test_data_without_two_centre_overlaps_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("restricted"))  # type: ignore[arg-type]
+    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    config = read_run(write_run(tmp_path, "guess = 0.0", "two_centre"))
+    with pytest.raises(IntegralError, match="not two-centre integrals"):
+        fit(config)
+    with pytest.raises(ConfigError, match="has no overlaps"):
+        load_or_fit_tables(config, SPACE, [replace(crystal(0, "restricted"), overlap=None)])
 
 
 @pytest.mark.parametrize("spin", SPINS)
