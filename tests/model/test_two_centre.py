@@ -228,7 +228,7 @@ def test_arrays_and_back(fitted: tuple[str, TwoCentreTables]) -> None:
     again = TwoCentreTables.from_arrays(tables.shells, arrays)
     new = dimers(basis, 2, seed=2, margin=0.5)[1]
     values = [found.overlap(new.space, new.numbers, new.pairs).values for found in (tables, again)]
-    assert np.array_equal(*values)
+    assert np.array_equal(values[0], values[1])
     name = next(name for name in arrays if name.endswith("/coefficients"))
     pair = name.partition("/")[0]
     wrong: list[tuple[dict[str, Any], str]] = [
