@@ -99,7 +99,7 @@ class Result(Record):
 
 
 def record(
-    name: str, *, tables: Sequence[Table] = (), figures: Sequence[Figure] = (), spread: str, checkpoint: str
+    name: str, *, tables: Sequence[Table] = (), figures: Sequence[Figure] = (), spread: str, checkpoint: str | None
 ) -> Path:
     """Put today's numbers in the place of the recorded ones; title, command and text stay, notes on the old ones go.
 
