@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -25,6 +26,9 @@ from model.pairs.pair_list import PairList
 
 Spin = Literal["restricted", "unrestricted", "spinor"]
 SPIN_PARTS: Final[dict[str, int]] = {"restricted": 1, "unrestricted": 2, "spinor": 4}
+MOST_STACKED: Final = 1024
+"""Blocks handled together: what is done to them stays in the processor's cache, and indices never take as much memory as a
+large molecule's matrix."""
 Values = NDArray[Any]
 """float64, or complex128 for spinors."""
 
@@ -36,13 +40,20 @@ class BlockGroup:
     Attributes:
         rows, columns: atomic number of the first and of the second atom.
         pairs: indices of the pairs, (item,).
-        entries: flat position of each entry, (item, orbital of i, orbital of j).
+        starts: first entry of each block, (item,).
+        shape: orbitals of i and of j.
     """
 
     rows: int
     columns: int
     pairs: NDArray[np.int64]
-    entries: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    shape: tuple[int, int]
+
+    @property
+    def entries(self) -> NDArray[np.int64]:
+        """Flat position of each entry, (item, orbital of i, orbital of j)."""
+        return block_entries(self.starts, self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,16 +119,13 @@ class BlockSet:
 
     @cached_property
     def groups(self) -> tuple[BlockGroup, ...]:
-        """The blocks, stacked by the elements of their two atoms."""
-        sizes = np.diff(self.atom_offsets)
+        """The blocks, stacked by the elements of their two atoms, at most ``MOST_STACKED`` together."""
+        sizes = self.space.orbitals_of_element
         rows, columns = self.numbers[self.pairs.first], self.numbers[self.pairs.second]
-        kinds, which = np.unique(np.stack([rows, columns]), axis=1, return_inverse=True)
         found = []
-        for kind in range(kinds.shape[1]):
-            members = np.flatnonzero(which == kind)
-            shape = sizes[self.pairs.first[members[0]]], sizes[self.pairs.second[members[0]]]
-            entries = self.starts[members][:, None, None] + np.arange(shape[0] * shape[1]).reshape(shape)
-            found.append(BlockGroup(int(kinds[0, kind]), int(kinds[1, kind]), members, entries))
+        for members in stacks(rows * 1000 + columns):
+            row, column = int(rows[members[0]]), int(columns[members[0]])
+            found.append(BlockGroup(row, column, members, self.starts[members], (sizes[row], sizes[column])))
         return tuple(found)
 
     def with_values(self, values: Values) -> BlockSet:
@@ -129,9 +137,7 @@ class BlockSet:
         place = np.empty(self.values.shape[1], dtype=np.int64)
         for group in self.groups:
             reverse = self.starts[self.pairs.reverse[group.pairs]]
-            n_rows, n_columns = group.entries.shape[1:]
-            transposed = np.arange(n_rows * n_columns).reshape(n_columns, n_rows).T
-            place[group.entries] = reverse[:, None, None] + transposed
+            place[group.entries] = block_entries(reverse, group.shape[::-1]).swapaxes(1, 2)
         return place
 
     def adjoint(self) -> BlockSet:
@@ -173,10 +179,7 @@ class BlockSet:
         values = other.values.astype(self.values.dtype)
         for group in other.groups:
             there = place[group.pairs] >= 0
-            width = group.entries.shape[1] * group.entries.shape[2]
-            source = self.starts[place[group.pairs[there]]][:, None, None] + np.arange(width).reshape(
-                group.entries.shape[1:]
-            )
+            source = block_entries(self.starts[place[group.pairs[there]]], group.shape)
             values[:, group.entries[there]] = self.values[:, source]
         return other.with_values(values)
 
@@ -214,6 +217,26 @@ def block_starts(space: OrbitalSpace, numbers: NDArray[np.int64], pairs: PairLis
     sizes = np.diff(space.atom_offsets(numbers))
     counts = sizes[pairs.first] * sizes[pairs.second]
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+
+def block_entries(starts: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Flat position of each entry of blocks of one shape, (block, row, column)."""
+    return starts[:, None, None] + np.arange(shape[0] * shape[1]).reshape(shape)
+
+
+def stacks(kinds: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Indices of the items of each kind, kinds and items ascending, at most ``MOST_STACKED`` together.
+
+    Args:
+        kinds: (item,).
+    """
+    order = np.argsort(kinds, kind="stable")
+    bounds = [0, *(np.flatnonzero(np.diff(kinds[order])) + 1).tolist(), len(order)]
+    return [
+        order[start : min(start + MOST_STACKED, end)]
+        for first, end in pairwise(bounds)
+        for start in range(first, end, MOST_STACKED)
+    ]
 
 
 def _between(source: OrbitalSpace, target: OrbitalSpace, number: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

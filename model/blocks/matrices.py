@@ -109,7 +109,7 @@ def unpack_triangle(packed: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def rows_and_columns(blocks: BlockSet, group: BlockGroup) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row (item, row, 1) and column (item, 1, column) in the matrix of a group's entries."""
-    n_rows, n_columns = group.entries.shape[1:]
+    n_rows, n_columns = group.shape
     rows = blocks.atom_offsets[blocks.pairs.first[group.pairs]][:, None, None] + np.arange(n_rows)[:, None]
     return rows, blocks.atom_offsets[blocks.pairs.second[group.pairs]][:, None, None] + np.arange(n_columns)
 

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from model.blocks.block_set import BlockSet, block_starts
+from model.blocks.block_set import MOST_STACKED, BlockSet, block_entries, block_starts, stacks
 from model.blocks.spaces import BlockSpace
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
@@ -39,6 +39,11 @@ class TemplateGroup:
     columns: NDArray[np.int64]
     signs: NDArray[np.float64] | None
     averaged: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Orbitals of the two atoms."""
+        return len(self.rows), len(self.columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +72,7 @@ class TemplateMap:
 
     @cached_property
     def groups(self) -> tuple[TemplateGroup, ...]:
-        """The items, stacked by elements."""
+        """The items, stacked by elements, at most ``block_set.MOST_STACKED`` together."""
         return tuple(self._groups())
 
     def _groups(self) -> Iterator[TemplateGroup]:
@@ -75,9 +80,8 @@ class TemplateMap:
         first, second = self.numbers[self.pairs.first[pairs]], self.numbers[self.pairs.second[pairs]]
         codes = (first * 1000 + second) * 2
         codes[: self.pairs.n_atoms] += 1  # on-site blocks are a group of their own
-        for code in np.unique(codes).tolist():
-            items = np.flatnonzero(codes == code)
-            row_element, column_element = divmod(code // 2, 1000)
+        for items in stacks(codes):
+            row_element, column_element = divmod(int(codes[items[0]]) // 2, 1000)
             rows, row_signs = self.space.template_places[row_element]
             columns, column_signs = self.space.template_places[column_element]
             signs = np.outer(row_signs, column_signs)
@@ -87,20 +91,33 @@ class TemplateMap:
     def cut(self, matrices: NDArray[np.float64]) -> NDArray[np.float64]:
         """Template blocks of some matrices of a molecule, absent shells zero.
 
+        A row of atoms at a time is spread out so that every atom has the template's rows and columns; then blocks are slices.
+
         Args:
             matrices: (matrix, ao, ao).
 
         Returns:
             (item, matrix, template row, template column).
         """
-        size = self.space.template_size
-        offsets = self.space.atom_offsets(self.numbers)
-        blocks = np.zeros((self.n_items, len(matrices), size, size))
-        for group in self.groups:
-            rows = offsets[self.pairs.first[group.pairs]][:, None, None] + np.arange(len(group.rows))[:, None]
-            columns = offsets[self.pairs.second[group.pairs]][:, None, None] + np.arange(len(group.columns))
-            entries = matrices[:, rows, columns]
-            self._put(blocks, group, entries)
+        size, n_atoms, offsets = self.space.template_size, len(self.numbers), self.space.atom_offsets(self.numbers)
+        places = [self.space.template_places[number] for number in self.numbers.tolist()]
+        slot = np.concatenate([atom * size + rows for atom, (rows, _) in enumerate(places)])
+        sign = np.concatenate([signs for _, signs in places])
+        pairs = np.concatenate([np.arange(n_atoms), self.listed])
+        first, second = self.pairs.first[pairs], self.pairs.second[pairs]
+        blocks = np.empty((self.n_items, len(matrices), size, size))
+        step = max(1, MOST_STACKED // n_atoms)
+        for start in range(0, n_atoms, step):
+            end = min(start + step, n_atoms)
+            orbitals = slice(offsets[start], offsets[end])
+            spread = np.zeros((len(matrices), (end - start) * size, n_atoms * size))
+            entries = matrices[:, orbitals]
+            if (sign < 0).any():
+                entries = entries * sign[orbitals, None] * sign
+            spread[:, slot[orbitals, None] - start * size, slot] = entries
+            items = np.flatnonzero((first >= start) & (first < end))
+            by_atoms = spread.reshape(len(matrices), end - start, size, n_atoms, size)
+            blocks[items] = by_atoms[:, first[items] - start, :, second[items]]
         return blocks
 
     @cached_property
@@ -120,9 +137,7 @@ class TemplateMap:
         size = self.space.template_size
         result = np.zeros((self.n_items, len(entries), size, size))
         for group in self.groups:
-            shape = len(group.rows), len(group.columns)
-            inside = np.arange(shape[0] * shape[1]).reshape(shape)
-            self._put(result, group, entries[:, self.starts[group.pairs][:, None, None] + inside])
+            self._put(result, group, entries[:, block_entries(self.starts[group.pairs], group.shape)])
         return result
 
     def to_blocks(self, blocks: NDArray[np.float64], block_space: BlockSpace) -> BlockSet:
@@ -133,22 +148,24 @@ class TemplateMap:
             block_space: gives the components their meaning.
         """
         starts, reverse = self.starts, self.pairs.reverse
-        entries = np.zeros((blocks.shape[1], int(starts[-1])))
-        adjoint = block_space.adjoint_sign[:, None, None, None]
+        entries = np.empty((blocks.shape[1], int(starts[-1])))
+        adjoint = block_space.adjoint_sign[:, None, None]
         item_of_pair = np.full(len(self.pairs), -1)
         for group in self.groups:
             item_of_pair[group.pairs] = group.items
         for group in self.groups:
-            direct = self._take(blocks, group, group.items)
+            direct = blocks[group.items]
             if group.averaged:
-                partner = self._take(blocks, group, item_of_pair[reverse[group.pairs]])
+                partner = blocks[item_of_pair[reverse[group.pairs]]]
                 direct = 0.5 * (direct + adjoint * partner.swapaxes(2, 3))
-            shape = len(group.rows), len(group.columns)
-            inside = np.arange(shape[0] * shape[1])
-            entries[:, starts[group.pairs][:, None, None] + inside.reshape(shape)] = direct
+            direct = direct[:, :, group.rows[:, None], group.columns]
+            if group.signs is not None:
+                direct = direct * group.signs
+            direct = direct.swapaxes(0, 1)
+            entries[:, block_entries(starts[group.pairs], group.shape)] = direct
             if not group.averaged:
-                place = starts[reverse[group.pairs]][:, None, None] + inside.reshape(shape[::-1])
-                entries[:, place] = adjoint * direct.swapaxes(2, 3)
+                place = block_entries(starts[reverse[group.pairs]], group.shape[::-1])
+                entries[:, place] = adjoint[:, None] * direct.swapaxes(2, 3)
         return BlockSet(self.space, self.numbers, self.pairs, block_space.to_values(entries), block_space.spin)
 
     @staticmethod
@@ -157,9 +174,3 @@ class TemplateMap:
         signed = entries if group.signs is None else entries * group.signs
         place = group.items[:, None, None], slice(None), group.rows[:, None], group.columns
         blocks[place] = signed.transpose(1, 2, 3, 0)
-
-    @staticmethod
-    def _take(blocks: NDArray[np.float64], group: TemplateGroup, items: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Entries of template blocks, (part, item, orbital, orbital)."""
-        entries = blocks[items[:, None, None], :, group.rows[:, None], group.columns].transpose(3, 0, 1, 2)
-        return entries if group.signs is None else entries * group.signs

@@ -77,7 +77,7 @@ def entries_of_blocks(blocks: BlockSet) -> Entries:
     size = blocks.values.shape[1]
     rows, columns = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
     for group in blocks.groups:
-        n_rows, n_columns = group.entries.shape[1:]
+        n_rows, n_columns = group.shape
         rows[group.entries] = offsets[pairs.first[group.pairs]][:, None, None] + np.arange(n_rows)[:, None]
         columns[group.entries] = offsets[pairs.second[group.pairs]][:, None, None] + np.arange(n_columns)
     cell = np.repeat(cell_of_pair.reshape(-1), np.diff(blocks.starts))

@@ -85,7 +85,10 @@ class MoleculeIntegrals:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """ "0 O 1s" and so on, (ao,)."""
-        return tuple(label.strip() for label in self.mole.ao_labels())
+        symbols = self.structure.symbols
+        return tuple(
+            f"{atom} {label}" for atom, symbol in enumerate(symbols) for label in _element_labels(self.basis, symbol)
+        )
 
     @property
     def numbers(self) -> NDArray[np.int64]:
@@ -126,6 +129,21 @@ def _element_data(name: str, symbol: str) -> list[Any]:
     except (KeyError, RuntimeError) as error:
         raise UnsupportedElementError(f"Basis {name!r} has no data for {symbol}.", field="numbers") from error
     return shells
+
+
+@lru_cache(maxsize=512)
+def _element_labels(name: str, symbol: str) -> tuple[str, ...]:
+    """PySCF's labels of one element's orbitals without the atom's number, "O 1s" and so on; slow to make for a molecule."""
+    number = SYMBOLS.index(symbol)
+    atom = gto.M(
+        atom=[(symbol, (0.0, 0.0, 0.0))],
+        basis=basis_data(name, [number]),
+        spin=None,
+        verbose=0,
+        parse_arg=False,
+        dump_input=False,
+    )
+    return tuple(label.strip().partition(" ")[2] for label in atom.ao_labels())
 
 
 def load_basis(name: str, numbers: Sequence[int]) -> OrbitalSpace:

@@ -95,8 +95,17 @@ class OrbitalSpace:
 
     def atom_offsets(self, numbers: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """First AO of each atom and, last, the number of AOs; shape (atom + 1,)."""
-        sizes = [sum(2 * ang + 1 for ang in self.shells_of(z)) for z in numbers]
-        return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        sizes = self.orbitals_of_element
+        offsets = np.zeros(len(numbers) + 1, dtype=np.int64)
+        # an element that the basis does not list is refused by ``shells_of``
+        counts = [sizes[z] if z in sizes else len(self.shells_of(z)) for z in np.asarray(numbers).tolist()]
+        np.cumsum(counts, out=offsets[1:])
+        return offsets
+
+    @cached_property
+    def orbitals_of_element(self) -> Mapping[int, int]:
+        """Orbitals of each element of the basis."""
+        return {int(number): sum(2 * ang + 1 for ang in ls) for number, ls in self.shells.items()}
 
     def template_shells(self, number: int) -> tuple[int, ...]:
         """Index in the template of each shell of an element: (0, 1, 3) for H in def2-SVP."""
