@@ -36,7 +36,7 @@ TABLES: Final = ("run", "data", "model", "reference", "network", "loss", "optimi
 class DataConfig:
     """Attributes:
     file: data file or folder.
-    extra: more files in the project's own format; their training splits are added.
+    extra: more files of any format that can be recognised; their training splits are added.
     format: a key of ``training.data.sources.FORMATS``.
     split: scheme that makes the splits; empty for the format's first one.
     train, validation: names of splits.
@@ -101,7 +101,7 @@ class ReferenceConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms (``training.fit.loss``).
+    """Weights of the loss terms (``training.fit.losses``).
 
     Attributes:
         mae, rmse: of the Hamiltonian error per molecule, in millihartree.
