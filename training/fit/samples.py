@@ -241,4 +241,6 @@ def _key(frames: Sequence[Frame], preparer: Preparer, terms: Sequence[Term]) -> 
         structure = frame.structure
         key.update(f"{frame.molecule}/{frame.index} {structure.charge} {structure.multiplicity};".encode())
         key.update(structure.positions_angstrom.tobytes() + frame.hamiltonian.values.tobytes())
+        if frame.overlap is not None:
+            key.update(frame.overlap.values.tobytes())
     return key.hexdigest()[:16]
