@@ -37,6 +37,11 @@ class TwoCentre:
     def verify(self, space: OrbitalSpace) -> None:
         for number in space.elements:
             own = self.tables.shells.get(number)
+            if own is None:
+                raise CheckpointError(
+                    f"The two-centre tables were fitted to structures without {SYMBOLS[number]}, which the basis lists.",
+                    hint="Fit the tables to overlaps of all elements, or leave the element out of the basis.",
+                )
             if own != tuple(space.shells_of(number)):
                 raise CheckpointError(
                     f"The two-centre tables have the shells {own} for {SYMBOLS[number]}; the basis has "

@@ -8,7 +8,7 @@ chunk at a time, so time is linear in the number of pairs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -115,21 +115,25 @@ class _Bonds:
 
 
 def fit_two_centre(
-    overlaps: Sequence[BlockSet], *, tolerance: float = TWO_CENTRE_TOLERANCE
+    overlaps: Iterable[BlockSet], *, tolerance: float = TWO_CENTRE_TOLERANCE
 ) -> tuple[TwoCentreTables, FitReport]:
     """Tables from the overlaps of some structures.
 
     Args:
-        overlaps: S of structures of one basis, molecules or crystals, with vectors in Å; orders may differ.
+        overlaps: S of structures of one basis, molecules or crystals, with vectors in Å; orders may differ. They are read
+            once; what is kept of a bond are its length and its channels.
         tolerance: largest element that two-centre integrals do not have.
 
     Raises:
         IntegralError: no overlaps, different shells of one element, or overlaps that are not two-centre integrals.
     """
-    shells = _shells(overlaps)
-    measured = _Measured(shells)
+    measured = _Measured()
     for overlap in overlaps:
         measured.add(overlap)
+    if not measured.shells:
+        raise IntegralError(
+            "There are no overlaps to fit two-centre tables to.", hint="Take data that carry S(R), or another source."
+        )
     if measured.forbidden > tolerance:
         raise IntegralError(
             f"These overlaps are not two-centre integrals: in the frame of the bond an element that must vanish, or equal "
@@ -143,20 +147,27 @@ def fit_two_centre(
         tables[elements] = _fit(joined)
         reports[name_of(elements)] = _report(joined, tables[elements], name_of(elements))
     on_site = {number: np.mean(values, axis=0) for number, values in measured.on_site.items()}
-    return TwoCentreTables(shells, on_site, tables), FitReport(reports, measured.forbidden, measured.where)
+    return TwoCentreTables(measured.shells, on_site, tables), FitReport(reports, measured.forbidden, measured.where)
 
 
 class _Measured:
     """What overlaps are in the frames of their bonds."""
 
-    def __init__(self, shells: Mapping[int, tuple[int, ...]]) -> None:
-        self.shells = shells
+    def __init__(self) -> None:
+        self.shells: dict[int, tuple[int, ...]] = {}
         self.bonds: dict[Elements, list[_Bonds]] = {}
         self.on_site: dict[int, list[Array]] = {}
         self.forbidden, self.where = 0.0, "nowhere"
 
     def add(self, overlap: BlockSet) -> None:
         space, pairs, flat = overlap.space, overlap.pairs, overlap.values[0]
+        for number in sorted(set(overlap.numbers.tolist())):
+            own = tuple(space.shells_of(number))
+            if self.shells.setdefault(number, own) != own:
+                raise IntegralError(
+                    f"{SYMBOLS[number]} has the shells {own} in one overlap and {self.shells[number]} in another; tables are "
+                    "of one basis."
+                )
         self._note(overlap.hermitian_error(), "S is not symmetric")
         for group in overlap.groups:
             items = np.flatnonzero(group.pairs < pairs.n_atoms)
@@ -186,23 +197,6 @@ class _Measured:
     def _note(self, size: float, where: str) -> None:
         if size > self.forbidden:
             self.forbidden, self.where = size, where
-
-
-def _shells(overlaps: Sequence[BlockSet]) -> dict[int, tuple[int, ...]]:
-    found: dict[int, tuple[int, ...]] = {}
-    for overlap in overlaps:
-        for number in sorted(set(overlap.numbers.tolist())):
-            own = tuple(overlap.space.shells_of(number))
-            if found.setdefault(number, own) != own:
-                raise IntegralError(
-                    f"{SYMBOLS[number]} has the shells {own} in one overlap and {found[number]} in another; tables are of "
-                    "one basis."
-                )
-    if not found:
-        raise IntegralError(
-            "There are no overlaps to fit two-centre tables to.", hint="Take data that carry S(R), or another source."
-        )
-    return found
 
 
 def _fit(bonds: _Bonds) -> PairTable:

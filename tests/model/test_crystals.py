@@ -283,5 +283,8 @@ def test_parts_that_do_not_fit_are_refused() -> None:
     other = OrbitalSpace("other", {5: (0, 0, 1), 7: (0, 1)})
     with pytest.raises(CheckpointError, match=r"shells \(0, 1\) for B; the basis has \(0, 0, 1\)"):
         HamiltonianModel(config, other, inputs=["overlap"], source="two_centre", tables=tables)
+    more = OrbitalSpace("more", {1: (0,), 5: (0, 1), 7: (0, 1)})
+    with pytest.raises(CheckpointError, match="fitted to structures without H"):
+        HamiltonianModel(config, more, inputs=["overlap"], source="two_centre", tables=tables)
     with pytest.raises(CheckpointError, match="'siesta' is not known"):
         HamiltonianModel(config, space(), inputs=["overlap"], source="siesta")

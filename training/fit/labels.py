@@ -86,10 +86,15 @@ def with_level(config: RunConfig, level: Level) -> RunConfig:
     return replace(config, xc=config.xc or level.xc, basis=config.basis or level.basis, model=model)
 
 
+def every_training_frame(config: RunConfig) -> Iterator[Frame]:
+    """All training frames, one at a time."""
+    return chain(_frames(config.data, config.data.train), _extra_frames(config))
+
+
 def training_frames(config: RunConfig) -> Iterator[Frame]:
     """All training frames; of a streamed set as many as the reference is fitted to."""
     if not config.data.stream:
-        return chain(_frames(config.data, config.data.train), _extra_frames(config))
+        return every_training_frame(config)
     few = replace(config.data, max_molecules=config.reference.max_molecules, frames_per_molecule=1)
     return _frames(few, few.train)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -154,13 +155,14 @@ def load_or_fit_tables(config: RunConfig, space: OrbitalSpace, frames: Iterable[
         return TwoCentreTables.from_arrays(
             space.shells, {name: value.numpy() for name, value in load_file(path).items()}
         )
-    overlaps = [frame.overlap for frame in frames if frame.overlap is not None]
-    if not overlaps:
+    overlaps = (frame.overlap for frame in frames if frame.overlap is not None)
+    first = next(overlaps, None)
+    if first is None:
         raise ConfigError(
             f'{config.data.file} has no overlaps to fit the tables of [model] integrals = "two_centre" to; take data with '
             'overlaps, or integrals = "none".'
         )
-    tables, report = fit_two_centre(overlaps)
+    tables, report = fit_two_centre(chain([first], overlaps))
     print(report)
     write_tensors(path, {name: torch.from_numpy(value) for name, value in tables.to_arrays().items()})
     return tables

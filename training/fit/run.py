@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import chain
 
 import torch
 
@@ -20,7 +21,14 @@ from training.fit.batches import TrainingSet, batches_of
 from training.fit.config import RunConfig
 from training.fit.device import choose_device, keep_freed_memory
 from training.fit.interruption import StopSignals, locked
-from training.fit.labels import keep_labels, trained_on, training_frames, validation_frames, with_level
+from training.fit.labels import (
+    every_training_frame,
+    keep_labels,
+    trained_on,
+    training_frames,
+    validation_frames,
+    with_level,
+)
 from training.fit.losses.objective import measured_terms, terms_of
 from training.fit.model import (
     build_model,
@@ -87,7 +95,9 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
     frames = [frame.in_space(space) for frame in frames]
     reference = load_or_fit_reference(config, space, frames, start)
     held_back = list(validation_frames(config))
-    tables = load_or_fit_tables(config, space, [*frames, *held_back])
+    tables = load_or_fit_tables(
+        config, space, chain(every_training_frame(config) if data.stream else frames, held_back)
+    )
     model = build_model(config, space, reference, pair_rule(config, frames), tables)
     measured = measured_terms(molecular=all(frame.is_molecular for frame in held_back))
     validation = make_samples(held_back, model.preparer, measured, cache=cache, processes=config.processes)
