@@ -146,12 +146,16 @@ def test_a_crystal_is_trained_on_from_a_run_file(spin: Spin, tmp_path: Path, mon
     assert lines[-1]["mae_uEh"] < lines[0]["mae_uEh"]
 
 
-def test_two_centre_tables_are_fitted_when_a_run_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They give the overlaps of the data; the run that goes on reads them back."""
+@pytest.mark.parametrize("stream", [False, True])
+def test_two_centre_tables_are_fitted_when_a_run_starts(
+    stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are fitted to all frames, streamed ones too, and give the data's overlaps; a run that goes on reads them back."""
     truth = two_centre_tables()
     monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("restricted", truth))  # type: ignore[arg-type]
     monkeypatch.setattr("training.fit.config.CHOICES", {})
     config = read_run(write_run(tmp_path, "guess = 0.0", "two_centre"))
+    config = replace(config, data=replace(config.data, stream=stream))
     fit(config, until_step=5)
     stored = (config.output / INTEGRALS_FILE).read_bytes()
     fit(config)
