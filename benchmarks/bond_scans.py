@@ -21,6 +21,7 @@ from model.architectures.qhnetv2.network import FrameLayer
 from model.nn.layers import FloorLayerNorm
 from model.predictor import Prediction, Predictor
 from model.structure import Structure
+from model.units import MICROHARTREE_PER_HARTREE
 from training.data.sources import read_frames
 
 STEP_ANGSTROM = 0.0025
@@ -130,7 +131,7 @@ def main() -> None:
     print(f"| moved by {STEP_ANGSTROM} Å | from, Å | to, Å | median step of H, µEh | largest | ratio |")
     print("|---|---|---|---|---|---|")
     for name, (make, start, stop) in SCANS.items():
-        sizes = 1e6 * steps(predictor, make, start, stop)
+        sizes = MICROHARTREE_PER_HARTREE * steps(predictor, make, start, stop)
         middle, largest = float(np.median(sizes)), float(sizes.max())
         print(f"| {name} | {start} | {stop} | {middle:.1f} | {largest:.0f} | {largest / middle:.1f} |")
     if arguments.data is not None:

@@ -23,6 +23,7 @@ from pyscf.gto.basis import load as load_pyscf_basis
 from model.integrals.pyscf_molecule import MoleculeIntegrals, integrals
 from model.predictor import Predictor
 from model.reference.fitted import FittedReference, ingredients, total
+from model.units import MICROHARTREE_PER_HARTREE
 from training.data.sources import Frame, read_frames
 from training.evaluate.orbitals import first_order_density
 
@@ -99,7 +100,7 @@ def main() -> None:
             mf.kernel(dm0=2 * occupied @ occupied.T)
             rows.append(
                 [
-                    1e6 * np.abs(error).mean(),
+                    MICROHARTREE_PER_HARTREE * np.abs(error).mean(),
                     first_order_density(error, energies, orbitals, n_occupied),
                     spent,
                     mf.cycles,
