@@ -8,6 +8,9 @@ has its two spins next to each other. Atom j of a pair lies in cell +R although 
 verified on MoS2 against its DeepH form. ABACUS moves atoms into the cell (fractional coordinates in [0, 1)) before it counts
 cells; the matrices here belong to the atoms where STRU has them.
 
+Verified on ABACUS's own files: the old layout without spin. The new layout and nspin 2 and 4 follow its documentation and
+source (docs/advanced/elec_properties/hs_matrix.md); no such file was at hand.
+
 ``init_chg hr`` makes ABACUS (from December 2025) start its SCF from ``hrs1_nao.csr``.
 """
 

@@ -150,6 +150,14 @@ def test_own_crystals(name: str, n_frames: int, spin: str) -> None:
     assert frame.fermi_energy_hartree is not None
 
 
+def test_overlaps_alone_are_not_taken_for_labels() -> None:
+    path = CRYSTALS / "public" / "deeph_dock" / "Bi2Se3_SOC_overlap_and_bands_only"
+    if not path.is_dir():
+        pytest.skip(f"{path.name} is not there (set TRACEGRAD_CRYSTALS; docs/datasets.md)")
+    with pytest.raises(DatasetError, match="Bi2Se3_SOC_overlap_and_bands_only has overlaps only, no Hamiltonian"):
+        open_source(path)
+
+
 def test_public_molecules_with_null_fermi_levels() -> None:
     path = CRYSTALS / "public" / "deeph_dock" / "molecules_mixed_elements"
     if not path.is_dir():
