@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from model.architectures.interface import Backbone, Features, InputCoefficients
 from model.blocks.spaces import BlockSpace
 from model.network_config import NetworkConfig
-from model.nn.irreps import Layout
-from model.nn.so2 import SectorLayout
 from model.orbitals.space import OrbitalSpace
 from model.pairs.graph import AtomGraph
 from model.tracegrad.module import TraceGradModule
@@ -80,11 +78,12 @@ class HamiltonianNetwork(nn.Module):
         tracegrad = config.tracegrad
         blocks = tracegrad.module_blocks(backbone.n_blocks)
 
-        def modules(layout: Layout | SectorLayout, channels: int) -> nn.ModuleDict:
-            return nn.ModuleDict({str(block): TraceGradModule(layout, channels, tracegrad) for block in blocks})
-
-        self.diagonal_tracegrad = modules(backbone.diagonal_layout, backbone.diagonal_channels)
-        self.pair_tracegrad = modules(backbone.pair_layout, backbone.pair_channels)
+        self.diagonal_tracegrad, self.pair_tracegrad = nn.ModuleDict(), nn.ModuleDict()
+        layouts = {str(block): backbone.feature_layouts(block) for block in blocks}
+        for block, found in layouts.items():
+            self.diagonal_tracegrad[block] = TraceGradModule(found.diagonal, found.diagonal_channels, tracegrad)
+        for block, found in layouts.items():
+            self.pair_tracegrad[block] = TraceGradModule(found.pair, found.pair_channels, tracegrad)
         self.has_trace_head = tracegrad.has_trace
         if self.has_trace_head:
             width = len(blocks) * tracegrad.n_scalars
@@ -112,7 +111,7 @@ class HamiltonianNetwork(nn.Module):
             block = str(index)
             if block not in self.pair_tracegrad:
                 return features
-            z, (diagonal,) = self.diagonal_tracegrad[block]((features.diagonal,))
+            z, diagonal = self.diagonal_tracegrad[block](features.diagonal)
             diagonal_scalars.append(z)
             z, pair = self.pair_tracegrad[block](features.pair)
             pair_scalars.append(z[listed])

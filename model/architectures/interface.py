@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
-from model.nn.irreps import Layout
+from model.nn.irreps import Layout, RaggedLayout
 from model.nn.so2 import SectorLayout, Sectors
 from model.pairs.graph import AtomGraph
 
@@ -41,14 +41,13 @@ class Features:
     """State of the network between blocks.
 
     Attributes:
-        node: (atom, node component, channel).
-        diagonal: features of the on-site blocks, (atom, component, channel).
-        pair: features of the pair blocks: sectors in the bonds' frames if ``pair_layout`` is a ``SectorLayout``, and
-            otherwise one tensor, (pair, component, channel).
+        node: of atoms, (atom, ...), in a shape that is the network's own.
+        diagonal, pair: of the on-site blocks and of the pair blocks: one tensor (item, component, channel) if their layout
+            is a ``Layout``, one an irrep if it is a ``RaggedLayout``, sectors in the bonds' frames if a ``SectorLayout``.
     """
 
     node: Tensor
-    diagonal: Tensor
+    diagonal: Sectors
     pair: Sectors
 
 
@@ -56,20 +55,27 @@ AfterBlock = Callable[[int, Features, Tensor | slice], Features]
 """Index of a block, the features after it, item of ``Features.pair`` of each listed pair -> features to go on with."""
 
 
+@dataclass(frozen=True)
+class FeatureLayouts:
+    """How the features after one block are laid out.
+
+    Attributes:
+        diagonal, pair: layouts of ``Features.diagonal`` and ``Features.pair``.
+        diagonal_channels, pair_channels: channels of each irrep of a ``Layout``; other layouts know their own.
+    """
+
+    diagonal: Layout | RaggedLayout
+    diagonal_channels: int
+    pair: Layout | RaggedLayout | SectorLayout
+    pair_channels: int
+
+
 class _FeatureSpaces(Protocol):
     """Where features live, and after how many blocks they are read out."""
 
-    @property
-    def diagonal_layout(self) -> Layout: ...
-
-    @property
-    def diagonal_channels(self) -> int: ...
-
-    @property
-    def pair_layout(self) -> Layout | SectorLayout: ...
-
-    @property
-    def pair_channels(self) -> int: ...
+    def feature_layouts(self, block: int) -> FeatureLayouts:
+        """Layouts after a block, the last one's if it is -1."""
+        ...
 
     @property
     def n_blocks(self) -> int: ...

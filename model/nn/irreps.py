@@ -86,6 +86,29 @@ class Layout:
         return np.repeat(np.arange(len(self.irreps)), self.sizes)
 
 
+@dataclass(frozen=True)
+class RaggedLayout:
+    """Irreps that each have their own number of channels: features are one tensor (item, 2l + 1, channels) an irrep.
+
+    Attributes:
+        layout: the irreps.
+        channels: of each of them.
+    """
+
+    layout: Layout
+    channels: tuple[int, ...]
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Components of each tensor."""
+        return self.layout.sizes
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each tensor."""
+        return self.channels
+
+
 @cache
 def coupling(left: int, right: int, ang: int) -> NDArray[np.float64]:
     """Real Clebsch-Gordan coefficients C with orthonormal columns: shape (2 left + 1, 2 right + 1, 2 ang + 1).

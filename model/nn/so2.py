@@ -83,6 +83,8 @@ class SectorLayout:
         pieces = iter([components[i][c] if sign > 0 else -components[i][c] for i, c, sign in self.sources])
         return tuple(
             torch.stack([torch.cat([next(pieces) for _ in members], dim=-1) for _ in range(dim)], dim=1)
+            if members
+            else parts[0].new_zeros((parts[0].shape[0], dim, 0))
             for dim, members in zip(self.dims, self.members, strict=True)
         )
 

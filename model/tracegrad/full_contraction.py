@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.nn.irreps import Layout
+from model.nn.irreps import Layout, RaggedLayout
 from model.nn.so2 import Sectors
 from model.tracegrad.invariants import Mixed
 
@@ -53,3 +53,41 @@ class FullScalars(nn.Module):
             mixing = (weights @ weight.flatten(1)).unflatten(1, weight.shape[1:])
             parts.append(part @ (mixing + mixing.mT) * norm)
         return (torch.cat(parts, dim=1),)
+
+
+class RaggedFullScalars(nn.Module):
+    """:class:`FullScalars` of features that have their own number of channels for each irrep.
+
+    Args:
+        layout: irreps of the features.
+        n_invariants: number C of invariants.
+    """
+
+    def __init__(self, layout: RaggedLayout, n_invariants: int) -> None:
+        super().__init__()
+        self.dims, self.widths = layout.dims, layout.widths
+        self.norms = [dim**-0.5 for dim in layout.dims]
+        scales = [1.0 / (width * len(layout.dims) ** 0.5) for width in layout.widths]
+        self.weights = nn.ParameterList(
+            [
+                nn.Parameter(scale * torch.randn(n_invariants, width, width))
+                for scale, width in zip(scales, layout.widths, strict=True)
+            ]
+        )
+
+    def forward(self, features: Sectors) -> tuple[Tensor, Mixed]:
+        """One tensor (item, component, channel) an irrep -> u (item, n_invariants), and the features."""
+        terms = [
+            (part.mT @ part).flatten(1) @ weight.flatten(1).T * norm
+            for part, weight, norm in zip(features, self.weights, self.norms, strict=True)
+        ]
+        return torch.stack(terms).sum(dim=0), Mixed(torch.cat([part.flatten(1) for part in features], dim=1), [])
+
+    def gradient(self, mixed: Mixed, weights: Tensor) -> Sectors:
+        """See ``FullScalars.gradient``."""
+        parts = []
+        split = mixed.both.split([dim * width for dim, width in zip(self.dims, self.widths, strict=True)], dim=1)
+        for part, weight, norm in zip(split, self.weights, self.norms, strict=True):
+            mixing = (weights @ weight.flatten(1)).unflatten(1, weight.shape[1:])
+            parts.append(part.unflatten(1, (-1, weight.shape[1])) @ (mixing + mixing.mT) * norm)
+        return tuple(parts)

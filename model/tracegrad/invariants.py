@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from model.nn.irreps import Layout
+from model.nn.irreps import Layout, RaggedLayout
 from model.nn.layers import Linear, mix
 from model.nn.so2 import SectorLayout, SectorLinear, Sectors
 
@@ -91,19 +91,19 @@ class SelfProductScalars(nn.Module):
 
 
 class SectorScalars(nn.Module):
-    """u of features in a bond's frame: one term per sector instead of one per irrep.
+    """u of features in a bond's frame, one term per sector instead of one per irrep; or of a ``RaggedLayout``, per irrep.
 
     In the frame only rotations about the bond and mirrors through it are left, so inner products of equal sectors are
     invariant whatever l they came from: u_c = sum over sectors of <A f, B f>_c / sqrt(components).
 
     Args:
-        layout: sectors of the features.
+        layout: sectors of the features, or irreps that each have their own channels.
         rank: number C of invariants.
     """
 
     root_norm: Tensor
 
-    def __init__(self, layout: SectorLayout, rank: int) -> None:
+    def __init__(self, layout: RaggedLayout | SectorLayout, rank: int) -> None:
         super().__init__()
         self.dims = layout.dims
         norms = [dim**-0.25 for dim in layout.dims for _ in range(dim)]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from model.errors import CheckpointError
-from model.nn.irreps import Layout
+from model.nn.irreps import Layout, RaggedLayout
 from model.nn.so2 import SectorLayout, Sectors, sum_of_squares
 from model.tracegrad.config import TraceGradConfig
-from model.tracegrad.full_contraction import FullScalars
+from model.tracegrad.full_contraction import FullScalars, RaggedFullScalars
 from model.tracegrad.gradient import GradientFeature
 from model.tracegrad.invariants import Invariants, SectorScalars, SelfProductScalars
 
@@ -22,13 +22,13 @@ class TraceGradModule(nn.Module):
     """z, and v added to the features.
 
     Args:
-        layout: of the features: a ``Layout`` for one tensor (item, component, channel), a ``SectorLayout`` for features in
-            bond frames.
+        layout: of the features: a ``Layout`` for one tensor (item, component, channel), a ``RaggedLayout`` for one an
+            irrep, a ``SectorLayout`` for features in bond frames.
         channels: of a ``Layout``.
         config: what of TraceGrad is used.
     """
 
-    def __init__(self, layout: Layout | SectorLayout, channels: int, config: TraceGradConfig) -> None:
+    def __init__(self, layout: Layout | RaggedLayout | SectorLayout, channels: int, config: TraceGradConfig) -> None:
         super().__init__()
         self.config = config
         self.gradient = GradientFeature(
@@ -37,7 +37,7 @@ class TraceGradModule(nn.Module):
         self.strength = nn.Parameter(torch.tensor(0.2 if config.residual == "norm_scaled" else 1.0))
 
     def forward(self, features: Sectors) -> tuple[Tensor, Sectors]:
-        """Features, one tensor or sectors -> z and the new features."""
+        """Features, a tuple as their layout says -> z and the new features."""
         z, v = self.gradient(features)
         if self.config.mode == "trace":
             return z, features
@@ -53,7 +53,13 @@ class TraceGradModule(nn.Module):
         return self.strength * (own / (change + 1e-12 * count)).sqrt()[:, None, None]
 
 
-def _invariants(layout: Layout | SectorLayout, channels: int, config: TraceGradConfig) -> Invariants:
+def _invariants(layout: Layout | RaggedLayout | SectorLayout, channels: int, config: TraceGradConfig) -> Invariants:
+    if isinstance(layout, RaggedLayout):
+        return (
+            RaggedFullScalars(layout, config.rank)
+            if config.contraction == "full"
+            else SectorScalars(layout, config.rank)
+        )
     if not isinstance(layout, SectorLayout):
         kind = FullScalars if config.contraction == "full" else SelfProductScalars
         return kind(layout, channels, config.rank)

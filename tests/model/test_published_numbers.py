@@ -160,7 +160,7 @@ def computed(published: Published, molecule: str, path: str, dtype: torch.dtype)
     for block in range(whole.n_blocks):
         features = whole.block(block, graph, features, context)
         found[f"node{3 + block}"] = features.node
-        found[f"diagonal{block}"] = features.diagonal
+        found[f"diagonal{block}"] = features.diagonal[0]
         found[f"pair{block}"] = features.pair[0][order]
     results = {name: value.double().numpy() for name, value in found.items()}
     diagonal, pair = whole.read_out(graph, features, context)

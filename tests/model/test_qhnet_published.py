@@ -67,7 +67,7 @@ def outputs(backbone: QHNetPublished, graph: AtomGraph) -> dict[str, Tensor]:
     diagonal, pair = backbone.read_out(graph, features, context)
     return {
         "node": features.node,
-        "diagonal features": features.diagonal,
+        "diagonal features": features.diagonal[0],
         "pair features": features.pair[0],
         "diagonal": diagonal,
         "pair": pair,

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from model.blocks.spaces import BlockSpace
 from model.nn.frames import wigner_matrices
-from model.nn.irreps import Layout
-from model.tracegrad.full_contraction import FullScalars
+from model.nn.irreps import Layout, RaggedLayout
+from model.tracegrad.full_contraction import FullScalars, RaggedFullScalars
 from model.tracegrad.gradient import GradientFeature
-from model.tracegrad.invariants import SelfProductScalars
+from model.tracegrad.invariants import SectorScalars, SelfProductScalars
 from model.tracegrad.trace import FLOOR, trace_labels
 
 LAYOUT = Layout.of_products(2)
@@ -163,3 +163,35 @@ def test_frames_refuse_the_full_contraction() -> None:
     config = NetworkConfig.from_mapping({"backbone": "qhnetv2", "tracegrad": {"contraction": "full"}})
     with pytest.raises(CheckpointError, match="low_rank"):
         HamiltonianNetwork(config, store.load(RELEASED).card.space())
+
+
+@pytest.mark.parametrize("contraction", ["low_rank", "full"])
+def test_irreps_with_their_own_channels(contraction: str) -> None:
+    """The same u as of one tensor where all have as many; and v is z's gradient where they do not."""
+    torch.manual_seed(6)
+    kind = RaggedFullScalars if contraction == "full" else SectorScalars
+    layout = Layout(((0, 1), (1, -1), (2, 1)))
+    whole = torch.randn(7, layout.dim, 4, dtype=torch.float64)
+    ragged = kind(RaggedLayout(layout, (4, 4, 4)), 5).double()
+    if isinstance(ragged, RaggedFullScalars):
+        uniform: FullScalars | SelfProductScalars = FullScalars(layout, 4, 5).double()
+        uniform.load_state_dict({"weight": torch.stack(list(ragged.weights))})
+    else:
+        uniform = SelfProductScalars(layout, 4, 5).double()
+        sides = {"left": ragged.left, "right": ragged.right}
+        uniform.load_state_dict({f"{side}.weight": torch.stack(list(of.weights)) for side, of in sides.items()})
+    u, _ = ragged(whole.split(layout.sizes, dim=1))
+    assert (u - uniform((whole,))[0]).abs().max() < 1e-12
+
+    sizes = (6, 3, 1)
+    module = GradientFeature(kind(RaggedLayout(layout, sizes), 5), rank=5, hidden=9, n_scalars=6).double()
+    parts = tuple(
+        torch.randn(7, dim, width, dtype=torch.float64) for dim, width in zip(layout.sizes, sizes, strict=True)
+    )
+    z, v = module(parts)
+    z_auto, v_auto = module.by_autograd(parts)
+    assert (z - z_auto).abs().max() < 1e-12
+    for part, one, other in zip(parts, v, v_auto, strict=True):
+        assert one.shape == part.shape
+        assert one.abs().mean() > 1e-3
+        assert (one - other).abs().max() < 1e-12

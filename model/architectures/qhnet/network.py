@@ -21,7 +21,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.architectures.interface import AfterBlock, Coefficients, Features, InputCoefficients, run_blocks
+from model.architectures.interface import (
+    AfterBlock,
+    Coefficients,
+    FeatureLayouts,
+    Features,
+    InputCoefficients,
+    run_blocks,
+)
 from model.architectures.qhnet.completion import Completion
 from model.architectures.qhnet.config import QHNetConfig
 from model.nn.embeddings import InputEmbedding, WeightNet
@@ -192,6 +199,10 @@ class QHNet(nn.Module):
         )
         self.pair_read_out = ReadOut(self.pair_layout, config.pair_channels, coefficients, n_pairs, config.hidden)
 
+    def feature_layouts(self, block: int) -> FeatureLayouts:
+        """The same after every block."""
+        return FeatureLayouts(self.diagonal_layout, self.diagonal_channels, self.pair_layout, self.pair_channels)
+
     def run(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor, after: AfterBlock) -> Coefficients:
         """One forward pass."""
         return run_blocks(self, graph, inputs, atom_type, after)
@@ -219,7 +230,7 @@ class QHNet(nn.Module):
         pair = self.pair_input(inputs.pair, pair_type)
         weights = self.pair_harmonics(pair_type, context.pair_radial, pair[:, 0])
         pair = pair + self._bond_features(pair_wigner, weights.unflatten(1, (self.harmonics_lmax + 1, -1)))
-        node_features = Features(node, self.diagonal_input(inputs.diagonal, atom_type), (pair,))
+        node_features = Features(node, (self.diagonal_input(inputs.diagonal, atom_type),), (pair,))
         for index in range(self.config.node_layers):
             node_features = self._pass_messages(self.node_layers[index], graph, node_features, context)
         return node_features, context
@@ -228,11 +239,12 @@ class QHNet(nn.Module):
         """One more node layer, then the diagonal and the pair block."""
         features = self._pass_messages(self.node_layers[self.config.node_layers + index], graph, features, context)
         atoms = torch.arange(graph.n_atoms, device=features.node.device)
-        diagonal = self.diagonal_blocks[index](features.node, atoms, atoms, features.diagonal, context.atom_type, None)
+        (own,) = features.diagonal
+        diagonal = self.diagonal_blocks[index](features.node, atoms, atoms, own, context.atom_type, None)
         row, column = graph.pair_index
         (old,) = features.pair
         pair = self.pair_blocks[index](features.node, row, column, old, context.pair_type, context.pair_radial)
-        return Features(features.node, diagonal, (pair,))
+        return Features(features.node, (diagonal,), (pair,))
 
     def listed_pairs(self, context: Context) -> slice:
         """All of them: features are of the listed pairs only."""
@@ -240,9 +252,9 @@ class QHNet(nn.Module):
 
     def read_out(self, graph: AtomGraph, features: Features, context: Context) -> Coefficients:
         """Standardised coefficients of the on-site blocks and of the pairs."""
-        (pair,) = features.pair
+        (diagonal,), (pair,) = features.diagonal, features.pair
         return (
-            self.diagonal_read_out(features.diagonal, context.atom_type),
+            self.diagonal_read_out(diagonal, context.atom_type),
             self.pair_read_out(pair, context.pair_type),
         )
 

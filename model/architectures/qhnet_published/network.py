@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.architectures.interface import AfterBlock, Coefficients, Features, InputCoefficients, run_blocks
+from model.architectures.interface import (
+    AfterBlock,
+    Coefficients,
+    FeatureLayouts,
+    Features,
+    InputCoefficients,
+    run_blocks,
+)
 from model.architectures.qhnet_published import fast_path, reference_path
 from model.architectures.qhnet_published.coefficients import CoefficientTables
 from model.architectures.qhnet_published.config import QHNetPublishedConfig
@@ -80,6 +87,10 @@ class QHNetPublished(nn.Module):
         self.diagonal_read_out = ReadOutParameters(config, coefficients.template, 1)
         self.pair_read_out = ReadOutParameters(config, coefficients.template, 2)
 
+    def feature_layouts(self, block: int) -> FeatureLayouts:
+        """The same after every block."""
+        return FeatureLayouts(self.diagonal_layout, self.diagonal_channels, self.pair_layout, self.pair_channels)
+
     def run(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor, after: AfterBlock) -> Coefficients:
         """One forward pass."""
         return run_blocks(self, graph, inputs, atom_type, after)
@@ -97,7 +108,7 @@ class QHNetPublished(nn.Module):
             node = modules.unflat(self._reference_convolution(first, scalars, graph, context, first=True))
         for index in range(1, count):
             node = self._convolve(self.convolutions[index], node, graph, context)
-        return Features(node, node.new_zeros((0,)), (node.new_zeros((0,)),)), context
+        return Features(node, (node.new_zeros((0,)),), (node.new_zeros((0,)),)), context
 
     def block(self, index: int, graph: AtomGraph, features: Features, context: Context) -> Features:
         """One more message passing layer, then SelfNet and PairNet."""
@@ -105,23 +116,23 @@ class QHNetPublished(nn.Module):
         node = self._convolve(layer, features.node, graph, context)
         self_net, pair_net, lmax = self.self_blocks[index], self.pair_blocks[index], self.config.lmax
         pairs = context.pairs.unordered
-        (old_features,) = features.pair
+        (own,), (old_features,) = features.diagonal, features.pair
         if context.bonds is not None:
             parts = to_parts(node, lmax)
-            old = to_parts(features.diagonal, lmax) if index else None
+            old = to_parts(own, lmax) if index else None
             diagonal = from_parts(fast_path.self_block(parts, old, self_net))
             old_pair = old_features.transpose(0, 1).unflatten(1, (2, pairs.low.shape[0])) if index else None
             kernels = self.config.path == "fast"
             pair = fast_path.pair_block(parts, old_pair, pair_net, context.pairs, context.pair_radial, kernels=kernels)
-            return Features(node, diagonal, (pair.flatten(1, 2).transpose(0, 1),))
+            return Features(node, (diagonal,), (pair.flatten(1, 2).transpose(0, 1),))
         modules = self._reference(node)
         flat = modules.flat(node)
-        old_diagonal = modules.flat(features.diagonal) if index else None
+        old_diagonal = modules.flat(own) if index else None
         diagonal = modules.unflat(reference_path.self_block(modules, flat, old_diagonal, self_net))
         old_flat = modules.flat(old_features) if index else None
         radial = torch.cat([context.pair_radial, context.pair_radial])
         pair = reference_path.pair_block(modules, flat, old_flat, pair_net, pairs.rows, pairs.columns, radial)
-        return Features(node, diagonal, (modules.unflat(pair),))
+        return Features(node, (diagonal,), (modules.unflat(pair),))
 
     def listed_pairs(self, context: Context) -> Tensor:
         """Item of ``Features.pair`` (which holds both directions of every pair) of each pair the graph lists."""
@@ -130,15 +141,15 @@ class QHNetPublished(nn.Module):
     def read_out(self, graph: AtomGraph, features: Features, context: Context) -> Coefficients:
         """Coefficients of on-site and listed pair blocks: Expansion, plus the transpose of the partner block."""
         pairs = context.pairs
-        (pair_features,) = features.pair
+        (own,), (pair_features,) = features.diagonal, features.pair
         atoms = graph.numbers.unsqueeze(1)
         both = torch.stack([graph.numbers[pairs.unordered.rows], graph.numbers[pairs.unordered.columns]], dim=1)
         if context.bonds is None:
-            diagonal = self._reference_blocks(features.diagonal, atoms, self.diagonal_read_out)
+            diagonal = self._reference_blocks(own, atoms, self.diagonal_read_out)
             pair = self._reference_blocks(pair_features, both, self.pair_read_out)
             return self._project(diagonal + diagonal.mT), self._project(pair[pairs.listed] + pair[pairs.reverse].mT)
         lmax = self.config.lmax
-        diagonal = expand(to_parts(features.diagonal, lmax), self.embedding, atoms, self.diagonal_read_out)
+        diagonal = expand(to_parts(own, lmax), self.embedding, atoms, self.diagonal_read_out)
         pair = expand(to_parts(pair_features, lmax), self.embedding, both, self.pair_read_out)
         return self._symmetrise(diagonal, diagonal), self._symmetrise(pair[pairs.listed], pair[pairs.reverse])
 

@@ -28,7 +28,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
 
-from model.architectures.interface import AfterBlock, Coefficients, Features, InputCoefficients, run_blocks
+from model.architectures.interface import (
+    AfterBlock,
+    Coefficients,
+    FeatureLayouts,
+    Features,
+    InputCoefficients,
+    run_blocks,
+)
 from model.architectures.qhnetv2.config import QHNetV2Config
 from model.nn import layers, so2
 from model.nn.embeddings import InputEmbedding, WeightNet
@@ -229,6 +236,10 @@ class QHNetV2(nn.Module):
         )
         self.pair_read_out = FrameReadOut(layout, config.pair_channels, coefficients, n_types, config.hidden)
 
+    def feature_layouts(self, block: int) -> FeatureLayouts:
+        """The same after every block."""
+        return FeatureLayouts(self.diagonal_layout, self.diagonal_channels, self.pair_layout, self.pair_channels)
+
     def run(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor, after: AfterBlock) -> Coefficients:
         """One forward pass."""
         return run_blocks(self, graph, inputs, atom_type, after)
@@ -253,12 +264,13 @@ class QHNetV2(nn.Module):
         )
         node = self.node_input(inputs.diagonal, atom_type)
         node = node + pad(self.atom_embedding(atom_type).unsqueeze(1), (0, 0, 0, self.diagonal_layout.dim - 1))
-        return Features(node, node, self.pair_input(inputs.pair, context.pair_type, to_frame)), context
+        return Features(node, (node,), self.pair_input(inputs.pair, context.pair_type, to_frame)), context
 
     def block(self, index: int, graph: AtomGraph, features: Features, context: Context) -> Features:
         """One layer."""
-        node, pair = self.layers[index](features.diagonal, features.pair, graph, context)
-        return Features(node, node, pair)
+        (node,) = features.diagonal
+        node, pair = self.layers[index](node, features.pair, graph, context)
+        return Features(node, (node,), pair)
 
     def listed_pairs(self, context: Context) -> slice:
         """All of them: features are of the listed pairs only."""
@@ -266,7 +278,8 @@ class QHNetV2(nn.Module):
 
     def read_out(self, graph: AtomGraph, features: Features, context: Context) -> Coefficients:
         """Standardised coefficients of the on-site blocks and of the pairs."""
+        (diagonal,) = features.diagonal
         return (
-            self.diagonal_read_out(features.diagonal, context.atom_type),
+            self.diagonal_read_out(diagonal, context.atom_type),
             self.pair_read_out(features.pair, context),
         )

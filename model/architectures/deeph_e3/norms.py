@@ -1,0 +1,111 @@
+"""The two norms: the published one over a whole structure, and one with running statistics."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from model.architectures.deeph_e3.parts import Parts, with_bias
+from model.architectures.deeph_e3.slots import Slots, channels_of
+
+EPSILON: Final = 1e-5
+"""Added to the root mean square, as published."""
+LEAST_SQUARE: Final = 1e-30
+MOMENTUM: Final = 0.05
+"""Share of a batch in the running statistics."""
+FLOOR: Final = 0.1
+"""Least root mean square that a slot is divided by: one that vanished in training by symmetry is not magnified later."""
+
+
+class SlotNorm(nn.Module):
+    """A weight for each channel and a bias for even scalars, after what a subclass does.
+
+    Args:
+        slots: of the features.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        super().__init__()
+        self.slots = slots
+        self.weight = nn.Parameter(torch.ones(sum(channels_of(slots))))
+        self.bias = nn.Parameter(torch.zeros(sum(slot.channels for slot in slots if slot.irrep == (0, 1))))
+
+    def normalised(self, parts: Parts, index: Tensor, count: Tensor) -> Parts:
+        """The features before weights.
+
+        Args:
+            parts: features.
+            index: structure of each item, (item,).
+            count: items of each structure, (structure,).
+        """
+        raise NotImplementedError
+
+    def forward(self, parts: Parts, index: Tensor, count: Tensor) -> Parts:
+        """See :meth:`normalised`."""
+        weights = self.weight.split(channels_of(self.slots))
+        normed = self.normalised(parts, index, count)
+        return with_bias(
+            tuple(part * weight for part, weight in zip(normed, weights, strict=True)), self.bias, self.slots
+        )
+
+
+class GraphNorm(SlotNorm):
+    """Published: less the mean over items and channels of the structure, components apart; scalars over their rms."""
+
+    def normalised(self, parts: Parts, index: Tensor, count: Tensor) -> Parts:
+        def mean(part: Tensor) -> Tensor:
+            """(item, component, channel) -> (structure, component, 1)."""
+            over_channels = part.mean(dim=2)
+            total = over_channels.new_zeros((len(count), part.shape[1])).index_add_(0, index, over_channels)
+            return (total / count[:, None]).unsqueeze(2)
+
+        out = []
+        for part, slot in zip(parts, self.slots, strict=True):
+            centred = part - mean(part).index_select(0, index)
+            if slot.ang == 0:
+                # the least square keeps the root's gradient finite where a slot vanishes by symmetry
+                root = mean(centred.square()).clamp_min(LEAST_SQUARE).sqrt()
+                centred = centred / (root + EPSILON).index_select(0, index)
+            out.append(centred)
+        return tuple(out)
+
+
+class RunningNorm(SlotNorm):
+    """Local: each slot over a running root mean square of it, even scalars less a running mean. Fixed outside of training.
+
+    Nothing of a structure's other atoms enters, so a fragment far away changes nothing. The statistics are constants for
+    the gradient too; the first batch sets them.
+    """
+
+    mean: Tensor
+    mean_square: Tensor
+    batches: Tensor
+
+    def __init__(self, slots: Slots) -> None:
+        super().__init__(slots)
+        self.register_buffer("mean", torch.zeros(len(slots)))
+        self.register_buffer("mean_square", torch.ones(len(slots)))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    def normalised(self, parts: Parts, index: Tensor, count: Tensor) -> Parts:
+        if self.training:
+            self._update(parts)
+        scales = self.mean_square.clamp_min(FLOOR**2).rsqrt().unbind()
+        out = []
+        for part, slot, mean, scale in zip(parts, self.slots, self.mean.unbind(), scales, strict=True):
+            out.append((part - mean if slot.irrep == (0, 1) else part) * scale)
+        return tuple(out)
+
+    @torch.no_grad()
+    def _update(self, parts: Parts) -> None:
+        means = [
+            part.mean() if slot.irrep == (0, 1) else part.new_zeros(())
+            for part, slot in zip(parts, self.slots, strict=True)
+        ]
+        squares = [(part - mean).square().mean() for part, mean in zip(parts, means, strict=True)]
+        share = torch.where(self.batches == 0, 1.0, MOMENTUM).to(self.mean.dtype)
+        self.mean.lerp_(torch.stack(means).to(self.mean.dtype), share)
+        self.mean_square.lerp_(torch.stack(squares).to(self.mean.dtype), share)
+        self.batches += 1

@@ -1,0 +1,164 @@
+"""The tensor product with harmonics, z_w = sum over paths of c (x_u Y)_l W'_uw W''_w, evaluated in bond frames.
+
+In a frame whose pole is the bond, harmonics have m = 0 only, and a product with them is a linear map of each sector of equal
+|m| (``model.nn.so2``): features are turned into the frame, mapped by one GEMM a sector and turned back. An atom with itself
+has no direction, and of its harmonics only l = 0 is not zero. ``reference_path`` is the same by e3nn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model.architectures.deeph_e3.parts import Parts, filled
+from model.architectures.deeph_e3.slots import Slots, channels_of, layout_of, product_paths
+from model.nn.irreps import coupling
+from model.nn.layers import mix
+from model.nn.so2 import SectorLayout, rotate
+
+
+class SeparateProduct(nn.Module):
+    """Features of both ends of an edge and its own, times the edge's harmonics.
+
+    Args:
+        sources: slots of all three, one after the other, unsorted.
+        targets: slots of the result.
+        harmonics_lmax: highest l of the harmonics.
+    """
+
+    def __init__(self, sources: Slots, targets: Slots, harmonics_lmax: int) -> None:
+        super().__init__()
+        self.sources, self.targets = sources, targets
+        self.harmonics_lmax = harmonics_lmax
+        self.paths = product_paths(sources, harmonics_lmax, targets)
+        shapes = [(sources[path.source].channels, targets[path.target].channels) for path in self.paths]
+        self.weights1 = nn.ParameterList([nn.Parameter(torch.randn(shape)) for shape in shapes])
+        self.weights2 = nn.ParameterList([nn.Parameter(torch.randn(1, shape[1])) for shape in shapes])
+        self.fan_in = [
+            sum(sources[path.source].channels for path in self.paths if path.target == index)
+            for index in range(len(targets))
+        ]
+        self.sectors_in = SectorLayout(layout_of(sources), channels_of(sources))
+        self.sectors_out = SectorLayout(layout_of(targets), channels_of(targets))
+        self.blocks = self._blocks()
+        for index, block in enumerate(self.blocks):
+            self.register_buffer(f"table{index}", torch.from_numpy(block.table), persistent=False)
+
+    def weights(self) -> list[Tensor]:
+        """W' W'' of each path, (channels of its source, channels of its target)."""
+        return [one * other for one, other in zip(self.weights1, self.weights2, strict=True)]
+
+    def forward(self, on_site: Parts, bonds: Parts, to_frame: Sequence[Tensor]) -> tuple[Parts, Parts]:
+        """Product on on-site edges and on bonds; the bonds' result stays in their frames.
+
+        Args:
+            on_site, bonds: slots ``sources``; in the global frame.
+            to_frame: Wigner matrices of the bonds for each l.
+
+        Returns:
+            slots ``targets`` for both.
+        """
+        weights = self.weights()
+        return self._on_site(on_site, weights), self._in_frame(bonds, weights, to_frame)
+
+    def _on_site(self, parts: Parts, weights: Sequence[Tensor]) -> Parts:
+        out: list[Tensor | None] = [None] * len(self.targets)
+        for path, weight in zip(self.paths, weights, strict=True):
+            if path.harmonic == 0:
+                made = mix(parts[path.source], weight * self.fan_in[path.target] ** -0.5)
+                old = out[path.target]
+                out[path.target] = made if old is None else old + made
+        return filled(out, parts[0], self.targets)
+
+    def _in_frame(self, parts: Parts, weights: Sequence[Tensor], to_frame: Sequence[Tensor]) -> Parts:
+        turned = rotate(parts, to_frame, self.sectors_in.layout)
+        sectors = self.sectors_in.split(turned)
+        out = []
+        for index, (matrix, dim) in enumerate(zip(self._matrices(weights), self.sectors_out.dims, strict=True)):
+            if index < len(sectors):
+                flat = sectors[index].flatten(0, 1)  # not reshape(-1, ...): a width may be zero
+                out.append((flat @ matrix).view(len(sectors[index]), dim, matrix.shape[1]))
+            else:
+                out.append(parts[0].new_zeros((parts[0].shape[0], dim, matrix.shape[1])))
+        return tuple(self.sectors_out.join(tuple(out)))
+
+    def _matrices(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """The linear map of each sector, (width in, width out)."""
+        found: dict[tuple[int, int, int], Tensor] = {}
+        for index, block in enumerate(self.blocks):
+            table: Tensor = getattr(self, f"table{index}")
+            stacked = torch.stack([weights[path] for path in block.paths])
+            mixed = (table.to(stacked.dtype) @ stacked.flatten(1)).unflatten(1, stacked.shape[1:])
+            for sector, matrix in zip(block.sectors, mixed.unbind(), strict=True):
+                found[sector, block.source, block.target] = matrix
+        like = weights[0]
+        matrices = []
+        for sector, targets in enumerate(self.sectors_out.members):
+            sources = self.sectors_in.members[sector] if sector < len(self.sectors_in.members) else []
+            rows = [
+                torch.cat([self._matrix(found, sector, s, t, like) for t in targets], dim=1) for s in sources if targets
+            ]
+            width = sum(self.sources[s].channels for s in sources)
+            matrices.append(torch.cat(rows) if rows else like.new_zeros((width, self.sectors_out.widths[sector])))
+        return matrices
+
+    def _matrix(self, found: dict[tuple[int, int, int], Tensor], sector: int, s: int, t: int, like: Tensor) -> Tensor:
+        if (sector, s, t) in found:
+            return found[sector, s, t]
+        return like.new_zeros((self.sources[s].channels, self.targets[t].channels))
+
+    def _blocks(self) -> list[_Block]:
+        """Paths grouped by their two slots, and the coupling of each with the bond as pole, sector by sector."""
+        places = [_places(layout) for layout in (self.sectors_in, self.sectors_out)]
+        grouped: dict[tuple[int, int], list[int]] = {}
+        for index, path in enumerate(self.paths):
+            grouped.setdefault((path.source, path.target), []).append(index)
+        blocks = []
+        for (s, t), members in grouped.items():
+            sectors = sorted(set(places[0][s]) & set(places[1][t]))
+            table = np.zeros((len(sectors), len(members)))
+            for column, index in enumerate(members):
+                ang = self.paths[index].harmonic
+                pole = coupling(self.sources[s].ang, ang, self.targets[t].ang)[:, ang]
+                scale = math.sqrt((2 * ang + 1) / self.fan_in[t])
+                for row, sector in enumerate(sectors):
+                    (c_in, sign_in), (c_out, sign_out) = places[0][s][sector], places[1][t][sector]
+                    table[row, column] = scale * sign_in * sign_out * pole[c_in, c_out]
+            blocks.append(_Block(s, t, tuple(members), tuple(sectors), table))
+        return blocks
+
+
+class _Block(NamedTuple):
+    """What maps one source slot to one target slot.
+
+    Attributes:
+        source, target: slots.
+        paths: indices of the paths between them.
+        sectors: sectors that both have.
+        table: factor of each path's weights in each sector, (sector, path).
+    """
+
+    source: int
+    target: int
+    paths: tuple[int, ...]
+    sectors: tuple[int, ...]
+    table: NDArray[np.float64]
+
+
+def _places(layout: SectorLayout) -> list[dict[int, tuple[int, float]]]:
+    """For each slot its sectors: component and sign of the first of their rows."""
+    found: list[dict[int, tuple[int, float]]] = [{} for _ in layout.layout.irreps]
+    rows = iter(layout.sources)
+    for sector, (members, dim) in enumerate(zip(layout.members, layout.dims, strict=True)):
+        for component in range(dim):
+            for _ in members:
+                irrep, place, sign = next(rows)
+                if component == 0:
+                    found[irrep][sector] = (place, sign)
+    return found
