@@ -82,6 +82,7 @@ def of_labels(labels: TrainedOn) -> dict[str, Any]:
     return {
         "xc": level.xc,
         "xc_note": level.note,
+        "potentials": level.potentials,
         "charges": list(labels.charges),
         "multiplicities": list(labels.multiplicities),
         "libraries": libraries() | {f"{level.program.lower()} (labels)": level.program_version},

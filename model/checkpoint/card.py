@@ -100,6 +100,7 @@ class Card(BaseModel):
         elements: atomic numbers.
         basis: the AO basis.
         xc: functional as a PySCF string; ``xc_note`` says which variant that is.
+        potentials: name of the set of pseudopotentials of the labels; None for all electrons.
         charges, multiplicities: what it was trained for.
         spin: treatment of spin: one matrix, two, or spinors.
         time_reversal: whether spinor blocks obey time reversal, as was measured on the labels.
@@ -131,6 +132,7 @@ class Card(BaseModel):
     basis: BasisCard
     xc: str
     xc_note: str
+    potentials: str | None
     charges: list[int]
     multiplicities: list[int]
     spin: Literal["restricted", "unrestricted", "spinor"]
@@ -167,7 +169,7 @@ class Card(BaseModel):
     @property
     def level(self) -> Level:
         """Level of theory of its labels."""
-        return Level(self.xc, self.basis.name)
+        return Level(self.xc, self.basis.name, self.spin, self.potentials)
 
     def check(self, structure: Structure) -> None:
         """Refuse what the checkpoint was not made for.

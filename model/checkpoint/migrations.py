@@ -54,6 +54,7 @@ def _from_2(values: Values) -> Values:
     return values | {
         "architecture": architecture,
         "basis": {"order": "pyscf", "valence": None} | basis if isinstance(basis, dict) else basis,
+        "potentials": None,
         "spin": "restricted",
         "time_reversal": False,
         "periodic": False,

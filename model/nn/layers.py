@@ -158,7 +158,8 @@ class ChannelwiseProduct(nn.Module):
         parts = []
         groups = zip(coupled.split(self.components, dim=1), weights.split(self.paths, dim=1), strict=True)
         for (part, weight), count, size in zip(groups, self.paths, self.sizes, strict=True):  # no path: zeros
-            parts.append((part.unflatten(1, (count, size)) * weight.unsqueeze(2)).sum(dim=1))
+            paths = part.reshape(part.shape[0], count, size, part.shape[2])  # not unflatten: there may be no path
+            parts.append((paths * weight.unsqueeze(2)).sum(dim=1))
         return torch.cat(parts, dim=1)
 
 
