@@ -192,3 +192,14 @@ def test_norms_never_magnify_below_their_floor() -> None:
     centred = (faint - faint.mean(dim=1, keepdim=True)) / 0.5
     assert torch.allclose(floored(faint), centred * plain.weight + plain.bias, rtol=1e-4)
     assert plain(faint).abs().max() > 1.5 > floored(faint).abs().max()
+
+
+def test_an_irrep_that_no_product_reaches_stays_zero() -> None:
+    """s and p functions on both sides make no 3o: spinors ask for irreps that small shells do not couple to."""
+    nodes, out = Layout.natural(1), Layout(((0, 1), (1, -1), (3, -1)))
+    product = ChannelwiseProduct(nodes, nodes, out)
+    left, right = torch.randn(2, 5, nodes.dim, 4)
+    found = product(left, right, torch.randn(5, product.n_paths, 4))
+    assert found.shape == (5, out.dim, 4)
+    assert found[:, : out.slices[1].stop].abs().min() > 0.0
+    assert not found[:, out.slices[2]].any()
