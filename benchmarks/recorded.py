@@ -107,14 +107,14 @@ def record(
         name: of a file in ``RESULTS``, without its suffix.
         tables, figures: the numbers.
         spread: of the repeats.
-        checkpoint: version of the checkpoint that was measured.
+        checkpoint: version of the checkpoint that was measured; None if none was.
     """
     path = RESULTS / f"{name}.json"
     found = Result.model_validate_json(path.read_bytes()).model_copy(
         update={
             "date": datetime.date.today(),
             "machine": machine(),
-            "versions": {"default": checkpoint, **versions()},
+            "versions": versions() if checkpoint is None else {"default": checkpoint, **versions()},
             "tables": list(tables),
             "figures": list(figures),
             "spread": spread,
