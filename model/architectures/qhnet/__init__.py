@@ -5,4 +5,4 @@ from model.architectures.qhnet.config import QHNetConfig
 from model.architectures.qhnet.network import QHNet
 from model.architectures.qhnet.tiny import TINY
 
-DECLARATION = declare(QHNetConfig, QHNet, tiny=TINY)
+DECLARATION = declare(QHNetConfig, QHNet, tiny=TINY, weightless=frozenset({"smooth_messages"}))
