@@ -23,7 +23,7 @@ from model.integrals import two_centre_fit
 from model.integrals.pyscf_crystal import PySCFCrystal
 from model.integrals.pyscf_molecule import MoleculeIntegrals, load_basis
 from model.integrals.two_centre_fit import FitReport, fit_two_centre
-from model.integrals.two_centre_tables import PairTable, TwoCentreTables
+from model.integrals.two_centre_tables import FADED_LIMIT, PairTable, TwoCentreTables
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
 from model.structure import Structure
@@ -182,6 +182,14 @@ def test_beyond_the_longest_distance_it_goes_smoothly_to_zero() -> None:
     assert np.abs(np.diff(slopes, axis=0) / step).max() < 2.0 * needed
     longer = np.array([3.9, 4.2, 6.0])
     assert table.outside(longer).tolist() == [False, True, False]
+
+
+def test_overlaps_that_have_faded_need_no_warning(boron_nitride: TwoCentreTables) -> None:
+    far = Structure.from_symbols(["B", "N"], [[0.0, 0.0, 0.0], [LONGEST + 0.2, 0.0, 0.0]])
+    pairs = PairList.complete(far)
+    overlap = boron_nitride.overlap(load_basis("gth-szv", [5, 7]), far.numbers, pairs)
+    assert np.abs(overlap.values[0, overlap.starts[2] :]).max() < FADED_LIMIT
+    assert boron_nitride.uncovered(far.numbers, pairs) == ()
 
 
 def test_atoms_closer_than_ever_and_unknown_neighbours_are_refused(boron_nitride: TwoCentreTables) -> None:

@@ -171,6 +171,22 @@ def test_two_centre_tables_are_fitted_when_a_run_starts(
     assert np.abs(found.values - frame.overlap.values).max() < 1e-6
 
 
+def test_cached_samples_know_their_tables(tmp_path: Path) -> None:
+    """The same structure with other tables is another sample."""
+    truth, frame = two_centre_tables(), crystal(0, "restricted")
+    other = TwoCentreTables(truth.shells, {z: 1.1 * values for z, values in truth.on_site.items()}, truth.pairs)
+    tiny: Any = ARCHITECTURES["qhnetv2"].tiny
+    config = NetworkConfig.from_mapping({**tiny, "qhnetv2": tiny["qhnetv2"] | {"n_inputs": 1}})
+    pairs = PairRule({f"{a}-{b}": LABEL_CUTOFF_ANGSTROM for a in "BHN" for b in "BHN" if a <= b})
+    inputs = []
+    for tables in (truth, other):
+        model = HamiltonianModel(config, SPACE, inputs=("overlap",), source="two_centre", pairs=pairs, tables=tables)
+        sample = make_samples([frame], model.preparer, (), cache=tmp_path, processes=0)[0]
+        inputs.append(sample.inputs.diagonal)
+    assert torch.allclose(1.1 * inputs[0], inputs[1])
+    assert float(inputs[0].abs().max()) > 0.1
+
+
 def test_data_without_two_centre_overlaps_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("restricted"))  # type: ignore[arg-type]
     monkeypatch.setattr("training.fit.config.CHOICES", {})
