@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from model.architectures.deeph_e3.parts import Parts, filled
 from model.architectures.deeph_e3.slots import Slots, channels_of, layout_of, product_paths
-from model.nn.irreps import coupling
+from model.nn.irreps import Irrep, coupling
 from model.nn.layers import mix
-from model.nn.so2 import SectorLayout, rotate
+from model.nn.so2 import SectorLayout
 
 
 class SeparateProduct(nn.Module):
@@ -44,8 +44,13 @@ class SeparateProduct(nn.Module):
             sum(sources[path.source].channels for path in self.paths if path.target == index)
             for index in range(len(targets))
         ]
-        self.sectors_in = SectorLayout(layout_of(sources), channels_of(sources))
         self.sectors_out = SectorLayout(layout_of(targets), channels_of(targets))
+        self.places_in = _places(SectorLayout(layout_of(sources), channels_of(sources)))
+        self.places_out = _places(self.sectors_out)
+        self.groups: dict[Irrep, list[int]] = {}
+        """Sources of one irrep, which are turned together."""
+        for index, slot in enumerate(sources):
+            self.groups.setdefault(slot.irrep, []).append(index)
         self.blocks = self._blocks()
         for index, block in enumerate(self.blocks):
             self.register_buffer(f"table{index}", torch.from_numpy(block.table), persistent=False)
@@ -77,19 +82,34 @@ class SeparateProduct(nn.Module):
         return filled(out, parts[0], self.targets)
 
     def _in_frame(self, parts: Parts, weights: Sequence[Tensor], to_frame: Sequence[Tensor]) -> Parts:
-        turned = rotate(parts, to_frame, self.sectors_in.layout)
-        sectors = self.sectors_in.split(turned)
+        components: dict[int, tuple[Tensor, ...]] = {}
+        for (ang, _), slots in self.groups.items():
+            together = torch.cat([parts[s] for s in slots], dim=2) if len(slots) > 1 else parts[slots[0]]
+            turned = to_frame[ang] @ together if ang else together
+            components[slots[0]] = turned.unbind(1)
+        found: dict[tuple[int, int], Tensor] = {}
+        for sector, matrix in self._matrices(weights).items():
+            members = [slots for slots in self.groups.values() if sector in self.places_in[slots[0]]]
+            targets = self.sectors_out.members[sector]
+            widths = [self.targets[t].channels for t in targets]
+            for row in range(self.sectors_out.dims[sector]):
+                pieces = []
+                for slots in members:
+                    place, sign = self.places_in[slots[0]][sector][row]
+                    piece = components[slots[0]][place]
+                    pieces.append(piece if sign > 0 else -piece)
+                made = (torch.cat(pieces, dim=1) @ matrix).split(widths, dim=1)
+                for t, piece in zip(targets, made, strict=True):
+                    place, sign = self.places_out[t][sector][row]
+                    found[t, place] = piece if sign > 0 else -piece
         out = []
-        for index, (matrix, dim) in enumerate(zip(self._matrices(weights), self.sectors_out.dims, strict=True)):
-            if index < len(sectors):
-                flat = sectors[index].flatten(0, 1)  # not reshape(-1, ...): a width may be zero
-                out.append((flat @ matrix).view(len(sectors[index]), dim, matrix.shape[1]))
-            else:
-                out.append(parts[0].new_zeros((parts[0].shape[0], dim, matrix.shape[1])))
-        return tuple(self.sectors_out.join(tuple(out)))
+        for t, slot in enumerate(self.targets):
+            zero = parts[0].new_zeros((parts[0].shape[0], slot.channels))  # of a sector that nothing leads to
+            out.append(torch.stack([found.get((t, place), zero) for place in range(2 * slot.ang + 1)], dim=1))
+        return tuple(out)
 
-    def _matrices(self, weights: Sequence[Tensor]) -> list[Tensor]:
-        """The linear map of each sector, (width in, width out)."""
+    def _matrices(self, weights: Sequence[Tensor]) -> dict[int, Tensor]:
+        """The linear map of each sector that has inputs and outputs, (width in, width out)."""
         found: dict[tuple[int, int, int], Tensor] = {}
         for index, block in enumerate(self.blocks):
             table: Tensor = getattr(self, f"table{index}")
@@ -97,38 +117,34 @@ class SeparateProduct(nn.Module):
             mixed = (table.to(stacked.dtype) @ stacked.flatten(1)).unflatten(1, stacked.shape[1:])
             for sector, matrix in zip(block.sectors, mixed.unbind(), strict=True):
                 found[sector, block.source, block.target] = matrix
-        like = weights[0]
-        matrices = []
+        matrices = {}
         for sector, targets in enumerate(self.sectors_out.members):
-            sources = self.sectors_in.members[sector] if sector < len(self.sectors_in.members) else []
-            rows = [
-                torch.cat([self._matrix(found, sector, s, t, like) for t in targets], dim=1) for s in sources if targets
-            ]
-            width = sum(self.sources[s].channels for s in sources)
-            matrices.append(torch.cat(rows) if rows else like.new_zeros((width, self.sectors_out.widths[sector])))
+            sources = [s for slots in self.groups.values() for s in slots if sector in self.places_in[s]]
+            if sources and targets:
+                rows = [torch.cat([self._matrix(found, sector, s, t) for t in targets], dim=1) for s in sources]
+                matrices[sector] = torch.cat(rows)
         return matrices
 
-    def _matrix(self, found: dict[tuple[int, int, int], Tensor], sector: int, s: int, t: int, like: Tensor) -> Tensor:
+    def _matrix(self, found: dict[tuple[int, int, int], Tensor], sector: int, s: int, t: int) -> Tensor:
         if (sector, s, t) in found:
             return found[sector, s, t]
-        return like.new_zeros((self.sources[s].channels, self.targets[t].channels))
+        return self.weights1[0].new_zeros((self.sources[s].channels, self.targets[t].channels))
 
     def _blocks(self) -> list[_Block]:
         """Paths grouped by their two slots, and the coupling of each with the bond as pole, sector by sector."""
-        places = [_places(layout) for layout in (self.sectors_in, self.sectors_out)]
         grouped: dict[tuple[int, int], list[int]] = {}
         for index, path in enumerate(self.paths):
             grouped.setdefault((path.source, path.target), []).append(index)
         blocks = []
         for (s, t), members in grouped.items():
-            sectors = sorted(set(places[0][s]) & set(places[1][t]))
+            sectors = sorted(set(self.places_in[s]) & set(self.places_out[t]))
             table = np.zeros((len(sectors), len(members)))
             for column, index in enumerate(members):
                 ang = self.paths[index].harmonic
                 pole = coupling(self.sources[s].ang, ang, self.targets[t].ang)[:, ang]
                 scale = math.sqrt((2 * ang + 1) / self.fan_in[t])
                 for row, sector in enumerate(sectors):
-                    (c_in, sign_in), (c_out, sign_out) = places[0][s][sector], places[1][t][sector]
+                    (c_in, sign_in), (c_out, sign_out) = self.places_in[s][sector][0], self.places_out[t][sector][0]
                     table[row, column] = scale * sign_in * sign_out * pole[c_in, c_out]
             blocks.append(_Block(s, t, tuple(members), tuple(sectors), table))
         return blocks
@@ -151,14 +167,12 @@ class _Block(NamedTuple):
     table: NDArray[np.float64]
 
 
-def _places(layout: SectorLayout) -> list[dict[int, tuple[int, float]]]:
-    """For each slot its sectors: component and sign of the first of their rows."""
-    found: list[dict[int, tuple[int, float]]] = [{} for _ in layout.layout.irreps]
+def _places(layout: SectorLayout) -> list[dict[int, list[tuple[int, float]]]]:
+    """For each slot its sectors, and in each the component and the sign of every row."""
+    found: list[dict[int, list[tuple[int, float]]]] = [{} for _ in layout.layout.irreps]
     rows = iter(layout.sources)
     for sector, (members, dim) in enumerate(zip(layout.members, layout.dims, strict=True)):
-        for component in range(dim):
-            for _ in members:
-                irrep, place, sign = next(rows)
-                if component == 0:
-                    found[irrep][sector] = (place, sign)
+        for _ in range(dim * len(members)):
+            irrep, place, sign = next(rows)
+            found[irrep].setdefault(sector, []).append((place, sign))
     return found
