@@ -30,8 +30,8 @@ class Context:
         edges: the edges.
         radial: Gaussians of every edge's length, (edge, function).
         envelope: factor of messages, (edge, 1, 1), or None.
-        to_frame, from_frame: Wigner matrices of all but the on-site edges for each l, and their transposes; empty on the
-            reference path.
+        to_frame: Wigner matrices of all but the on-site edges for each l; empty on the reference path.
+        chunks: how many of these edges a convolution takes at once.
         harmonics: spherical harmonics of every edge on the reference path.
         atom_one_hot, pair_one_hot: element of each atom, and ordered pair of elements of each edge, (item, type).
     """
@@ -40,7 +40,7 @@ class Context:
     radial: Tensor
     envelope: Tensor | None
     to_frame: tuple[Tensor, ...]
-    from_frame: tuple[Tensor, ...]
+    chunks: list[int]
     harmonics: Tensor | None
     atom_one_hot: Tensor
     pair_one_hot: Tensor
@@ -69,17 +69,30 @@ class Convolution(nn.Module):
     def forward(self, node: Parts, edge: Parts, context: Context) -> Parts:
         """Features of atoms and edges -> slots ``out`` of each edge."""
         edges = context.edges
-        sources = (*take(node, edges.row), *take(node, edges.column), *edge)
-        weights = self.fc(context.radial)
+        radial = self.fc(context.radial)
         if context.harmonics is not None:
-            return self._gate(reference_path.product(self.tp, sources, context.harmonics), weights)
-        n_bonds = len(edges.vectors)
-        split = [part.split([edges.n_atoms, n_bonds]) for part in sources]
-        on_site, bonds = self.tp(tuple(part[0] for part in split), tuple(part[1] for part in split), context.to_frame)
-        weights_on_site, weights_bonds = weights.split([edges.n_atoms, n_bonds])
-        turned = rotate(self._gate(bonds, weights_bonds), context.from_frame, layout_of(self.out))
-        both = zip(self._gate(on_site, weights_on_site), turned, strict=True)
-        return tuple(torch.cat(parts) for parts in both)
+            sources = (*take(node, edges.row), *take(node, edges.column), *edge)
+            return self._gate(reference_path.product(self.tp, sources, context.harmonics), radial)
+        sizes = [edges.n_atoms, *context.chunks]
+        weights = self.tp.weights()
+        matrices = self.tp.matrices(weights)
+        chunks = zip(
+            edges.row.split(sizes),
+            edges.column.split(sizes),
+            zip(*(part.split(sizes) for part in edge), strict=True),
+            radial.split(sizes),
+            [(), *zip(*(matrix.split(context.chunks) for matrix in context.to_frame), strict=True)],
+            strict=True,
+        )
+        made = []
+        for row, column, own, scale, to_frame in chunks:
+            sources = (*take(node, row), *take(node, column), *own)
+            if not to_frame:
+                made.append(self._gate(self.tp.on_site(sources, weights), scale))
+                continue
+            gated = self._gate(self.tp.in_frame(sources, matrices, to_frame), scale)
+            made.append(tuple(rotate(gated, [matrix.mT for matrix in to_frame], layout_of(self.out))))
+        return tuple(torch.cat(parts) for parts in zip(*made, strict=True))
 
     def _gate(self, parts: Parts, weights: Tensor) -> Parts:
         """Activations and gates, then the radial weights."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,9 @@ from model.nn.irreps import CoefficientLayout, RaggedLayout
 from model.nn.modules import Modules
 from model.nn.radial import smooth_cutoff
 from model.pairs.graph import AtomGraph
+
+BONDS_AT_ONCE: Final = 4096
+"""Bonds that a convolution works on together, so that memory for what is in between does not grow with the structure."""
 
 
 class DeepHE3(nn.Module):
@@ -169,7 +173,9 @@ class DeepHE3(nn.Module):
             radial=gaussians(distances, config.radial_size, config.cutoff_angstrom),
             envelope=envelope,
             to_frame=tuple(to_frame),
-            from_frame=tuple(matrix.mT for matrix in to_frame),
+            chunks=[
+                min(BONDS_AT_ONCE, n - start) for n in (len(edges.vectors),) for start in range(0, n, BONDS_AT_ONCE)
+            ],
             harmonics=harmonics,
             atom_one_hot=one_hot(atom_type, self.n_elements),
             pair_one_hot=one_hot(pair_type, self.n_elements**2),

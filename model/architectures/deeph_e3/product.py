@@ -8,7 +8,7 @@ has no direction, and of its harmonics only l = 0 is not zero. ``reference_path`
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,20 +59,8 @@ class SeparateProduct(nn.Module):
         """W' W'' of each path, (channels of its source, channels of its target)."""
         return [one * other for one, other in zip(self.weights1, self.weights2, strict=True)]
 
-    def forward(self, on_site: Parts, bonds: Parts, to_frame: Sequence[Tensor]) -> tuple[Parts, Parts]:
-        """Product on on-site edges and on bonds; the bonds' result stays in their frames.
-
-        Args:
-            on_site, bonds: slots ``sources``; in the global frame.
-            to_frame: Wigner matrices of the bonds for each l.
-
-        Returns:
-            slots ``targets`` for both.
-        """
-        weights = self.weights()
-        return self._on_site(on_site, weights), self._in_frame(bonds, weights, to_frame)
-
-    def _on_site(self, parts: Parts, weights: Sequence[Tensor]) -> Parts:
+    def on_site(self, parts: Parts, weights: Sequence[Tensor]) -> Parts:
+        """Product of edges without a direction with :meth:`weights`: slots ``sources`` -> slots ``targets``."""
         out: list[Tensor | None] = [None] * len(self.targets)
         for path, weight in zip(self.paths, weights, strict=True):
             if path.harmonic == 0:
@@ -81,14 +69,24 @@ class SeparateProduct(nn.Module):
                 out[path.target] = made if old is None else old + made
         return filled(out, parts[0], self.targets)
 
-    def _in_frame(self, parts: Parts, weights: Sequence[Tensor], to_frame: Sequence[Tensor]) -> Parts:
+    def in_frame(self, parts: Parts, matrices: Mapping[int, Tensor], to_frame: Sequence[Tensor]) -> Parts:
+        """Product of bonds.
+
+        Args:
+            parts: slots ``sources``, in the global frame.
+            matrices: of the sectors, see :meth:`matrices`.
+            to_frame: Wigner matrices of the bonds for each l.
+
+        Returns:
+            slots ``targets``, in the bonds' frames.
+        """
         components: dict[int, tuple[Tensor, ...]] = {}
         for (ang, _), slots in self.groups.items():
             together = torch.cat([parts[s] for s in slots], dim=2) if len(slots) > 1 else parts[slots[0]]
             turned = to_frame[ang] @ together if ang else together
             components[slots[0]] = turned.unbind(1)
         found: dict[tuple[int, int], Tensor] = {}
-        for sector, matrix in self._matrices(weights).items():
+        for sector, matrix in matrices.items():
             members = [slots for slots in self.groups.values() if sector in self.places_in[slots[0]]]
             targets = self.sectors_out.members[sector]
             widths = [self.targets[t].channels for t in targets]
@@ -108,7 +106,7 @@ class SeparateProduct(nn.Module):
             out.append(torch.stack([found.get((t, place), zero) for place in range(2 * slot.ang + 1)], dim=1))
         return tuple(out)
 
-    def _matrices(self, weights: Sequence[Tensor]) -> dict[int, Tensor]:
+    def matrices(self, weights: Sequence[Tensor]) -> dict[int, Tensor]:
         """The linear map of each sector that has inputs and outputs, (width in, width out)."""
         found: dict[tuple[int, int, int], Tensor] = {}
         for index, block in enumerate(self.blocks):
