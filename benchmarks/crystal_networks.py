@@ -113,7 +113,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.peak:
-        print_peak(*arguments.peak, arguments.cells)
+        model, name = arguments.peak
+        print_peak(model, name, arguments.cells)
         return
     networks = {model: network_of(mapping) for model, mapping in MODELS.items()}
     found = {name: timings(networks, name, arguments.cells, arguments.repeats) for name in PASSES}

@@ -169,6 +169,8 @@ def small(norm: str, spin: Spin = "restricted", path: str = "fast", **settings: 
     torch.manual_seed(3)
     space = BlockSpace.of((0, 0, 1, 2), spin)
     network = DeepHE3(replace(SMALL, norm=norm, path=path, **settings), space.coefficients, len(ELEMENTS))
+    with torch.no_grad():
+        network.lin_edge.weight.normal_()  # it starts at zero
     return network.double().eval()
 
 

@@ -32,6 +32,7 @@ from training.fit.losses.objective import Objective
 from training.fit.model import INTEGRALS_FILE, load_or_fit_tables, orbital_space, pair_rule
 from training.fit.run import fit
 from training.fit.samples import join, make_samples
+from training.fit.state import STATE_FILE, read_tensors
 
 SPINS: tuple[Spin, ...] = ("restricted", "unrestricted", "spinor")
 SPACE = OrbitalSpace("test", {1: (0,), 5: (0, 1), 7: (0, 0, 1)}, order="openmx", valence={1: 1, 5: 3, 7: 5})
@@ -144,6 +145,37 @@ def test_a_crystal_is_trained_on_from_a_run_file(spin: Spin, tmp_path: Path, mon
     lines = [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
     assert set(lines[0]) == {"step", "seconds", "mae_uEh", "rmse_uEh"}, "no density error without occupied orbitals"
     assert lines[-1]["mae_uEh"] < lines[0]["mae_uEh"]
+
+
+def test_running_statistics_are_resumed_and_averaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """deeph_e3 with a local norm and TraceGrad after every block: what a run in two halves ends with is what one run does."""
+    monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("spinor"))  # type: ignore[arg-type]
+    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    network = """backbone = "deeph_e3"
+deeph_e3 = { irreps_mid = "6x0e+4x1o+3x2e", embedding_channels = 6, blocks = 2, hidden = 8, radial_size = 8 }
+tracegrad = { after = "every", rank = 4, hidden = 8, n_scalars = 6 }
+"""
+    start, end = RUN.index("backbone"), RUN.index("[loss]")
+    text = RUN[:start] + network + RUN[end:].format(loss="guess = 0.0\ntrace = 0.2")
+    text = text.replace('inputs = ["overlap"]', "inputs = []").replace("ema_decay = 0.0", "ema_decay = 0.5")
+    found = []
+    for name, stops in (("whole", ()), ("halves", (5,))):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "run.toml"
+        path.write_text(text, encoding="utf-8")
+        config = read_run(path)
+        for stop in stops:
+            fit(config, until_step=stop)
+        fit(config)
+        found.append(read_tensors(config.output / STATE_FILE)[0])
+        lines = [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
+        assert lines[-1]["mae_uEh"] < lines[0]["mae_uEh"]
+    whole, halves = found
+    assert whole.keys() == halves.keys()
+    assert all(torch.equal(value, halves[name]) for name, value in whole.items())
+    statistics = [name for name in whole if name.endswith("norm.mean_square")]
+    assert len(statistics) == 2 * 4, "the current ones, and their average"
+    assert all((whole[name] != 1.0).any() for name in statistics)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -20,29 +20,35 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 """What optimisers keep of a parameter: Adam both, Muon the first."""
 
 
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    """By name the parameters, and the floating-point buffers that are kept with them: running statistics of norms."""
+    found: dict[str, Tensor] = module.state_dict(keep_vars=True)
+    return {name: value for name, value in found.items() if value.is_floating_point()}
+
+
 class MovingAverage:
-    """Exponential moving average of a module's parameters.
+    """Exponential moving average of a module's weights.
 
     Args:
-        module: whose parameters are followed.
+        module: whose weights are followed.
         decay: of the average; in the first steps (1 + n) / (10 + n) is used where it is smaller.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.values = {name: value.detach().clone() for name, value in module.named_parameters()}
+        self.values = {name: value.detach().clone() for name, value in weights(module).items()}
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         """Take one step's weights in."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        names, values = zip(*module.named_parameters(), strict=True)
-        torch._foreach_lerp_([self.values[name] for name in names], [v.detach() for v in values], 1.0 - decay)
+        values = {name: value.detach() for name, value in weights(module).items()}
+        torch._foreach_lerp_([self.values[name] for name in values], list(values.values()), 1.0 - decay)
 
     def copy_to(self, module: nn.Module) -> None:
-        """Overwrite a module's parameters with the average."""
+        """Overwrite a module's weights with the average."""
         with torch.no_grad():
-            for name, value in module.named_parameters():
+            for name, value in weights(module).items():
                 value.copy_(self.values[name])
 
 
@@ -59,7 +65,7 @@ def save_training_state(
     of the data is NumPy's, and no layer draws anything).
     """
     tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
-    for name, value in module.named_parameters():
+    for name, value in weights(module).items():
         tensors[f"model/{name}"] = value.detach()
         tensors[f"average/{name}"] = average.values[name]
     steps: Tensor | int = 0
@@ -83,10 +89,10 @@ def load_training_state(
         return None
     tensors, metadata = read_tensors(path)
     progress: dict[str, Any] = json.loads(metadata["progress"])
-    parameters = dict(module.named_parameters())
-    device = next(iter(parameters.values())).device
+    own = weights(module)
+    device = next(iter(own.values())).device
     with torch.no_grad():
-        for name, value in parameters.items():
+        for name, value in own.items():
             value.copy_(tensors[f"model/{name}"])
             average.values[name].copy_(tensors[f"average/{name}"])
     for optimiser in optimisers:

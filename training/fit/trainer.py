@@ -22,7 +22,14 @@ from training.fit.losses.term import Term
 from training.fit.optimiser import learning_rate, make_optimisers
 from training.fit.samples import Batch
 from training.fit.settings import settings_of
-from training.fit.state import BEST_FILE, MovingAverage, load_training_state, save_training_state, write_tensors
+from training.fit.state import (
+    BEST_FILE,
+    MovingAverage,
+    load_training_state,
+    save_training_state,
+    weights,
+    write_tensors,
+)
 
 COMPILED_TOLERANCE: Final = 1e-3
 """Largest relative deviation of a compiled gradient from the plain one; rounding makes 1e-5, wrong code 1 and more."""
@@ -196,7 +203,7 @@ class Trainer:
     @torch.no_grad()
     def _validate(self, board: SummaryWriter, log: IO[str]) -> None:
         """Errors of the averaged weights; the best by density error (of labels without orbitals: of H) are kept."""
-        current = {name: value.detach().clone() for name, value in self.network.named_parameters()}
+        current = {name: value.detach().clone() for name, value in weights(self.network).items()}
         self.average.copy_to(self.network)
         self.network.eval()
         objective = self.objective
@@ -219,8 +226,8 @@ class Trainer:
             }
             metadata = {"step": str(step), "validation": json.dumps(values)}
             write_tensors(self.config.output / BEST_FILE, tensors, metadata)
-        for name, parameter in self.network.named_parameters():
-            parameter.copy_(current[name])
+        for name, weight in weights(self.network).items():
+            weight.copy_(current[name])
 
     def _save(self) -> None:
         save_training_state(self.config.output, self.network, self.optimisers, self.average, self.progress)

@@ -10,6 +10,7 @@ With ``norm="graph"`` and ``envelope=False`` the function is the published one, 
 
   * the answer is irrep coefficients of the blocks in this project's orthonormal layout (``head``), standardised per element
     pair; the published code has no standardisation;
+  * a new network starts with outputs of zero, where the published one starts with random ones;
   * of two unlike atoms the block is the mean of the edge's and of the reversed edge's adjoint, of two like atoms and on-site
     likewise (``TemplateMap`` averages those): H is hermitian. The published code leaves both directions as they are.
 

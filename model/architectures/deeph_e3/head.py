@@ -124,6 +124,8 @@ def _published(coefficients: CoefficientLayout) -> Iterator[tuple[Irrep, Channel
 class EdgeHead(nn.Module):
     """Channel mixing to all outputs, as coefficients; the published linear map with its columns reordered and scaled.
 
+    It starts at zero, so that a new network starts at the mean of its targets.
+
     Args:
         slots: features of edges after the last block.
         order: the outputs.
@@ -137,7 +139,7 @@ class EdgeHead(nn.Module):
         self.irreps = order.coefficients.layout.irreps
         self.counts = {irrep: count for irrep, count in zip(self.irreps, order.coefficients.multiplicity, strict=True)}
         self.sizes = [slot.channels * self.counts[slot.irrep] for slot in slots]
-        self.weight = nn.Parameter(torch.randn(sum(self.sizes)))
+        self.weight = nn.Parameter(torch.zeros(sum(self.sizes)))
         self.bias = nn.Parameter(torch.zeros(self.counts.get((0, 1), 0)))
         for index, slot in enumerate(slots):
             place, scale = order.of(slot.irrep)

@@ -87,7 +87,7 @@ class RunningNorm(SlotNorm):
         super().__init__(slots)
         self.register_buffer("mean", torch.zeros(len(slots)))
         self.register_buffer("mean_square", torch.ones(len(slots)))
-        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("batches", torch.zeros(()))
 
     def normalised(self, parts: Parts, index: Tensor, count: Tensor) -> Parts:
         if self.training:
