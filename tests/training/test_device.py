@@ -26,8 +26,8 @@ from training.fit.state import MovingAverage
 from training.tables import ConfigError
 
 NOWHERE = torch.device("meta")
-BACKBONES = sorted(ARCHITECTURES.keys() - {"qhnet_published"})
-"""The published QHNet sorts its pairs, which a device without numbers cannot."""
+BACKBONES = sorted(ARCHITECTURES.keys() - {"qhnet_published", "deeph_e3"})
+"""The published QHNet sorts its pairs and DeepH-E3 selects those of unlike atoms, which a device without numbers cannot."""
 
 
 def test_automatic_is_cuda_where_there_is_one() -> None:
