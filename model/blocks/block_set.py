@@ -110,8 +110,8 @@ class BlockSet:
 
     def block(self, pair: int) -> Values:
         """One block, (spin part, orbital of i, orbital of j); a view."""
-        sizes = np.diff(self.atom_offsets)
-        rows, columns = sizes[self.pairs.first[pair]], sizes[self.pairs.second[pair]]
+        sizes = self.space.orbitals_of_element
+        rows, columns = (sizes[int(self.numbers[atom[pair]])] for atom in (self.pairs.first, self.pairs.second))
         return self.values[:, self.starts[pair] : self.starts[pair + 1]].reshape(-1, rows, columns)
 
     def __iter__(self) -> Iterator[Values]:

@@ -72,11 +72,6 @@ class OrbitalOrder:
             start += 2 * ang + 1
         return cls(np.array(index, dtype=np.int64), np.array(sign, dtype=np.float64))
 
-    @property
-    def has_signs(self) -> bool:
-        """Whether any orbital changes its sign."""
-        return bool((self.sign < 0).any())
-
     def inverse(self) -> OrbitalOrder:
         """From the standard order to the program's: ``program[k] = sign[k] * standard[index[k]]``."""
         back = np.argsort(self.index)
