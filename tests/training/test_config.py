@@ -40,7 +40,7 @@ def test_a_run_needs_only_data_backbone_and_steps(tmp_path: Path) -> None:
         (RUN.replace("steps = 10", "steps = 1.5"), ["steps must be int, not float"]),
         (RUN + "[run]\nelements = [1, 6]\n", ["elements[0] must be str, not int"]),
         (RUN.replace("[data]", "[[data]]"), ["data must be a table"]),
-        (RUN.replace("qhnet", "resnet"), ["[network]", "resnet", "Allowed: qhnet"]),
+        (RUN.replace("qhnet", "resnet"), ["[network]", "resnet", "Allowed: deeph_e3, qhnet"]),
         (RUN + "[network.qhnet]\nchannels = 8\n", ["[network]", "channels", "node_channels"]),
         (RUN + '[network.qhnet]\nnode_channels = "8"\n', ["[network.qhnet] node_channels must be int, not str"]),
         (RUN + "[network.tracegrad]\nmode = true\n", ["mode"]),

@@ -29,4 +29,4 @@ from model.architectures.deeph_e3.config import DeepHE3Config
 from model.architectures.deeph_e3.network import DeepHE3
 from model.architectures.deeph_e3.tiny import TINY
 
-DECLARATION = declare(DeepHE3Config, DeepHE3, tiny=TINY, weightless=frozenset({"path"}))
+DECLARATION = declare(DeepHE3Config, DeepHE3, tiny=TINY, messages="pairs", weightless=frozenset({"path"}))
