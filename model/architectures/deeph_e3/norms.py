@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model.architectures.deeph_e3.parts import Parts, with_bias
-from model.architectures.deeph_e3.slots import Slots, channels_of
+from model.architectures.deeph_e3.slots import Slot, Slots, channels_of
 
 EPSILON: Final = 1e-5
 """Added to the root mean square, as published."""
@@ -75,8 +75,9 @@ class GraphNorm(SlotNorm):
 class RunningNorm(SlotNorm):
     """Local: each slot over a running root mean square of it, even scalars less a running mean. Fixed outside of training.
 
-    Nothing of a structure's other atoms enters, so a fragment far away changes nothing. The statistics are constants for
-    the gradient too; the first batch sets them.
+    Nothing of a structure's other atoms enters, so a fragment far away changes nothing. In training values are the same,
+    but gradients are those of the batch's own statistics (batch renormalisation, arXiv:1702.03275): with constant ones
+    nothing holds back the growth of what is normalised. The first batch sets the statistics.
     """
 
     mean: Tensor
@@ -90,22 +91,31 @@ class RunningNorm(SlotNorm):
         self.register_buffer("batches", torch.zeros(()))
 
     def normalised(self, parts: Parts, index: Tensor, count: Tensor) -> Parts:
-        if self.training:
-            self._update(parts)
+        moments = [_moments(part, slot) for part, slot in zip(parts, self.slots, strict=True)] if self.training else []
+        if moments:
+            self._update(moments)
         scales = self.mean_square.clamp_min(FLOOR**2).rsqrt().unbind()
         out = []
-        for part, slot, mean, scale in zip(parts, self.slots, self.mean.unbind(), scales, strict=True):
-            out.append((part - mean if slot.irrep == (0, 1) else part) * scale)
+        for k, (part, mean, scale) in enumerate(zip(parts, self.mean.unbind(), scales, strict=True)):
+            if moments:
+                own, square = moments[k]
+                root = square.clamp_min(FLOOR**2).sqrt()
+                batch = (part - own) / root
+                out.append(batch * (root.detach() * scale) + (own.detach() - mean) * scale)
+            else:
+                out.append((part - mean) * scale)
         return tuple(out)
 
     @torch.no_grad()
-    def _update(self, parts: Parts) -> None:
-        means = [
-            part.mean() if slot.irrep == (0, 1) else part.new_zeros(())
-            for part, slot in zip(parts, self.slots, strict=True)
-        ]
-        squares = [(part - mean).square().mean() for part, mean in zip(parts, means, strict=True)]
+    def _update(self, moments: list[tuple[Tensor, Tensor]]) -> None:
+        means, squares = (torch.stack(values).to(self.mean.dtype) for values in zip(*moments, strict=True))
         share = torch.where(self.batches == 0, 1.0, MOMENTUM).to(self.mean.dtype)
-        self.mean.lerp_(torch.stack(means).to(self.mean.dtype), share)
-        self.mean_square.lerp_(torch.stack(squares).to(self.mean.dtype), share)
+        self.mean.lerp_(means, share)
+        self.mean_square.lerp_(squares, share)
         self.batches += 1
+
+
+def _moments(part: Tensor, slot: Slot) -> tuple[Tensor, Tensor]:
+    """Mean (zero where it could not be one without breaking a symmetry), and mean square about it."""
+    mean = part.mean() if slot.irrep == (0, 1) else part.new_zeros(())
+    return mean, (part - mean).square().mean()
