@@ -73,11 +73,12 @@ class GraphNorm(SlotNorm):
 
 
 class RunningNorm(SlotNorm):
-    """Local: each slot over a running root mean square of it, even scalars less a running mean. Fixed outside of training.
+    """Local: scalars over their running root mean square, even ones less their running mean. Fixed outside of training.
 
     Nothing of a structure's other atoms enters, so a fragment far away changes nothing. In training values are the same,
     but gradients are those of the batch's own statistics (batch renormalisation, arXiv:1702.03275): with constant ones
-    nothing holds back the growth of what is normalised. The first batch sets the statistics.
+    nothing holds back the growth of what is normalised. The first batch sets the statistics. As in the published norm only
+    l = 0 is divided: with all l divided, graphene was at twice the error after 300 steps.
     """
 
     mean: Tensor
@@ -86,24 +87,25 @@ class RunningNorm(SlotNorm):
 
     def __init__(self, slots: Slots) -> None:
         super().__init__(slots)
-        self.register_buffer("mean", torch.zeros(len(slots)))
-        self.register_buffer("mean_square", torch.ones(len(slots)))
+        self.scalars = [index for index, slot in enumerate(slots) if slot.ang == 0]
+        self.register_buffer("mean", torch.zeros(len(self.scalars)))
+        self.register_buffer("mean_square", torch.ones(len(self.scalars)))
         self.register_buffer("batches", torch.zeros(()))
 
     def normalised(self, parts: Parts, index: Tensor, count: Tensor) -> Parts:
-        moments = [_moments(part, slot) for part, slot in zip(parts, self.slots, strict=True)] if self.training else []
+        moments = [_moments(parts[k], self.slots[k]) for k in self.scalars] if self.training else []
         if moments:
             self._update(moments)
         scales = self.mean_square.clamp_min(FLOOR**2).rsqrt().unbind()
-        out = []
-        for k, (part, mean, scale) in enumerate(zip(parts, self.mean.unbind(), scales, strict=True)):
+        out = list(parts)
+        for place, (k, mean, scale) in enumerate(zip(self.scalars, self.mean.unbind(), scales, strict=True)):
             if moments:
-                own, square = moments[k]
+                own, square = moments[place]
                 root = square.clamp_min(FLOOR**2).sqrt()
-                batch = (part - own) / root
-                out.append(batch * (root.detach() * scale) + (own.detach() - mean) * scale)
+                batch = (parts[k] - own) / root
+                out[k] = batch * (root.detach() * scale) + (own.detach() - mean) * scale
             else:
-                out.append((part - mean) * scale)
+                out[k] = (parts[k] - mean) * scale
         return tuple(out)
 
     @torch.no_grad()
@@ -116,6 +118,6 @@ class RunningNorm(SlotNorm):
 
 
 def _moments(part: Tensor, slot: Slot) -> tuple[Tensor, Tensor]:
-    """Mean (zero where it could not be one without breaking a symmetry), and mean square about it."""
-    mean = part.mean() if slot.irrep == (0, 1) else part.new_zeros(())
+    """Mean (zero of pseudoscalars: a constant would break mirrors), and mean square about it."""
+    mean = part.mean() if slot.parity == 1 else part.new_zeros(())
     return mean, (part - mean).square().mean()
