@@ -7,10 +7,26 @@ import torch
 from torch import nn
 
 from training.fit.config import OptimiserConfig
-from training.fit.optimiser import Muon, make_optimisers, orthogonal
+from training.fit.optimiser import Muon, iteration_dtype, make_optimisers, orthogonal
 
 BFLOAT16_TOLERANCE = 2e-2
-"""Both iterate in bfloat16; which product is rounded first differs."""
+"""PyTorch's iterates in bfloat16, ours perhaps not; and which product is rounded first differs."""
+
+
+@pytest.fixture(autouse=True, params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def dtype(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every law holds with the iteration of a CPU that multiplies bfloat16 and with that of one that does not."""
+    monkeypatch.setattr("training.fit.optimiser.iteration_dtype", lambda device: request.param)
+
+
+def test_the_iteration_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    for has_units, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda has_units=has_units: has_units)
+        iteration_dtype.cache_clear()
+        assert iteration_dtype("cpu") == expected
+        assert iteration_dtype("cuda") == torch.bfloat16
+    iteration_dtype.cache_clear()
 
 
 @pytest.mark.parametrize("shape", [(6, 10), (10, 6), (8, 8)])
