@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final, TypeVar, cast
 
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from service.errors import ServiceError
-from service.http.validation import service_error
+from service.http.json_body import read_json
+from service.http.validation import MAX_ERRORS, service_error
 from service.schemas.requests import BatchRequest, CommonOptions, GuessRequest, PredictRequest
 from service.schemas.structures import FileStructure
 from service.structures.formats import ACCEPTED, CONTENT_TYPES, format_of_file_name, resolve_format
@@ -28,23 +29,25 @@ _INTEGER_OPTIONS: Final = frozenset({"charge", "multiplicity"})
 _TRUTH: Final[Mapping[str, bool]] = {"true": True, "false": False}
 _LIST_OPTIONS: Final = frozenset({"outputs"})
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,9}")
-_LARGE_BODY_BYTES: Final = 64 * 1024
 _MAX_FORM_FIELDS: Final = 32
 
 
-async def read_request(request: Request, model: type[RequestModel]) -> RequestModel:
+async def read_request(
+    request: Request, model: type[RequestModel], *, max_structures: int | None = None
+) -> RequestModel:
     """Read a request's structure and options.
 
     Args:
         request: of any of the three ways.
         model: the request model of the route.
+        max_structures: most structures of a JSON body; None where the model has one.
 
     Returns:
         the request; ``model_fields_set`` holds the options that the caller gave.
 
     Raises:
         ServiceError: ``malformed_body``, ``unsupported_media_type``, ``unsupported_format``, ``invalid_request``,
-            ``non_finite_coordinates`` or ``body_too_large``.
+            ``non_finite_coordinates``, ``too_many_structures`` or ``body_too_large``.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
@@ -53,7 +56,7 @@ async def read_request(request: Request, model: type[RequestModel]) -> RequestMo
     if content_type == "application/json" or (
         content_type.startswith("application/") and content_type.endswith("+json")
     ):
-        return await _from_json(request, model)
+        return await _from_json(request, model, max_structures)
     if content_type == "multipart/form-data":
         return await _from_multipart(request, model)
     if content_type.startswith("chemical/") or content_type in ("text/plain", "application/octet-stream"):
@@ -68,7 +71,7 @@ async def read_request(request: Request, model: type[RequestModel]) -> RequestMo
     )
 
 
-async def _from_json(request: Request, model: type[RequestModel]) -> RequestModel:
+async def _from_json(request: Request, model: type[RequestModel], max_structures: int | None) -> RequestModel:
     body = await request.body()
     parameters = _single(request.query_params.multi_items())
     if set(parameters) - {"format_out"}:
@@ -78,13 +81,7 @@ async def _from_json(request: Request, model: type[RequestModel]) -> RequestMode
             allowed=["format_out"],
             hint="With a JSON body the options are fields of the body.",
         )
-    try:
-        if len(body) > _LARGE_BODY_BYTES:
-            result = cast(RequestModel, await run_in_threadpool(model.model_validate_json, body))
-        else:
-            result = cast(RequestModel, model.model_validate_json(body))
-    except ValidationError as error:
-        raise service_error(error) from None
+    result = await read_json(model, body, max_structures=max_structures)
     if "format_out" in parameters:
         if result.format_out not in (None, parameters["format_out"]):
             raise ServiceError("invalid_request", "format_out is given twice and differs.", field="format_out")
@@ -185,7 +182,9 @@ def _build(model: type[RequestModel], options: Mapping[str, str], file_format: s
             # what is neither is left to the model of the options to refuse
             values[name] = _TRUTH.get(value.strip().lower(), value)
         elif name in _LIST_OPTIONS:
-            values[name] = tuple(item.strip() for item in value.split(",") if item.strip())
+            # more than the lists may have is refused for its length; nobody needs to know by how much
+            items = (item.strip() for item in value.split(","))
+            values[name] = tuple(islice(filter(None, items), MAX_ERRORS))
         else:
             values[name] = value
     file = FileStructure(kind="file", format=file_format, text=text)

@@ -30,7 +30,7 @@ _BODIES: Final[Mapping[str, type[BaseModel]]] = {
     model.__name__: model for model in (PredictRequest, GuessRequest, JobSubmission, LoadRequest, UnloadRequest)
 }
 _MODELS: Final[Sequence[type[BaseModel]]] = (*_BODIES.values(), *_KINDS.values(), QCSchemaMolecule)
-_KNOWN_FIELDS: Final = frozenset(name for model in _MODELS for name in model.model_fields)
+KNOWN_FIELDS: Final = frozenset(name for model in _MODELS for name in model.model_fields)
 
 _TEXTS: Final[Mapping[str, str]] = {
     "missing": "This field is needed.",
@@ -70,12 +70,6 @@ def service_error(error: ValidationError, *, options_only: bool = False) -> Serv
     first_fields: Sequence[Any] = ()
     hint: str | None = None
     for entry in error.errors(include_url=False, include_input=False, include_context=True)[:MAX_ERRORS]:
-        if entry["type"] == "json_invalid":
-            return ServiceError(
-                "malformed_body",
-                "The body is not valid JSON.",
-                hint="Check quotes, commas and brackets; numbers must be of reasonable size and text UTF-8.",
-            )
         location = list(entry["loc"])
         if entry["type"] == "extra_forbidden":
             # The last part is the caller's own key.
@@ -127,7 +121,7 @@ def _field(location: Sequence[Any]) -> str:
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part in _KNOWN_FIELDS:
+        elif part in KNOWN_FIELDS:
             path += f".{part}" if path else str(part)
     return path
 

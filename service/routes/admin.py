@@ -8,14 +8,13 @@ from __future__ import annotations
 from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Request
-from pydantic import ValidationError
 from starlette.responses import Response
 
 from service.answers.bytes import dump_json
 from service.errors import ServiceError
 from service.http.deadline import deadline
+from service.http.json_body import read_json
 from service.http.openapi import admin_operation
-from service.http.validation import service_error
 from service.routes.models import card_of
 from service.routes.ready import ready_services
 from service.schemas.models import LoadReport, LoadRequest, UnloadReport, UnloadRequest
@@ -89,10 +88,7 @@ async def _options(request: Request, services: Services, model: type[Options]) -
             allowed=["application/json"],
             hint="Send a JSON object, or no body at all.",
         )
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise service_error(error) from None
+    return await read_json(model, body)
 
 
 def _answer(body: dict[str, Any]) -> Response:

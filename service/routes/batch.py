@@ -74,15 +74,8 @@ async def predict_batch(request: Request) -> Response:
     services = ready_services(request)
     started = time.perf_counter()
     async with deadline(services.settings.request_timeout_s):
-        body = await read_request(request, BatchRequest)
         limit = services.settings.max_batch_structures
-        if len(body.structures) > limit:
-            raise ServiceError(
-                "too_many_structures",
-                f"The request holds {len(body.structures)} structures; this server takes at most {limit}.",
-                field="structures",
-                hint="Send them in parts.",
-            )
+        body = await read_request(request, BatchRequest, max_structures=limit)
         form = choose_format(body.format_out, request.headers.get("accept"), PREDICT_FORMATS)
         work = _answers(services, body, form, str(request.state.request_id), started)
         return await while_connected(request, work)
