@@ -75,12 +75,6 @@ class HamiltonianModel(nn.Module):
         tables: TwoCentreTables | None = None,
     ) -> None:
         super().__init__()
-        if config.backbone_config.n_inputs not in (0, len(inputs)):
-            raise CheckpointError(
-                f"The network reads {config.backbone_config.n_inputs} known matrices, but {len(inputs)} are declared: "
-                f"{', '.join(inputs) or 'none'}.",
-                hint="Set n_inputs of the backbone to the number of inputs.",
-            )
         block_space = BlockSpace.of(space.template, spin, time_reversal=time_reversal)
         self.preparer = Preparer(
             space,
@@ -95,7 +89,8 @@ class HamiltonianModel(nn.Module):
         reads = config.backbone_config.n_inputs
         if config.declaration.reads_matrices and reads != len(self.preparer.inputs):
             raise CheckpointError(
-                f"The network reads {reads} known matrices, but {len(self.preparer.inputs)} are declared.",
+                f"The network reads {reads} known matrices, but {len(self.preparer.inputs)} are declared: "
+                f"{', '.join(inputs) or 'none'}.",
                 hint=f"Set n_inputs of {config.backbone!r}, or the inputs ({', '.join(INPUTS)}).",
             )
         cutoffs = self.preparer.pairs.table(space.elements)

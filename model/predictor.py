@@ -176,15 +176,10 @@ class Predictor:
         Raises:
             ModelError: one of its leaves; the first structure to blame decides.
         """
-        for structure in structures:
-            self.check(structure)
-        prepared = [self.prepare(structure) for structure in structures]
-        started = time.perf_counter()
-        hamiltonians = self.forward(prepared)
-        forward_ms = 1e3 * (time.perf_counter() - started)
+        prepared, blocks, forward_ms = self._passed(structures, [{}] * len(structures))
         return [
-            self.finish(item, hamiltonian, orbitals=orbitals, forward_ms=forward_ms)
-            for item, hamiltonian in zip(prepared, hamiltonians, strict=True)
+            self.finish(item, own, orbitals=orbitals, forward_ms=forward_ms)
+            for item, own in zip(prepared, blocks, strict=True)
         ]
 
     def predict_crystals(
@@ -199,16 +194,22 @@ class Predictor:
         Raises:
             ModelError: one of its leaves; the first structure to blame decides.
         """
-        for structure in structures:
-            self.check(structure)
         brought = [{}] * len(structures) if given is None else given
-        prepared = [self.prepare(structure, known) for structure, known in zip(structures, brought, strict=True)]
-        started = time.perf_counter()
-        blocks = self.forward(prepared)
-        forward_ms = 1e3 * (time.perf_counter() - started)
+        prepared, blocks, forward_ms = self._passed(structures, brought)
         return [
             self.finish_crystal(item, own, forward_ms=forward_ms) for item, own in zip(prepared, blocks, strict=True)
         ]
+
+    def _passed(
+        self, structures: Sequence[Structure], given: Sequence[Mapping[str, BlockSet]]
+    ) -> tuple[list[Prepared], list[NDArray[np.float64]], float]:
+        """Structures checked and prepared, the network's blocks of each, and the milliseconds of the pass."""
+        for structure in structures:
+            self.check(structure)
+        prepared = [self.prepare(structure, known) for structure, known in zip(structures, given, strict=True)]
+        started = time.perf_counter()
+        blocks = self.forward(prepared)
+        return prepared, blocks, 1e3 * (time.perf_counter() - started)
 
     def prepare(self, structure: Structure, given: Mapping[str, BlockSet] | None = None) -> Prepared:
         """Integrals, H0 and what the network reads, on the CPU; the structure has passed :meth:`check`."""
@@ -232,10 +233,10 @@ class Predictor:
         correction = dense_matrix(self.model.collect(item, blocks))
         assert item.reference is not None
         h0 = item.reference.hamiltonian
-        hamiltonian = h0 + correction
         damping = self.card.reference.overlap_damping
         if damping:
-            hamiltonian = h0 + damp_correction(hamiltonian - h0, overlap, damping)
+            correction = damp_correction(correction, overlap, damping)
+        hamiltonian = h0 + correction
         warnings = list(self.card.domain_warnings(item.structure))
         in_domain = not warnings
         guess = checks = solved = None

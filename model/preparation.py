@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -50,12 +51,17 @@ INPUTS: Final = ("overlap", "reference", "density")
 """Matrices that a network may read: S, H0, and S D S with the density D that H0 comes from."""
 
 
+def element_pair(a: int, b: int) -> str:
+    """Name of two elements' pair, "B-N": symbols of the atomic numbers in alphabetical order."""
+    return "-".join(sorted((SYMBOLS[a], SYMBOLS[b])))
+
+
 @dataclass(frozen=True)
 class PairRule:
     """Which pairs of atoms have blocks.
 
     Attributes:
-        cutoffs_angstrom: by "A-B" of element symbols, alphabetical; None takes every pair of a molecule's atoms.
+        cutoffs_angstrom: by :func:`element_pair`; None takes every pair of a molecule's atoms.
     """
 
     cutoffs_angstrom: Mapping[str, float] | None = None
@@ -68,7 +74,7 @@ class PairRule:
 
     def _cutoff(self, a: int, b: int) -> float:
         assert self.cutoffs_angstrom is not None
-        return self.cutoffs_angstrom.get("-".join(sorted((SYMBOLS[a], SYMBOLS[b]))), 0.0)
+        return self.cutoffs_angstrom.get(element_pair(a, b), 0.0)
 
     def pairs(self, structure: Structure) -> PairList:
         """The pair list of a structure."""
@@ -154,7 +160,7 @@ class Preparer:
         """Whether H0 can be made of the source's integrals."""
         return self.source in self.reference.sources
 
-    @property
+    @cached_property
     def integral_source(self) -> IntegralSource:
         """The source."""
         return SOURCES[self.source](self.space, self.tables)

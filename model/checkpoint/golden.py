@@ -28,6 +28,9 @@ class MoleculePrediction(Protocol):
     def hamiltonian(self) -> NDArray[np.float64]: ...
 
     @property
+    def blocks(self) -> BlockSet: ...
+
+    @property
     def overlap(self) -> NDArray[np.float64]: ...
 
     @property

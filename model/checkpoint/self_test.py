@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from model.blocks import motions
 from model.blocks.block_set import BlockSet
-from model.blocks.matrices import cut_matrix, dense_matrix
+from model.blocks.matrices import dense_matrix
 from model.checkpoint.golden import Predicts, golden_structure
 from model.electronic.solve import solve
 from model.errors import CheckpointError
-from model.pairs.pair_list import PairList
 from model.structure import Structure
 
 HAMILTONIAN_TOLERANCE_HARTREE: Final = 2e-5
@@ -138,9 +137,7 @@ def _compare_molecules(
     predictor: Predicts, name: str, structure: Structure, moves: Sequence[_Motion]
 ) -> Iterator[Deviation]:
     still, *moved = predictor.predict([structure, *(move.structure for move in moves)], orbitals=False)
-    space, n_electrons = predictor.card.space(), structure.n_electrons
-    pairs = PairList.complete(structure)
-    blocks = cut_matrix(space, structure.numbers, pairs, still.hamiltonian)
+    n_electrons, blocks = structure.n_electrons, still.blocks
     energies = solve(still.hamiltonian, still.overlap, n_electrons).energies
     for move, prediction in zip(moves, moved, strict=True):
         expected = dense_matrix(move.apply(blocks))

@@ -115,11 +115,7 @@ def write_deeph(matrices: Matrices, folder: Path) -> None:
     Raises:
         UnsupportedContentError: two collinear spins, which the layout has no place for, or a folder that is there already.
     """
-    if matrices.spin == "unrestricted":
-        raise UnsupportedContentError(
-            "DeepH's folders hold one matrix or spinors, not two collinear spins.",
-            hint="Write the abacus or siesta format, which have a place for them.",
-        )
+    refuse_collinear(matrices)
     matrices = grouped_by_element(matrices).in_order("e3nn").in_unit(DEEPH_EV)
     fresh_folder(folder)
     structure, space = matrices.structure, matrices.space
@@ -222,6 +218,19 @@ def spinor_parts(block: Values, where: str) -> Values:
             f"{where}: a spinor block is {rows} x {columns}; expected twice the orbitals each way."
         )
     return block.reshape(2, rows // 2, 2, columns // 2).transpose(0, 2, 1, 3).reshape(4, rows // 2, columns // 2)
+
+
+def refuse_collinear(matrices: Matrices) -> None:
+    """Refuse to write two collinear spins, which neither of DeepH's layouts has a place for.
+
+    Raises:
+        UnsupportedContentError: there are two.
+    """
+    if matrices.spin == "unrestricted":
+        raise UnsupportedContentError(
+            "DeepH's folders hold one matrix or spinors, not two collinear spins.",
+            hint="Write the abacus or siesta format, which have a place for them.",
+        )
 
 
 def joined_spinor(parts: Values) -> Values:

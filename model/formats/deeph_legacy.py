@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from model.blocks.block_set import BlockSet, Spin, Values
 from model.errors import DamagedFileError, MissingFileError, UnsupportedContentError
-from model.formats.deeph import joined_spinor, spinor_parts
+from model.formats.deeph import joined_spinor, refuse_collinear, spinor_parts
 from model.formats.folders import fresh_folder
 from model.formats.hdf5 import open_hdf5, read_array
 from model.formats.matrices import Matrices, Outline
@@ -113,11 +113,7 @@ def write_deeph_legacy(matrices: Matrices, folder: Path) -> None:
     Raises:
         UnsupportedContentError: two collinear spins, no cell, or a folder that is there already.
     """
-    if matrices.spin == "unrestricted":
-        raise UnsupportedContentError(
-            "DeepH's folders hold one matrix or spinors, not two collinear spins.",
-            hint="Write the abacus or siesta format, which have a place for them.",
-        )
+    refuse_collinear(matrices)
     matrices = matrices.in_order("openmx").in_unit(DEEPH_EV)
     structure = matrices.structure
     if structure.cell_angstrom is None:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pyscf import gto
 
 from model.blocks.block_set import BlockSet
-from model.integrals.pyscf_molecule import basis_data, verify_basis
+from model.integrals.pyscf_molecule import typed_mole, verify_basis
 from model.integrals.source import Integrals, orbital_labels
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
-from model.structure import SYMBOLS, Structure
+from model.structure import Structure
 
 
 class PySCFCrystal:
@@ -72,15 +72,4 @@ class CrystalIntegrals:
 
 
 def _atoms(structure: Structure, moved_angstrom: NDArray[np.float64], basis: str) -> Any:
-    return gto.M(
-        atom=[
-            (SYMBOLS[int(z)], tuple(float(c) for c in x + moved_angstrom))
-            for z, x in zip(structure.numbers, structure.positions_angstrom, strict=True)
-        ],
-        unit="Angstrom",
-        basis=basis_data(basis, sorted({int(z) for z in structure.numbers})),
-        spin=None,
-        verbose=0,
-        parse_arg=False,
-        dump_input=False,
-    )
+    return typed_mole(structure.numbers, structure.positions_angstrom + moved_angstrom, basis)

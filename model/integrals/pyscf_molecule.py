@@ -174,16 +174,37 @@ def fingerprint(data: Mapping[str, Any]) -> str:
 
 def build_mole(structure: Structure, basis_name: str) -> Any:
     """PySCF's ``Mole`` of a structure (silent, no symmetry)."""
-    numbers = sorted({int(z) for z in structure.numbers})
-    return gto.M(
-        atom=[
-            (SYMBOLS[int(z)], tuple(float(c) for c in x))
-            for z, x in zip(structure.numbers, structure.positions_angstrom, strict=True)
-        ],
-        unit="Angstrom",
-        basis=basis_data(basis_name, numbers),
+    return typed_mole(
+        structure.numbers,
+        structure.positions_angstrom,
+        basis_name,
         charge=int(structure.charge),
         spin=int(structure.multiplicity) - 1,
+    )
+
+
+def typed_mole(
+    numbers: NDArray[np.int64],
+    positions_angstrom: NDArray[np.float64],
+    basis_name: str,
+    *,
+    charge: int = 0,
+    spin: int | None = None,
+) -> Any:
+    """PySCF's ``Mole`` from typed lists alone, nothing that it would evaluate.
+
+    Args:
+        numbers, positions_angstrom: the atoms.
+        basis_name: of PySCF's library.
+        charge: total charge.
+        spin: unpaired electrons; None takes the fewest, for integrals that do not depend on them.
+    """
+    return gto.M(
+        atom=[(SYMBOLS[int(z)], tuple(float(c) for c in x)) for z, x in zip(numbers, positions_angstrom, strict=True)],
+        unit="Angstrom",
+        basis=basis_data(basis_name, sorted({int(z) for z in numbers})),
+        charge=charge,
+        spin=spin,
         verbose=0,
         parse_arg=False,
         dump_input=False,

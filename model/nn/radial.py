@@ -8,6 +8,18 @@ import torch
 from torch import Tensor, nn
 
 
+def longest_messages(cutoff_angstrom: float, n_types: int, pair_cutoffs: Tensor | None) -> Tensor:
+    """Where messages along pairs with a block end: where these pairs end, or at the cutoff, (type pair,), Å, float64.
+
+    Args:
+        cutoff_angstrom: of messages.
+        n_types: ordered pairs of types.
+        pair_cutoffs: longest pair with a block, (type pair,), Å; None where there is no limit.
+    """
+    longest = torch.full((n_types,), cutoff_angstrom, dtype=torch.float64)
+    return longest if pair_cutoffs is None else longest.minimum(pair_cutoffs)
+
+
 class ExponentialBernstein(nn.Module):
     """b_k(r) = binomial(K - 1, k) x^k (1 - x)^(K - 1 - k) * cutoff(r) with x = exp(-alpha r), alpha learned.
 

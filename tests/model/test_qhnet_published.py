@@ -18,12 +18,13 @@ from model.architectures.qhnet_published.fast_parts import frame_weights
 from model.architectures.qhnet_published.lists import BlockPairs, UnorderedPairs
 from model.architectures.qhnet_published.network import QHNetPublished
 from model.architectures.qhnet_published.paths import SHIFTED_SOFTPLUS_SCALE
-from model.architectures.qhnet_published.reference_path import default_dtype, reference_modules
+from model.architectures.qhnet_published.reference_path import reference_modules
 from model.blocks.spaces import BlockSpace
 from model.checkpoint import store
 from model.errors import CheckpointError
 from model.network import HamiltonianNetwork
 from model.network_config import NetworkConfig
+from model.nn.default_dtype import default_dtype
 from model.nn.frames import WignerMatrices, bond_rotations, wigner_matrices
 from model.pairs.graph import AtomGraph, build_graph
 from model.structure import Structure

@@ -20,7 +20,7 @@ from model.integrals.two_centre_fit import fit_two_centre
 from model.integrals.two_centre_tables import TwoCentreTables
 from model.level import Level
 from model.orbitals.space import OrbitalSpace
-from model.preparation import PairRule
+from model.preparation import PairRule, element_pair
 from model.reference.fitted import FittedReference
 from model.reference.interface import Reference
 from model.reference.none import NoReference
@@ -71,7 +71,7 @@ def pair_rule(config: RunConfig, frames: Iterable[Frame]) -> PairRule:
         pairs, numbers = frame.hamiltonian.pairs, frame.structure.numbers
         kinds, which = np.unique(np.stack([numbers[pairs.first], numbers[pairs.second]]), axis=1, return_inverse=True)
         for kind, elements in enumerate(kinds.T.tolist()):
-            name = "-".join(sorted(SYMBOLS[number] for number in elements))
+            name = element_pair(*elements)
             own = float(pairs.distances_angstrom[which == kind].max()) + CUTOFF_MARGIN_ANGSTROM
             longest[name] = max(longest.get(name, 0.0), own)
     return PairRule({name: config.model.pair_cutoff_angstrom or own for name, own in longest.items()})

@@ -35,7 +35,7 @@ from model.architectures.interface import (
 from model.nn.frames import WignerMatrices, bond_rotations
 from model.nn.irreps import CoefficientLayout, RaggedLayout
 from model.nn.modules import Modules
-from model.nn.radial import smooth_cutoff
+from model.nn.radial import longest_messages, smooth_cutoff
 from model.pairs.graph import AtomGraph
 
 BONDS_AT_ONCE: Final = 4096
@@ -85,11 +85,8 @@ class DeepHE3(nn.Module):
         self.order = OutputOrder(coefficients)
         self.lin_node = SlotLinear(last, (Slot(1, 0, 1),), bias=True)
         self.lin_edge = EdgeHead(targets, self.order)
-        longest = torch.full((n_elements**2,), config.cutoff_angstrom, dtype=torch.float64)
-        # messages travel along pairs with a block: they must be gone where the pairs end
-        self.register_buffer(
-            "longest_message", longest if pair_cutoffs is None else longest.minimum(pair_cutoffs), persistent=False
-        )
+        longest = longest_messages(config.cutoff_angstrom, n_elements**2, pair_cutoffs)
+        self.register_buffer("longest_message", longest, persistent=False)
         place, sign = self.order.adjoint
         self.register_buffer("reverse_place", torch.from_numpy(place), persistent=False)
         self.register_buffer("reverse_sign", torch.from_numpy(sign), persistent=False)

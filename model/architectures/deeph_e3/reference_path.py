@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -12,10 +11,9 @@ from torch import Tensor, nn
 
 from model.architectures.deeph_e3.parts import Parts
 from model.architectures.deeph_e3.slots import ProductPath, Slots
+from model.nn.default_dtype import default_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from model.architectures.deeph_e3.product import SeparateProduct
 
 
@@ -51,7 +49,7 @@ def _e3nn_product(
 ) -> nn.Module:
     from e3nn import o3
 
-    with torch.inference_mode(False), _default_dtype(dtype):
+    with torch.inference_mode(False), default_dtype(dtype):
         module: nn.Module = o3.TensorProduct(
             o3.Irreps([(slot.channels, slot.irrep) for slot in sources]),
             o3.Irreps.spherical_harmonics(lmax),
@@ -61,14 +59,3 @@ def _e3nn_product(
             shared_weights=True,
         )
         return module.to(device)
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """e3nn builds its constants in torch's default dtype."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

@@ -7,8 +7,6 @@ Features are e3nn's (item, irrep * channel * component); e3nn modules take their
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -26,17 +24,7 @@ from model.architectures.qhnet_published.parameters import (
     WeightMLP,
 )
 from model.architectures.qhnet_published.paths import TensorPath, tensor_paths
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """e3nn builds its constants in torch's default dtype."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+from model.nn.default_dtype import default_dtype
 
 
 @cache

@@ -43,7 +43,7 @@ from model.nn.frames import WignerMatrices, bond_rotations
 from model.nn.irreps import CoefficientLayout, Layout
 from model.nn.layers import Linear, NormGate
 from model.nn.modules import Modules
-from model.nn.radial import ExponentialBernstein, smooth_cutoff
+from model.nn.radial import ExponentialBernstein, longest_messages, smooth_cutoff
 from model.nn.read_out import ReadOut
 from model.nn.so2 import FrameMatrices, SectorLayout, SectorLinear, SectorProduct, Sectors
 from model.pairs.graph import AtomGraph
@@ -218,11 +218,8 @@ class QHNetV2(nn.Module):
         self.pair_channels = config.pair_channels
         self.n_blocks = config.layers
         n_types = n_elements**2
-        # messages travel along pairs with a block: they must be gone where the pairs end
-        longest = torch.full((n_types,), config.cutoff_angstrom, dtype=torch.float64)
-        self.register_buffer(
-            "longest_message", longest if pair_cutoffs is None else longest.minimum(pair_cutoffs), persistent=False
-        )
+        longest = longest_messages(config.cutoff_angstrom, n_types, pair_cutoffs)
+        self.register_buffer("longest_message", longest, persistent=False)
         self.wigner = WignerMatrices(self.pair_layout.lmax)
         self.frame_matrices = FrameMatrices(self.pair_layout)
         self.atom_embedding = nn.Embedding(n_elements, config.node_channels)
