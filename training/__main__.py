@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Make checkpoints, offline.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    generate = commands.add_parser("generate", help="label structures with PySCF (resumable)")
+    generate = commands.add_parser("generate", help="label structures with PySCF, crystals with CP2K (resumable)")
     generate.add_argument("recipe", type=Path, help="recipe, a TOML file (training/recipes/)")
 
     fit = commands.add_parser("fit", help="train, or resume, a run")
@@ -108,6 +108,11 @@ def _minutes(text: str) -> float:
 
 
 def _generate(options: argparse.Namespace) -> None:
+    from training.generate.crystals.recipe import is_crystal_recipe
+
+    if is_crystal_recipe(options.recipe):
+        _generate_crystals(options.recipe)
+        return
     from training.generate.run import generate, read_recipe
     from training.generate.shards import FAILURES_FILE
 
@@ -115,6 +120,17 @@ def _generate(options: argparse.Namespace) -> None:
     print(f"{made.file}: {made.frames} frames of {made.molecules} molecules, {made.labelled} labelled in this call")
     if made.failures:
         print(f"{len(made.failures)} molecules or frames were left out; {FAILURES_FILE} beside it says why")
+
+
+def _generate_crystals(recipe: Path) -> None:
+    from training.generate.crystals.recipe import read_crystal_recipe
+    from training.generate.crystals.run import generate_crystals
+    from training.generate.crystals.store import FAILURES_FILE
+
+    made = generate_crystals(read_crystal_recipe(recipe))
+    print(f"{made.file}: {made.structures} structures, {made.labelled} labelled in this call")
+    if made.failures:
+        print(f"{len(made.failures)} structures were left out; {FAILURES_FILE} beside it says why")
 
 
 def _fit(options: argparse.Namespace) -> None:

@@ -1,0 +1,125 @@
+"""One label by CP2K: wrap the atoms, run the program, read H(R) and S(R), move the atoms back.
+
+CP2K takes fractional coordinates in [-1/2, 1/2) before it counts lattice vectors. An atom on that edge may go either way by
+rounding; the whole structure is then moved a little, which changes nothing but where the grid lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pyscf.pbc.gto import pseudo
+
+from model.errors import StructureError
+from model.formats.matrices import Matrices
+from model.formats.rearrange import moved
+from model.integrals.pyscf_molecule import load_basis
+from model.orbitals.space import OrbitalSpace
+from model.structure import SYMBOLS, Structure
+from training.generate.crystals.cp2k_input import PROJECT, input_text
+from training.generate.crystals.cp2k_output import abort_reason, read_blocks, read_output
+from training.generate.crystals.label import CrystalLabel, LabelError
+from training.generate.crystals.process import run_program
+from training.generate.crystals.settings import Cp2kSettings
+
+EDGE: Final = 1e-5
+"""Fractional distance from the edge of the wrapped cell at which rounding could decide."""
+NUDGE: Final = 0.0137
+"""Fractional step by which a structure is moved off the edge."""
+
+
+def space_for(settings: Cp2kSettings, numbers: Sequence[int]) -> OrbitalSpace:
+    """The orbitals as CP2K orders them, with the electrons of the pseudopotentials."""
+    space = load_basis(settings.pyscf_basis, numbers)
+    return replace(space, order="e3nn", valence=valence_of(settings, numbers))
+
+
+def valence_of(settings: Cp2kSettings, numbers: Sequence[int]) -> dict[int, int]:
+    """Electrons that each element's pseudopotential leaves, from PySCF's copy of the same tables."""
+    name = settings.potential.lower()
+    return {int(z): int(sum(pseudo.load(name, SYMBOLS[int(z)])[0])) for z in sorted(set(numbers))}
+
+
+def wrapped_for_cp2k(structure: Structure) -> tuple[Structure, NDArray[np.int64]]:
+    """Atoms in [-1/2, 1/2), none on the edge, and the cell that each atom was taken from, (atom, 3).
+
+    Raises:
+        StructureError: atoms fill the edges whatever the origin, or there is no cell.
+    """
+    if structure.cell_angstrom is None:
+        raise StructureError("CP2K labels crystals; the structure has no cell.")
+    fractional = structure.positions_angstrom @ np.linalg.inv(structure.cell_angstrom)
+    origin = np.zeros(3)
+    for axis in range(3):
+        steps = [step for step in range(200) if _off_edge(fractional[:, axis] + step * NUDGE)]
+        if not steps:
+            raise StructureError("Atoms lie too densely along a lattice vector to be told from their images.")
+        origin[axis] = steps[0] * NUDGE
+    cells = np.floor(fractional + origin + 0.5).astype(np.int64)
+    positions = (fractional + origin - cells) @ structure.cell_angstrom
+    return replace(structure, positions_angstrom=positions), cells
+
+
+def _off_edge(coordinate: NDArray[np.float64]) -> bool:
+    return bool((np.abs((coordinate % 1.0) - 0.5) > EDGE).all())
+
+
+def label_with_cp2k(
+    structure: Structure, settings: Cp2kSettings, k_points: Sequence[int], folder: Path
+) -> CrystalLabel:
+    """Run CP2K in a folder of its own.
+
+    Args:
+        structure: with a cell; as it will be stored.
+        settings: level and limits.
+        k_points: Gamma-centred mesh, three counts.
+        folder: empty; CP2K's files stay there for the caller to remove.
+
+    Raises:
+        ConfigError: CP2K is not installed.
+        LabelError: it failed, took too long, did not converge, or counts other electrons or orbitals than we do.
+    """
+    numbers = structure.numbers.tolist()
+    space = space_for(settings, numbers)
+    inside, cells = wrapped_for_cp2k(structure)
+    occupied = space.count_electrons(numbers) // 2
+    empty = max(10, min(occupied, space.count_orbitals(numbers) - occupied - 1))
+    seconds = int(60 * settings.minutes)
+    valence = dict(space.valence or {})
+    text = input_text(inside, settings, k_points, empty, valence, seconds)
+    (folder / "label.inp").write_text(text, encoding="ascii")
+    command = [settings.command, "-i", "label.inp", "-o", "label.out"]
+    run_program(command, folder, seconds, "CP2K", folder / "label.out", reason=abort_reason)
+    result = read_output((folder / "label.out").read_text(encoding="utf-8", errors="replace"), "CP2K's output")
+    if result.n_electrons != space.count_electrons(numbers):
+        raise LabelError(
+            f"CP2K counts {result.n_electrons} electrons, the pseudopotentials leave {space.count_electrons(numbers)}."
+        )
+    blocks: dict[str, Any] = {
+        name: read_blocks(folder, PROJECT, result, kind, inside, space)
+        for kind, name in (("KS", "hamiltonian"), ("S", "overlap"))
+    }
+    matrices = moved(
+        Matrices(
+            inside,
+            **blocks,
+            fermi_energy=result.fermi_hartree,
+            n_electrons=float(result.n_electrons),
+            program=f"CP2K {result.version}",
+        ),
+        -cells,
+        structure.positions_angstrom,
+    )
+    return CrystalLabel(
+        matrices=matrices,
+        level=settings.level(k_points),
+        k_points=(int(k_points[0]), int(k_points[1]), int(k_points[2])),
+        is_folded=False,
+        cycles=result.cycles,
+        energy_hartree=result.energy_hartree,
+    )

@@ -1,0 +1,107 @@
+"""Making a crystal data set: plan, labels, one file; work that is done is not done again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from model.errors import ModelError
+from training.atomic import write_json, write_text
+from training.data.sources import DatasetError
+from training.generate.crystals.check import turn_error, turned_copy
+from training.generate.crystals.label import LabelError
+from training.generate.crystals.plan import Crystal, make_plan
+from training.generate.crystals.programs import make_label, require_program
+from training.generate.crystals.recipe import CrystalRecipe
+from training.generate.crystals.store import DATA_FILE, FAILURES_FILE, LEVEL_FILE, CrystalFailure, CrystalStore
+from training.pool import parallel_map
+
+
+@dataclass(frozen=True)
+class CrystalSummary:
+    """What a call has made.
+
+    Attributes:
+        file: the data file.
+        structures: in it.
+        labelled: by this call.
+        failures: structures that have no label.
+    """
+
+    file: Path
+    structures: int
+    labelled: int
+    failures: tuple[CrystalFailure, ...]
+
+
+def generate_crystals(recipe: CrystalRecipe) -> CrystalSummary:
+    """Make, or finish, a data set of crystals.
+
+    Raises:
+        ConfigError: the program is not installed; says how to install it.
+        DatasetError: nothing could be labelled.
+    """
+    require_program(recipe.label)
+    store = CrystalStore(recipe.output / "shards")
+    crystals = make_plan(recipe)
+    pending = [crystal for crystal in crystals if not store.is_done(crystal.key)]
+    target = recipe.output / DATA_FILE
+    attributes = {"recipe": recipe.name, "settings": recipe.label.model_dump_json()}
+    work = partial(label_one, recipe=recipe, folder=store.folder)
+    try:
+        done = parallel_map(work, pending, total=len(pending), processes=recipe.processes, title="label", chunk=1)
+        for count, _ in enumerate(done, start=1):
+            if count % recipe.merge_every == 0:
+                store.merge(target, crystals, attributes)
+    finally:
+        failures = store.failures(crystals)
+        lines = [json.dumps(dataclasses.asdict(failure)) + "\n" for failure in failures]
+        write_text(recipe.output / FAILURES_FILE, "".join(lines))
+        structures = store.merge(target, crystals, attributes)
+    if not structures:
+        raise DatasetError(f"No structure could be labelled; {recipe.output / FAILURES_FILE} says why.")
+    write_json(recipe.output / LEVEL_FILE, {**recipe.label.stated_level, **store.program_of(crystals)})
+    labelled = sum(store.shard(crystal.key).is_file() for crystal in pending)
+    return CrystalSummary(target, structures, labelled, tuple(failures))
+
+
+def label_one(crystal: Crystal, recipe: CrystalRecipe, folder: Path) -> None:
+    """Label one structure; leaves a shard, or the reason why there is none."""
+    store = CrystalStore(folder)
+    began = time.monotonic()
+    extra: dict[str, Any] = {"set": crystal.set_name}
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f"{crystal.key}.") as name:
+            work = Path(name)
+            label = make_label(crystal.structure, recipe.label, crystal.k_points, _new(work / "label"))
+            extra["seconds"] = time.monotonic() - began
+            if is_checked(crystal.key, recipe.check_every):
+                turned = turned_copy(crystal.structure)
+                error = turn_error(label, make_label(turned, recipe.label, crystal.k_points, _new(work / "copy")))
+                if error.mean > recipe.check_tolerance_mev:
+                    raise LabelError(
+                        f"The label of the turned structure differs by {error.mean:.3g} meV on average and "
+                        f"{error.largest:.3g} at most; check_tolerance_mev allows {recipe.check_tolerance_mev:g}."
+                    )
+                extra |= {"turned_mean_meV": error.mean, "turned_largest_meV": error.largest}
+    except (LabelError, ModelError) as error:
+        store.fail(crystal, str(error))
+    else:
+        store.write(crystal, label, extra)
+
+
+def is_checked(key: str, every: int) -> bool:
+    """Whether a structure is among the one in ``every`` that is labelled twice; the same ones in every run."""
+    return bool(every) and int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % every == 0
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
