@@ -34,7 +34,9 @@ class Potential:
 
 
 def rms_commutator(fock: NDArray[np.float64], dm: NDArray[np.float64], overlap: NDArray[np.float64]) -> float:
-    """RMS over all elements of X(FDS - SDF)X with X = S^(-1/2), hartree; D counts both spins.
+    """RMS over all elements of X(FDS - SDF)X with X = S^(-1/2), hartree.
+
+    F and D may be stacks, (spin, ao, ao); D counts each orbital twice, as a closed shell's does.
 
     Directions in which the basis is nearly dependent (eigenvalue of S under 1e-8) are left out.
     """
@@ -42,4 +44,4 @@ def rms_commutator(fock: NDArray[np.float64], dm: NDArray[np.float64], overlap: 
     kept = values > 1e-8
     x = vectors[:, kept] / np.sqrt(values[kept])
     fds = fock @ dm @ overlap
-    return float(np.sqrt(np.mean(np.square(x.T @ (fds - fds.T) @ x))))
+    return float(np.sqrt(np.mean(np.square(x.T @ (fds - fds.swapaxes(-1, -2)) @ x))))

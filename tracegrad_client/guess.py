@@ -62,6 +62,10 @@ class Guess:
     checks: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
+    def fock(self, overlap: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The Fock matrix whose eigenpairs the orbitals are, S C ε Cᵀ S, (ao, ao), hartree; ``overlap`` is S."""
+        return fock_of(overlap, self.mo_coeff, self.mo_energy)
+
     def check_against(self, mol: Any, overlap: NDArray[np.float64] | None = None) -> None:
         """Hold this guess against the caller's Mole.
 
@@ -96,6 +100,14 @@ class Guess:
                 "they bear the same names.",
                 hint=f"Build the Mole with basis={self.basis!r}.",
             )
+
+
+def fock_of(
+    overlap: NDArray[np.float64], coefficients: NDArray[np.float64], energies: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """S C ε Cᵀ S, (ao, ao): the matrix with these orbitals, (ao, mo), and energies, (mo,), on what the orbitals span."""
+    sc = overlap @ coefficients
+    return np.asarray((sc * energies) @ sc.T)
 
 
 def parse_guess(answer: Tensors, molecule: Molecule, seconds: float) -> Guess:

@@ -93,6 +93,14 @@ class ContractServer:
             if fields.get("xc", self.xc) != self.xc:
                 headers["Warning"] = f'299 tracegrad "The model\'s \\"functional\\" is {self.xc}."'
             return 200, headers, b"bytes of " + seen.query["format_out"].encode()
+        for name, served in (("charge", 0), ("multiplicity", 1)):
+            if int(fields.get(name) or served) != served:
+                problem = {
+                    "status": 422,
+                    "code": f"unsupported_{name}",
+                    "detail": f"Only {name} {served} is supported.",
+                }
+                return 422, {"Content-Type": "application/problem+json"}, json.dumps(problem).encode()
         solved = self.solve(fields["structure"]["numbers"], fields["structure"]["positions"])
         document: dict[str, Any]
         names = fields.get("outputs") or ["orbital_energies"]

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pyscf import scf
 from pyscf.dft import libxc
 
 from tracegrad_client.ask import Options
+
+Treatment = Literal["restricted", "unrestricted", "restricted open-shell", "generalised"]
+"""How a calculation treats spin: what its density matrix looks like."""
+
+_TREATMENTS: Final[tuple[tuple[type, Treatment], ...]] = (
+    (scf.uhf.UHF, "unrestricted"),
+    (scf.rohf.ROHF, "restricted open-shell"),  # before RHF, which it is derived from
+    (scf.ghf.GHF, "generalised"),
+    (scf.hf.RHF, "restricted"),
+)
 
 _EXPLICIT: Final = {"b3lyp": "b3lypg"}
 """Before PySCF 2.3 ``b3lyp`` was the VWN5 flavour; ``b3lypg`` has always been the VWN-RPA one, which is meant."""
@@ -16,27 +26,33 @@ LONGEST_NAME: Final = 100
 """The contract takes no longer name of a functional or a basis; a longer one is no name that a model could have."""
 
 
+def treatment(mf: Any) -> Treatment | None:
+    """How ``mf`` treats spin; None where its density is none of those that a guess can be turned into."""
+    return next((name for kind, name in _TREATMENTS if isinstance(mf, kind)), None)
+
+
 def obstacle(mf: Any, mol: Any = None, *, check_molecule: bool = True) -> str | None:
     """Why no guess can be asked for ``mf``, in words; None where nothing stands in the way.
 
-    What the server's model supports (elements, charges, sizes) is the server's to say; here is only what makes a
-    closed-shell density of a molecule in real spherical all-electron functions the wrong kind of thing.
+    What the server's model supports (elements, charges, sizes) is the server's to say; here is only what makes
+    orbitals of a molecule's electrons the wrong kind of thing.
     """
     mol = mf.mol if mol is None else mol
+    if type(mf).__module__.startswith("gpu4pyscf"):
+        return (
+            "An object of gpu4pyscf came, which attach cannot stand in front of; give it the density itself: "
+            "mf.kernel(dm0=client.density_matrix(mol))."
+        )
     if hasattr(mol, "lattice_vectors"):
         return "A periodic cell came; supported are molecules."
-    if not isinstance(mf, scf.hf.RHF) or isinstance(mf, scf.rohf.ROHF):
-        return f"{type(mf).__name__} is not a restricted closed-shell method; supported are RKS and RHF."
+    if treatment(mf) is None:
+        return f"{type(mf).__name__} is not supported; supported are RKS, UKS, ROKS, GKS and RHF, UHF, ROHF, GHF."
     if not check_molecule:
         return None
-    if mol.spin != 0:
-        return f"The molecule has {mol.spin} unpaired electrons; supported are closed shells."
     if mol.has_ecp():
         return "The molecule uses effective core potentials; supported are all-electron bases."
-    if mol.cart:
-        return "The molecule uses Cartesian functions; supported are spherical ones (mol.cart = False)."
-    if any(charge == 0 for charge in mol.atom_charges()):
-        return "The molecule has ghost atoms or point charges; supported are real atoms."
+    if (mol.nelectron - mol.spin) % 2:
+        return f"The molecule has {mol.nelectron} electrons and {mol.spin} unpaired ones, which cannot be."
     return None
 
 

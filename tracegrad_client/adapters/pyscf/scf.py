@@ -6,6 +6,9 @@ and otherwise hands the question on, so that the calculation runs as it would ha
 not a patched method, whatever PySCF derives from the object (``density_fit()``, ``newton()``, ``as_scanner()``,
 ``copy()``, ``to_uks()``) stays sound.
 
+The server is asked at every geometry: PySCF goes on from the last one's orbitals where an object has some, so they are
+put aside when it is reset to another molecule, and come back only where there is no guess.
+
 The guard (``tracegrad_client.guard``) judges a guess by its Fock matrix. The SCF builds this matrix anyway; the guard
 builds it first and hands it on, so that a good guess costs nothing and a bad one exactly one Fock build, after which
 the calculation starts from its own guess.
@@ -14,51 +17,35 @@ the calculation starts from its own guess.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar, Unpack, cast
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from pyscf import lib
 
-from tracegrad_client.adapters.pyscf.calculation import functional_difference, obstacle, stated_level
+from tracegrad_client.adapters.pyscf.calculation import obstacle, treatment
+from tracegrad_client.adapters.pyscf.density import judged_density
+from tracegrad_client.adapters.pyscf.orbitals import GuessSource
 from tracegrad_client.adapters.pyscf.report import GuessReport, announce
-from tracegrad_client.ask import Options
+from tracegrad_client.adapters.pyscf.start import Start, State
 from tracegrad_client.errors import TraceGradError
 from tracegrad_client.guard import DEFAULT_THRESHOLD, Potential, rms_commutator
-from tracegrad_client.guess import Guess
 
 MeanField = TypeVar("MeanField")
-
-
-class GuessSource(Protocol):
-    """What guesses come from: a :class:`tracegrad_client.Client`, or anything with this method."""
-
-    def guess(self, molecule: Any, /, **options: Unpack[Options]) -> Guess:
-        """The starting point for a PySCF Mole; raises TraceGradError where there is none."""
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Where the guess comes from and how it is judged."""
-
-    guesses: GuessSource
-    guard: bool
-    threshold: float
 
 
 def attach(
     mf: MeanField, source: GuessSource, *, guard: bool = True, threshold: float = DEFAULT_THRESHOLD
 ) -> MeanField:
-    """Make ``mf`` start from the server's guess, and return it.
+    """Make ``mf`` start from the server's guess at every geometry, and return it.
 
     Everything is checked when the SCF asks for its guess, so that ``mf`` may still be changed after this. What does not
     fit, an unreachable server included, is a TraceGradWarning and a line in PySCF's output; the calculation then starts
-    from its own guess. A density given to ``kernel(dm0=...)``, orbitals from an earlier run and a matrix in
-    ``mf.init_guess`` go before ours. ``mf.tracegrad`` tells what happened.
+    as it would have without us. A density given to ``kernel(dm0=...)``, orbitals of the same geometry from an earlier run
+    and a matrix in ``mf.init_guess`` go before ours. ``mf.tracegrad`` tells what happened, ``mf.tracegrad_reports`` what
+    happened at each geometry; what PySCF derives from ``mf`` (a scanner, an optimiser's own copy) reports there too.
 
     Args:
-        mf: a restricted closed-shell mean-field object (RKS or RHF) of a molecule.
+        mf: a mean-field object (RKS, UKS, ROKS, GKS and their Hartree-Fock kin) of a molecule.
         source: what to ask for the guess, a Client as a rule.
         guard: judge the guess by its first Fock matrix and drop a bad one.
         threshold: RMS of the orthogonalised FDS - SDF, hartree, from which on a guess is bad.
@@ -67,16 +54,18 @@ def attach(
         raise ValueError(f"threshold is {threshold!r}; give a positive number (hartree).")
     if not hasattr(mf, "get_init_guess"):
         raise TypeError(f"A {type(mf).__name__} is no mean-field object; give an RKS or RHF object of PySCF.")
+    state = State(source, guard, threshold)
     reason = obstacle(mf, check_molecule=False)
     if reason is not None:
-        announce(mf, GuessReport(False, reason))
+        refused: Any = mf
+        refused.tracegrad = GuessReport(False, reason)
+        announce(mf, refused.tracegrad)
         return mf
     # A second-order object iterates with the Fock matrices of the object inside it: the hand-over has to meet there.
     for target in _layers(mf):
         if not isinstance(target, TraceGradSCF):
             lib.set_class(target, (TraceGradSCF, target.__class__))
-        target._tracegrad_source = _Source(source, guard, threshold)
-        target.tracegrad = GuessReport(False, "The SCF has not asked for a guess yet.")
+        target._tracegrad_state = state
     return mf
 
 
@@ -85,7 +74,7 @@ def detach(mf: MeanField) -> MeanField:
     for target in _layers(mf):
         if isinstance(target, TraceGradSCF):
             target.__class__ = lib.drop_class(target.__class__, TraceGradSCF)
-            for name in ("_tracegrad_source", "_tracegrad_fock", "tracegrad"):
+            for name in ("_tracegrad_state", "_tracegrad_fock", "_tracegrad_last", "_tracegrad_start"):
                 target.__dict__.pop(name, None)
     return mf
 
@@ -94,13 +83,25 @@ class TraceGradSCF:
     """The class that :func:`attach` puts in front of a mean-field object's own; of no use alone."""
 
     __name_mixin__ = "TraceGrad"
-    _keys: Final = {"tracegrad"}
+    _keys: Final = {"tracegrad", "tracegrad_reports"}
 
     mol: Any
     init_guess: Any
-    tracegrad: GuessReport
-    _tracegrad_source: _Source
+    mo_coeff: Any
+    _tracegrad_state: State
     _tracegrad_fock: Potential | None = None
+    _tracegrad_last: Any = None  # the last geometry's density, where PySCF would have gone on from it
+    _tracegrad_start: Start | None = None  # what the running SCF started from
+
+    @property
+    def tracegrad(self) -> GuessReport:
+        """What became of the last guess."""
+        return self._tracegrad_state.reports[-1]
+
+    @property
+    def tracegrad_reports(self) -> tuple[GuessReport, ...]:
+        """What became of each guess that was asked for, one a geometry, the last at the end."""
+        return self._tracegrad_state.asked
 
     def get_init_guess(self, mol: Any = None, key: Any = "minao", **kwargs: Any) -> Any:
         """The starting density: the server's where it serves, otherwise what PySCF makes of ``key``."""
@@ -108,17 +109,20 @@ class TraceGradSCF:
         if key is not self.init_guess and (not isinstance(key, str) or key != self.init_guess):
             return own(mol, key, **kwargs)  # another guess was asked for by name
         if not isinstance(key, str):
-            announce(self, GuessReport(False, "mf.init_guess is a density matrix, which goes before ours."))
+            self._tracegrad_tell(GuessReport(False, "mf.init_guess is a density matrix, which goes before ours."))
             return own(mol, key, **kwargs)
         started = time.perf_counter()
+        last, self._tracegrad_last, self._tracegrad_start = self._tracegrad_last, None, None
         try:
             report, dm = self._tracegrad_guess(self.mol if mol is None else mol, started)
         except Exception as error:  # whatever went wrong, the calculation must run as it would have without us
             self._tracegrad_fock = None
             told = str(error) if isinstance(error, TraceGradError) else f"{type(error).__name__}: {error}"
             report, dm = GuessReport(False, told, seconds=time.perf_counter() - started), None
-        announce(self, report)
-        return own(mol, key, **kwargs) if dm is None else dm
+        self._tracegrad_tell(report)
+        if dm is not None:
+            return dm
+        return own(mol, key, **kwargs) if last is None else last
 
     def get_veff(self, mol: Any = None, dm: Any = None, *args: Any, **kwargs: Any) -> Any:
         """PySCF's own potential; for the density that the guard has just judged, the one it built."""
@@ -138,13 +142,28 @@ class TraceGradSCF:
         return cast(Any, super()).build(mol)
 
     def reset(self, mol: Any = None) -> Any:
-        """PySCF's own; a potential of the former geometry is dropped with everything else."""
+        """PySCF's own; the former geometry's potential is dropped, and its orbitals are put aside."""
         self._tracegrad_fock = None
+        if mol is not None and obstacle(self, mol) is None:
+            if self.mo_coeff is not None:
+                # as PySCF's scanner does: another molecule is known by its number of functions
+                same = np.array_equal(self.mol.ao_loc_nr(), mol.ao_loc_nr())
+                self._tracegrad_last = cast(Any, self).make_rdm1() if same else None
+            self.mo_coeff = None
         return cast(Any, super()).reset(mol)
 
     def to_gpu(self) -> Any:
-        """PySCF's own, of the object without this class (a GPU object knows nothing of it)."""
+        """PySCF's own, of the object without this class, which an object on a GPU knows nothing of; this is said."""
+        reason = "to_gpu() leaves attach behind; give its kernel the density: dm0=client.density_matrix(mol)."
+        self._tracegrad_tell(GuessReport(False, reason))
         return detach(cast(Any, self).copy()).to_gpu()
+
+    def _finalize(self) -> Any:
+        """PySCF's own, which ends every run; what the guess missed by is kept for the next geometry."""
+        start, self._tracegrad_start = self._tracegrad_start, None
+        if start is not None and cast(Any, self).converged:
+            start.learn(self)
+        return cast(Any, super())._finalize()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # A class made at run time cannot be found by name when a pickle is read; its parts can.
@@ -153,36 +172,30 @@ class TraceGradSCF:
             return super().__reduce_ex__(protocol)
         return _restore, (bases[1],), cast(Any, self).__getstate__()
 
-    def _tracegrad_guess(self, mol: Any, started: float) -> tuple[GuessReport, NDArray[np.float64] | None]:
+    def _tracegrad_tell(self, report: GuessReport) -> None:
+        self._tracegrad_state.reports.append(report)
+        announce(self, report)
+
+    def _tracegrad_guess(self, mol: Any, started: float) -> tuple[GuessReport, Any]:
         """The report, and the density to start from, or None where it is not to be used."""
-        source = self._tracegrad_source
+        state = self._tracegrad_state
         reason = obstacle(self, mol)
         if reason is not None:
             return GuessReport(False, reason), None
-        xc = getattr(self, "xc", "hf")
-        guess = source.guesses.guess(mol, **stated_level(self, mol))
-        # The server compares names of functionals; here their components are compared, and only this is said.
-        notes = tuple(text for text in guess.warnings if not text.startswith("xc mismatch"))
-        difference = functional_difference(xc, guess.xc)
-        if difference is not None:
-            notes = (difference, *notes)
-        model = f"{guess.model} {guess.version}".strip()
-        dm = tagged_density(guess)
+        start = Start.ask(state, self, mol)
         asked = time.perf_counter() - started
-        if not source.guard:
-            return GuessReport(True, f"Guess of {model}, not judged.", None, asked, model, notes), dm
-        rms = self._tracegrad_judge(mol, dm)
-        if rms < source.threshold:
-            reason = f"Guess of {model}; RMS of FDS - SDF is {rms:.1e} hartree."
-            return GuessReport(True, reason, rms, asked, model, notes), dm
+        if not state.guard:
+            self._tracegrad_start = start
+            return start.report(True, "not judged", None, asked), start.density
+        rms = self._tracegrad_judge(mol, start.density)
+        if rms < state.threshold:
+            self._tracegrad_start = start
+            return start.report(True, f"RMS of FDS - SDF is {rms:.1e} hartree", rms, asked), start.density
         self._tracegrad_discard()
-        reason = (
-            f"The guess of {model} is too far off: RMS of FDS - SDF is {rms:.1e} hartree, useful is less than "
-            f"{source.threshold:.1e}."
-        )
-        return GuessReport(False, reason, rms, time.perf_counter() - started, model, notes), None
+        reason = f"too far off: RMS of FDS - SDF is {rms:.1e} hartree, useful is less than {state.threshold:.1e}"
+        return start.report(False, reason, rms, time.perf_counter() - started), None
 
-    def _tracegrad_judge(self, mol: Any, dm: NDArray[np.float64]) -> float:
+    def _tracegrad_judge(self, mol: Any, dm: Any) -> float:
         """RMS of the orthogonalised commutator, hartree; leaves the potential where ``get_veff`` finds it."""
         mf = cast(Any, self)
         worker = _layers(mf)[-1]
@@ -191,7 +204,9 @@ class TraceGradSCF:
         veff = worker.get_veff(mol, dm)
         s = worker.get_ovlp(mol)
         f = mf.get_fock(worker.get_hcore(mol), s, veff, dm)
-        rms = rms_commutator(f, np.asarray(dm), s)
+        kind = treatment(mf)
+        assert kind is not None  # obstacle() has refused everything else
+        rms = rms_commutator(np.asarray(f), judged_density(kind, dm), s)
         worker._tracegrad_fock = fock if fock.veff is not None else None
         return rms
 
@@ -212,9 +227,3 @@ def _layers(mf: Any) -> list[Any]:
 
 def _restore(base: type) -> Any:
     return lib.set_class(object.__new__(base), (TraceGradSCF, base))
-
-
-def tagged_density(guess: Guess) -> NDArray[np.float64]:
-    """The density matrix with ``mo_coeff`` and ``mo_occ`` attached, as PySCF does with its own densities."""
-    tagged: NDArray[np.float64] = lib.tag_array(guess.density_matrix, mo_coeff=guess.mo_coeff, mo_occ=guess.mo_occ)
-    return tagged
