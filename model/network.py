@@ -1,6 +1,7 @@
-"""The network: wiring only. Backbone blocks and TraceGrad modules in turn, then the heads.
+"""The network: wiring only. Backbone blocks and TraceGrad modules in turn, then the heads, then the second stage.
 
-    inputs -> start -> [block -> TraceGrad] x n -> read-out
+    inputs -> start -> [block -> TraceGrad] x n -> read-out ------------------> + -> coefficients
+                                   |                  +-> second stage (if any) +
                                    +-> z -> trace labels (in training only)
 
 Coefficients leave standardised: times the scale (plus, on on-site blocks, the mean) of their element pair and shell pair
@@ -9,16 +10,21 @@ they are the target in hartree.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from model.architectures.interface import Backbone, Features, InputCoefficients
 from model.blocks.spaces import BlockSpace
+from model.errors import CheckpointError
 from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
 from model.pairs.graph import AtomGraph
+from model.second_stage.module import SecondStage, Stage1
+from model.second_stage.parts import Source
 from model.tracegrad.module import TraceGradModule
 from model.tracegrad.trace import TraceDecoder
 
@@ -42,7 +48,7 @@ class HamiltonianNetwork(nn.Module):
     """Structure and known matrices in, standardised irrep coefficients out.
 
     Args:
-        config: the architecture and TraceGrad.
+        config: the architecture, TraceGrad and the second stage.
         basis: gives elements and the template.
         block_space: what the coefficients stand for; blocks without spin if it is not given.
         pair_cutoffs: longest pair with a block, of each ordered pair of elements, (element pair,), Å; None for no limit.
@@ -89,6 +95,43 @@ class HamiltonianNetwork(nn.Module):
             width = len(blocks) * tracegrad.n_scalars
             self.diagonal_decoder = TraceDecoder(width, tracegrad.hidden, space.n_traces)
             self.pair_decoder = TraceDecoder(width, tracegrad.hidden, space.n_traces)
+        self.is_first_stage_frozen = False
+        self.second_stage = self._second_stage(space, pair_cutoffs) if config.second_stage.is_used else None
+
+    def _second_stage(self, space: BlockSpace, pair_cutoffs: Tensor | None) -> SecondStage:
+        settings, backbone = self.config.second_stage, self.backbone
+        found = [backbone.feature_layouts(block) for block in settings.read_blocks(backbone.n_blocks)]
+        return SecondStage(
+            settings,
+            [Source(layouts.diagonal, layouts.diagonal_channels) for layouts in found],
+            [Source(layouts.pair, layouts.pair_channels) for layouts in found],
+            space.coefficients,
+            self.n_elements,
+            float(self.config.backbone_config.cutoff_angstrom),
+            pair_cutoffs,
+        )
+
+    def freeze_first_stage(self) -> None:
+        """From now on only the second stage is trained; running statistics of the first one stay too.
+
+        Raises:
+            CheckpointError: there is no second stage.
+        """
+        if self.second_stage is None:
+            raise CheckpointError("Without a second stage the first one cannot be frozen: nothing would be trained.")
+        self.is_first_stage_frozen = True
+        self.requires_grad_(False)
+        self.second_stage.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; a frozen first stage stays as it is when it predicts."""
+        super().train(mode)
+        if self.is_first_stage_frozen and self.second_stage is not None:
+            for child in self.children():
+                if child is not self.second_stage:
+                    child.eval()
+        return self
 
     def types(self, graph: AtomGraph) -> tuple[Tensor, Tensor]:
         """Element index of each atom and ordered element-pair index of each pair."""
@@ -107,7 +150,17 @@ class HamiltonianNetwork(nn.Module):
         diagonal_scalars: list[Tensor] = []
         pair_scalars: list[Tensor] = []
 
+        read: list[Stage1] = []
+        stage2 = self.second_stage
+        wanted = () if stage2 is None else stage2.config.read_blocks(self.backbone.n_blocks)
+
         def after(index: int, features: Features, listed: Tensor | slice) -> Features:
+            features = with_gradient(index, features, listed)
+            if index in wanted:
+                read.append((features.diagonal, tuple(part[listed] for part in features.pair)))
+            return features
+
+        def with_gradient(index: int, features: Features, listed: Tensor | slice) -> Features:
             block = str(index)
             if block not in self.pair_tracegrad:
                 return features
@@ -117,7 +170,11 @@ class HamiltonianNetwork(nn.Module):
             pair_scalars.append(z[listed])
             return replace(features, diagonal=diagonal, pair=pair)
 
-        diagonal, pair = self.backbone.run(graph, inputs, self.element_index[graph.numbers], after)
+        atom_type = self.element_index[graph.numbers]
+        diagonal, pair = self.backbone.run(graph, inputs, atom_type, after)
+        if stage2 is not None:
+            change = stage2(graph, atom_type, read, (diagonal, pair))
+            diagonal, pair = diagonal + change[0], pair + change[1]
         trace = None
         if with_trace and self.has_trace_head:
             trace = torch.cat(
@@ -128,9 +185,17 @@ class HamiltonianNetwork(nn.Module):
             )
         return Output(diagonal=diagonal, pair=pair, trace=trace)
 
-    def take_weights(self, start: HamiltonianNetwork) -> None:
-        """All weights of a network with the same backbone; TraceGrad's stay as they are where its settings differ."""
-        if self.config.tracegrad == start.config.tracegrad:
-            self.load_state_dict(start.state_dict())
-        else:
-            self.get_submodule("backbone").load_state_dict(start.get_submodule("backbone").state_dict())
+    def take_weights(self, config: NetworkConfig, weights: Mapping[str, Tensor]) -> None:
+        """Weights of a network with the same backbone; those of parts whose settings differ stay as they are.
+
+        Args:
+            config: of that network.
+            weights: its ``state_dict``.
+        """
+        same = {"backbone"}
+        if config.tracegrad == self.config.tracegrad:
+            same |= {"diagonal_tracegrad", "pair_tracegrad", "diagonal_decoder", "pair_decoder"}
+        if config.second_stage == self.config.second_stage:
+            same.add("second_stage")
+        taken = {name: value for name, value in weights.items() if name.split(".")[0] in same}
+        self.load_state_dict(self.state_dict() | taken)

@@ -14,6 +14,7 @@ from ase.build import molecule as ase_molecule
 from model.architectures.registry import ARCHITECTURES
 from model.checkpoint import store
 from model.checkpoint.golden import golden_record
+from model.checkpoint.self_test import measure_symmetry
 from model.hamiltonian_model import HamiltonianModel
 from model.network_config import NetworkConfig
 from model.predictor import Predictor
@@ -77,14 +78,16 @@ def make_tiny_checkpoint(folder: Path, architecture: Mapping[str, object]) -> Pa
     model.standardisation.load_state_dict(source.model.standardisation.state_dict())
     with torch.no_grad():
         for name, weight in model.network.named_parameters():
-            if "read_out.linear.weights" in name:  # they start at zero
+            if "read_out.linear.weight" in name:  # they start at zero
                 weight.copy_(0.1 * torch.randn(weight.shape))
     digest = store.save_weights(folder / store.WEIGHTS, model)
+    approximate = model.network.config.symmetry == "approximate"
     card = source.card.model_dump() | {
         "name": "tiny",
         "description": "random weights, for tests",
         "architecture": NetworkConfig.from_mapping(architecture).to_mapping(),
-        "symmetry": NetworkConfig.from_mapping(architecture).declaration.symmetry,
+        "symmetry": model.network.config.symmetry,
+        "symmetry_error": {"hamiltonian": 0.0, "energy": 0.0} if approximate else None,
         "weights_sha256": digest,
         "metrics": {},
         "largest_tested": {"atoms": 12, "heavy_atoms": 4, "orbitals": 120},
@@ -92,7 +95,11 @@ def make_tiny_checkpoint(folder: Path, architecture: Mapping[str, object]) -> Pa
     store.save_json(folder / store.CARD, card)
     store.save_json(folder / store.GOLDEN, {"energy_unit": "hartree", "structures": []})
     predictor = Predictor.load(folder, verify_golden=False)
-    store.save_json(folder / store.GOLDEN, golden_record(predictor, {"water": structure_of("H2O")}))
+    golden = golden_record(predictor, {"water": structure_of("H2O")})
+    store.save_json(folder / store.GOLDEN, golden)
+    if approximate:
+        error = measure_symmetry(predictor, golden).model_dump()
+        store.save_json(folder / store.CARD, card | {"symmetry_error": error})
     return folder
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from model.checkpoint.card import Card
+from model.checkpoint.card import Card, SymmetryError
 from model.checkpoint.migrations import FORMAT_VERSION
 from model.electronic.dependence import OVERLAP_DAMPING
 from model.errors import CheckpointError
@@ -39,8 +39,14 @@ class Trained:
     validation: Mapping[str, float]
 
 
-def of_model(config: RunConfig, trained: Trained) -> dict[str, Any]:
-    """The card's keys about the model and its training."""
+def of_model(config: RunConfig, trained: Trained, symmetry_error: SymmetryError | None = None) -> dict[str, Any]:
+    """The card's keys about the model and its training.
+
+    Args:
+        config: the run.
+        trained: its weights.
+        symmetry_error: of an approximate symmetry; still unknown where it is about to be measured.
+    """
     model, kind = trained.model, config.reference.kind
     space, preparer = model.space, model.preparer
     valence = None if space.valence is None else {SYMBOLS[z]: count for z, count in space.valence.items()}
@@ -63,7 +69,8 @@ def of_model(config: RunConfig, trained: Trained) -> dict[str, Any]:
         "inputs": list(preparer.inputs),
         "integrals": preparer.source,
         "pair_cutoffs_angstrom": None if cutoffs is None else dict(cutoffs),
-        "symmetry": config.network.declaration.symmetry,
+        "symmetry": config.network.symmetry,
+        "symmetry_error": None if symmetry_error is None else symmetry_error.model_dump(),
         "target": "hamiltonian_minus_reference" if kind == "fitted" else "hamiltonian",
         "reference": {
             "kind": kind,
@@ -140,6 +147,7 @@ def render(card: Card) -> str:
         f"* level: {card.xc} / {card.basis.name}. {card.xc_note}.",
         f"* largest tested: {card.largest_tested.heavy_atoms} heavy atoms, {card.largest_tested.atoms} atoms, "
         f"{card.largest_tested.orbitals} orbitals",
+        *_symmetry(card),
         f"* weights: SHA-256 `{card.weights_sha256}`",
         f"* licence: {card.licence}",
         "",
@@ -151,3 +159,14 @@ def render(card: Card) -> str:
             lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.4g}" for v in values) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _symmetry(card: Card) -> list[str]:
+    """A line on symmetry where it is not exact."""
+    if card.symmetry_error is None:
+        return []
+    found = card.symmetry_error
+    return [
+        f"* rotations and reflections are approximate: measured errors up to {1e3 * found.hamiltonian:.2g} mEh in H, "
+        f"{1e3 * found.energy:.2g} mEh in orbital energies"
+    ]

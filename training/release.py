@@ -16,8 +16,9 @@ from typing import Any
 from torch import Tensor
 
 from model.checkpoint import store
-from model.checkpoint.card import Card, read_card
+from model.checkpoint.card import Card, SymmetryError, read_card
 from model.checkpoint.golden import golden_molecules, golden_record
+from model.checkpoint.self_test import measure_symmetry
 from model.errors import CheckpointError
 from model.predictor import Predictor
 from model.preparation import PairRule
@@ -61,8 +62,13 @@ def release(
         _refuse_other_report(report, digest)
         _refuse_used_version(folder, version, digest)
         named = {"name": folder.name, "version": version, "description": description, "licence": licence}
-        card = make_card(named | of_model(config, trained) | of_labels(labels) | of_report(report), digest)
+        approximate = config.network.symmetry == "approximate"
+        unknown = SymmetryError(hamiltonian=0.0, energy=0.0) if approximate else None
+        model = of_model(config, trained, unknown)
+        card = make_card(named | model | of_labels(labels) | of_report(report), digest)
         _write(temporary, card)
+        if approximate:
+            card = _measured(temporary, card)
         Predictor.load(temporary)
     return card
 
@@ -109,6 +115,15 @@ def _write(folder: Path, card: Card) -> None:
         )
     store.save_json(folder / store.GOLDEN, golden_record(Predictor.load(folder, verify_golden=False), golden))
     (folder / "README.md").write_text(render(card), encoding="utf-8")
+
+
+def _measured(folder: Path, card: Card) -> Card:
+    """The card of an approximate symmetry, written again with what it is."""
+    predictor = Predictor.load(folder)
+    card = card.model_copy(update={"symmetry_error": measure_symmetry(predictor, predictor.checkpoint.golden)})
+    store.save_json(folder / store.CARD, card.model_dump())
+    (folder / "README.md").write_text(render(card), encoding="utf-8")
+    return card
 
 
 def _refuse_other_report(report: Mapping[str, Any] | None, digest: str) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.checkpoint.migrations import FORMAT_VERSION, migrate_card
 from model.errors import (
@@ -87,6 +87,19 @@ class LargestTested(BaseModel):
     orbitals: int
 
 
+class SymmetryError(BaseModel):
+    """What a rotation or a reflection changed at most that it should not have, hartree, of shaken golden structures.
+
+    Attributes:
+        hamiltonian: entry of H(moved) - U H U^T.
+        energy: orbital energy of a molecule; 0 for crystals.
+    """
+
+    model_config = _STRICT
+    hamiltonian: float = Field(ge=0.0)
+    energy: float = Field(ge=0.0)
+
+
 class Card(BaseModel):
     """A checkpoint's description.
 
@@ -108,7 +121,9 @@ class Card(BaseModel):
         inputs: known matrices that the network reads, in order (``hamiltonian_model.INPUTS``).
         integrals: where they come from (``hamiltonian_model.SOURCES``).
         pair_cutoffs_angstrom: longest pair with a block, by "A-B" of element symbols; None: all pairs of a molecule's atoms.
-        symmetry: what the self-test holds it to: "O(3)", or "SO(3)" for rotations without reflections.
+        symmetry: what the self-test holds it to: "O(3)"; "SO(3)" for rotations without reflections; or "approximate" for
+            neither, but as close to it as ``symmetry_error`` says.
+        symmetry_error: measured when it was released, if its symmetry is approximate; else None.
         target: what the network emits.
         reference: H0.
         statistics: how inputs and target were standardised.
@@ -141,7 +156,8 @@ class Card(BaseModel):
     inputs: list[str]
     integrals: str
     pair_cutoffs_angstrom: dict[str, float] | None
-    symmetry: Literal["O(3)", "SO(3)"]
+    symmetry: Literal["O(3)", "SO(3)", "approximate"]
+    symmetry_error: SymmetryError | None
     target: Literal["hamiltonian_minus_reference", "hamiltonian"]
     reference: ReferenceCard
     statistics: str
@@ -151,6 +167,12 @@ class Card(BaseModel):
     largest_tested: LargestTested
     libraries: dict[str, str]
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _approximate_by_how_much(self) -> Self:
+        if (self.symmetry == "approximate") != (self.symmetry_error is not None):
+            raise ValueError("symmetry_error is given if symmetry is 'approximate', and null otherwise")
+        return self
 
     def space(self) -> OrbitalSpace:
         """The orbitals as the model uses them.

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 """The format that is written. 1: first; 2: damping of the correction; 3: inputs, integral source, spin, periodicity, symmetry
-and pair cutoffs are declared, golden entries carry charge and multiplicity, the published QHNet has its name."""
+and pair cutoffs are declared, golden entries carry charge and multiplicity, the published QHNet has its name;
+4: a symmetry may be approximate, by a measured error."""
 
 Values = dict[str, Any]
 
@@ -65,4 +66,9 @@ def _from_2(values: Values) -> Values:
     }
 
 
-_CARD_STEPS: Final[Mapping[int, Callable[[Values], Values]]] = {1: _from_1, 2: _from_2}
+def _from_3(values: Values) -> Values:
+    """All symmetries were exact."""
+    return values | {"symmetry_error": None}
+
+
+_CARD_STEPS: Final[Mapping[int, Callable[[Values], Values]]] = {1: _from_1, 2: _from_2, 3: _from_3}

@@ -27,6 +27,7 @@ from model.network_config import NetworkConfig
 from model.pairs.pair_list import PairList
 from model.predictor import Predictor
 from model.preparation import INPUTS, PairRule
+from model.second_stage.config import READS, SecondStageConfig
 from model.structure import SYMBOLS, Structure
 from tests.conftest import RELEASED
 from tests.tolerances import LAW_FLOAT32, LAW_FLOAT64
@@ -50,6 +51,7 @@ class Subject:
         kind: what it takes.
         spin: of its blocks.
         mirrors: whether mirror images are exact.
+        rotations: whether rotations are; of a network that says "approximate" they are not.
         local: whether atoms beyond all cutoffs change nothing.
         time_reversal: whether its blocks obey time reversal.
         tolerance: what counts as equal, hartree.
@@ -63,6 +65,7 @@ class Subject:
     local: bool
     time_reversal: bool = False
     tolerance: float = LAW_FLOAT64
+    rotations: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Case:
         spin: of the blocks.
         inputs: known matrices that the network reads.
         time_reversal: whether blocks obey time reversal; spinors only.
+        second_stage: its mode, or "exact in frames".
     """
 
     architecture: str
@@ -82,10 +86,12 @@ class Case:
     spin: Spin = "restricted"
     inputs: tuple[str, ...] = ()
     time_reversal: bool = False
+    second_stage: str = "none"
 
     def __str__(self) -> str:
         spin = f"{self.spin} without magnetisation" if self.time_reversal else self.spin
-        return "-".join([self.architecture, self.kind, spin, "+".join(self.inputs) or "no inputs"])
+        stage = [] if self.second_stage == "none" else [f"second stage {self.second_stage}"]
+        return "-".join([self.architecture, self.kind, spin, "+".join(self.inputs) or "no inputs", *stage])
 
 
 def cases() -> list[Case]:
@@ -102,6 +108,19 @@ def cases() -> list[Case]:
             found.append(Case(name, "molecule", inputs=INPUTS))
             if declaration.periodic:
                 found.append(Case(name, "crystal", inputs=("overlap",)))
+        found += _with_second_stage(name)
+    return found
+
+
+def _with_second_stage(name: str) -> list[Case]:
+    """Exact for molecules and crystals, spins included; as published, which no law of spin depends on, once each."""
+    declared = ARCHITECTURES[name]
+    found = [Case(name, "molecule", second_stage=mode) for mode in ("exact", "faithful")]
+    if declared.periodic:
+        found += [Case(name, "crystal", second_stage=mode) for mode in ("exact", "faithful")]
+        found += [Case(name, "crystal", spin, second_stage="exact") for spin in declared.spins if spin != "restricted"]
+    if name == "deeph_e3":  # features of others are in frames by themselves, or it is the same code
+        found += [Case(name, "crystal", "spinor", time_reversal=True, second_stage="exact in frames")]
     return found
 
 
@@ -110,7 +129,6 @@ def subject(case: Case) -> Subject:
     """The subject of a case."""
     if case.architecture not in ARCHITECTURES:
         return _checkpoint(case)
-    declaration = ARCHITECTURES[case.architecture]
     model = _model(case)
 
     def predict(structures: Sequence[Structure]) -> list[BlockSet]:
@@ -126,7 +144,8 @@ def subject(case: Case) -> Subject:
         predict,
         case.kind,
         case.spin,
-        mirrors=declaration.symmetry == "O(3)",
+        mirrors=model.network.config.symmetry == "O(3)",
+        rotations=model.network.config.symmetry != "approximate",
         local=set(case.inputs) <= {"overlap"},
         time_reversal=case.time_reversal,
     )
@@ -138,10 +157,23 @@ def _model(case: Case) -> HamiltonianModel:
     backbone = replace(config.backbone_config, cutoff_angstrom=MESSAGES_ANGSTROM)
     if declaration.reads_matrices:
         backbone = replace(backbone, n_inputs=len(case.inputs))
+    mode, _, frames = case.second_stage.partition(" in ")
+    stage = SecondStageConfig(
+        mode,
+        hidden=8,
+        blocks=2,
+        heads=2,
+        lmax=2,
+        reads=READS,
+        radial_size=6,
+        invariants=3,
+        rank=2,
+        bond_frames=bool(frames),
+    )
     torch.manual_seed(11)
     crystal = case.kind == "crystal"
     model = HamiltonianModel(
-        replace(config, backbone_config=backbone),
+        replace(config, backbone_config=backbone, second_stage=stage),
         SPACE,
         inputs=case.inputs,
         source="given" if crystal else "pyscf_molecule",

@@ -38,3 +38,4 @@ def test_what_old_cards_did_not_say() -> None:
     assert published.architecture["backbone"] == "qhnet_published"
     assert published.symmetry == "SO(3)"
     assert store.load(FOLDER / "format_2").card.symmetry == "O(3)"
+    assert store.load(FOLDER / "format_3").card.symmetry_error is None

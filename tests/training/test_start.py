@@ -71,8 +71,8 @@ def test_other_tracegrad_settings_start_fresh(checkpoint: Path, tiny: Summary, t
     start = load_start(checkpoint, config, trained_on(config).level)
     network = HamiltonianNetwork(config.network, start.card.space())
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
-    network.take_weights(start.model.network)
     expected = start.model.network.state_dict()
+    network.take_weights(start.model.network.config, expected)
     for name, value in network.state_dict().items():
         assert torch.equal(value, (expected if name.startswith("backbone.") else fresh)[name]), name
     fit(config, until_step=1)

@@ -109,7 +109,7 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
     else:
         samples = make_samples(frames, model.preparer, terms, cache=cache, processes=config.processes)
     if start is not None:
-        model.network.take_weights(start.model.network)
+        model.network.take_weights(start.model.network.config, start.model.network.state_dict())
         model.standardisation.load_state_dict(start.model.standardisation.state_dict())
     else:
         some = samples.spread() if isinstance(samples, StreamedSamples) else samples
