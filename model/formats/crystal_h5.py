@@ -5,7 +5,8 @@
     shapes, overlap_shapes (pair, 2)   rows and columns of each block; twice the orbitals in ``shapes`` if spinful
     hamiltonian_eV, overlap            blocks one after the other, row by row; float32 or complex64 ([[uu, ud], [du, dd]])
     attributes                         orbital_types (JSON: l of each shell of each atom), spinful, fermi_level_eV, split;
-                                       program and level as ``code`` and ``level`` where they are known
+                                       program and level as ``code`` and ``level`` where they are known; k_points (3,),
+                                       folded (H(R) was made from them), n_electrons, likewise
 
 Orbitals are in OpenMX's order, whatever program made them; eV are CODATA's.
 """
@@ -111,6 +112,9 @@ def read_crystal_h5(path: Path, name: str | None = None, unit: EnergyUnit = HART
         fermi_energy=None if fermi is None else float(fermi),
         program=str(attributes.get("code", DEFAULT_PROGRAM)),
         unit=CODATA_EV,
+        n_electrons=None if "n_electrons" not in attributes else float(attributes["n_electrons"]),
+        k_points=_mesh(attributes, where),
+        is_folded=bool(attributes.get("folded", False)),
         notes=tuple(str(attributes[key]) for key in ("level",) if key in attributes),
     ).in_unit(unit)
 
@@ -121,6 +125,15 @@ def _named(file: Any, path: Path, name: str | None) -> str:
     if found not in file:
         raise MissingFileError(f"{path} has no structure {found!r}; it has {', '.join(sorted(file)[:5])}, ...")
     return found
+
+
+def _mesh(attributes: dict[str, Any], where: str) -> tuple[int, int, int] | None:
+    if "k_points" not in attributes:
+        return None
+    counts = np.asarray(attributes["k_points"])
+    if counts.shape != (3,) or counts.dtype.kind not in "iu" or counts.min() < 1:
+        raise DamagedFileError(f"{where}: k_points are {counts.tolist()}, not three counts from 1.")
+    return int(counts[0]), int(counts[1]), int(counts[2])
 
 
 def _spin(attributes: dict[str, Any]) -> Spin:

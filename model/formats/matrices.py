@@ -45,6 +45,8 @@ class Matrices:
         program: that made the matrices, or the format if the files do not say.
         unit: of ``hamiltonian`` and ``fermi_energy``.
         notes: what a reader had to assume or repair, one sentence each.
+        k_points: Gamma-centred mesh of the calculation; None if nobody says.
+        is_folded: whether H(R) was made from H(k) on that mesh, which knows it no farther than its supercell reaches.
 
     Raises:
         DamagedFileError: values that are not finite, or matrices of other atoms than the structure's.
@@ -60,6 +62,8 @@ class Matrices:
     program: str = ""
     unit: EnergyUnit = HARTREE
     notes: tuple[str, ...] = ()
+    k_points: tuple[int, int, int] | None = None
+    is_folded: bool = False
 
     def __post_init__(self) -> None:
         if not self.stored:

@@ -5,6 +5,7 @@ The stored run is a chain of BH molecules, one atom outside the cell, SZV-MOLOPT
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from ase.io import write
 
 from model.blocks.block_set import BlockSet
 from model.blocks.matrices import BlochSum
+from model.electronic.bands import band_energies
 from model.electronic.fermi import k_mesh
 from model.formats.crystal_h5 import read_crystal_h5, structures_of
 from model.integrals.pyscf_crystal import PySCFCrystal
@@ -28,6 +30,7 @@ from training.generate.crystals.cp2k import label_with_cp2k, wrapped_for_cp2k
 from training.generate.crystals.cp2k_output import abort_reason, read_output
 from training.generate.crystals.krks import label_with_pyscf
 from training.generate.crystals.label import CrystalLabel, LabelError
+from training.generate.crystals.levels import with_checked_level
 from training.generate.crystals.recipe import read_crystal_recipe
 from training.generate.crystals.run import generate_crystals
 from training.generate.crystals.settings import Cp2kSettings, PyscfSettings
@@ -221,6 +224,31 @@ def test_the_data_file_says_what_was_computed(tmp_path: Path) -> None:
         assert str(source.level) == f"pbe/{BASIS}, gth-pbe"
         assert source.level.program_version == "2023.1"
         assert {name: len(found) for name, found in source.splits("file").items()} == {"train": 1, "val": 1, "test": 1}
+
+
+def test_the_level_of_an_insulator_is_the_middle_of_its_gap_and_of_other_bands_an_error(tmp_path: Path) -> None:
+    matrices = stored_label(tmp_path).matrices
+    checked = with_checked_level(matrices, settings().smearing_hartree)
+    assert matrices.overlap is not None
+    bands = band_energies(matrices.require_hamiltonian(), matrices.overlap, k_mesh((4, 1, 1))[0]).energies[0]
+    assert checked.fermi_energy == pytest.approx((bands[:, 1].max() + bands[:, 2].min()) / 2)
+    assert matrices.fermi_energy is not None
+    assert bands[:, 1].max() < matrices.fermi_energy < bands[:, 2].min()
+    wrong = dataclasses.replace(matrices, fermi_energy=float(bands[:, 0].max()))
+    with pytest.raises(LabelError, match=r"holds 1\.75 electrons .* not 4"):
+        with_checked_level(wrong, settings().smearing_hartree)
+
+
+def test_inspect_checks_electrons_on_the_mesh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = generate_crystals(read_crystal_recipe(recipe_of(tmp_path, replay(tmp_path))))
+    assert main(["inspect", str(made.file)]) == 0
+    text = capsys.readouterr().out
+    for words in ("k-points     4x1x1", "electrons    4", "ok           electrons: bands below the Fermi level"):
+        assert words in text
+    with h5py.File(made.file, "r+") as file:
+        file["chain_0001"].attrs["n_electrons"] = 6.0
+    assert main(["inspect", str(made.file)]) == 1
+    assert "error        electrons: " in capsys.readouterr().out
 
 
 def test_failures_are_recorded_and_not_tried_again(tmp_path: Path) -> None:

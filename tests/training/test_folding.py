@@ -3,6 +3,7 @@ own plain-wave grid."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,15 @@ from model.blocks.block_set import BlockSet
 from model.blocks.matrices import BlochSum
 from model.electronic.fermi import k_mesh
 from model.errors import DamagedFileError
+from model.formats.matrices import Matrices
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
 from model.structure import Structure
+from training.data.lint_mesh import check_reach, supercell_radius
 from training.generate.crystals.folding import fold_back
-from training.generate.crystals.krks import HARTREE_PER_KELVIN, label_with_pyscf
+from training.generate.crystals.krks import label_with_pyscf
 from training.generate.crystals.label import LabelError
-from training.generate.crystals.settings import PyscfSettings
+from training.generate.crystals.settings import HARTREE_PER_KELVIN, PyscfSettings
 
 SPACE = OrbitalSpace("test", {5: (0, 1), 7: (0, 1)}, order="e3nn")
 CELL = np.array([[2.5, 0.0, 0.0], [-1.25, 2.5 * np.sqrt(0.75), 0.0], [0.0, 0.0, 12.0]])
@@ -79,6 +82,20 @@ def test_points_that_are_no_whole_mesh_are_refused() -> None:
 
 CUTOFF = 100.0
 """Hartree: the two ways to integrate agree to 2e-5 there, and to 6e-7 at 160."""
+
+
+@pytest.mark.parametrize(("mesh", "severity"), [((5, 5, 1), "ok"), ((2, 2, 1), "error")])
+def test_the_lint_knows_how_far_a_mesh_reaches(mesh: tuple[int, int, int], severity: str) -> None:
+    blocks, overlap = random_blocks(4.0), random_blocks(4.0)
+    points, _ = k_mesh(mesh)
+    found = fold_back(BN, SPACE, points, [at_k(blocks, points), at_k(overlap, points)], mesh)
+    folded = Matrices(BN, found[0], found[1], k_points=mesh, is_folded=True)
+    assert supercell_radius(folded) == pytest.approx(mesh[0] * 2.5 / 2)
+    (finding,) = check_reach([("sheet", folded)])
+    assert finding.severity == severity
+    assert check_reach([("sheet", replace(folded, is_folded=False))]) == []
+
+
 HYDROGEN = Structure(
     np.array([1, 1]),
     np.array([[0.3, -0.2, 3.1], [3.5, 0.7, 3.2]]),

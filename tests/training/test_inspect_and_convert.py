@@ -23,8 +23,9 @@ from model.formats.units import DEEPH_EV
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
 from training.__main__ import main
+from training.data.finding import Finding
 from training.data.inspection import inspect
-from training.data.lint import Finding, lint
+from training.data.lint import lint
 from training.data.symmetry import compare_symmetries, symmetries
 
 from .layouts import label, write_stable

@@ -14,8 +14,9 @@ from model.formats.matrices import Matrices
 from model.formats.registry import FORMATS, Entry, entries
 from model.structure import SYMBOLS
 from model.units import EV_PER_HARTREE
+from training.data.finding import Finding
 from training.data.frame import DatasetError, FrameSource
-from training.data.lint import Finding, lint
+from training.data.lint import lint
 from training.data.sources import open_source
 
 READ_BY_DEFAULT = 20
@@ -111,6 +112,8 @@ def _facts(n_structures: int, structures: Sequence[tuple[str, Matrices]]) -> lis
     ]
     electrons = [found.n_electrons for _, found in structures if found.n_electrons is not None]
     facts += [("electrons", _range(electrons))] if electrons else []
+    meshes = Counter("x".join(map(str, found.k_points)) for _, found in structures if found.k_points is not None)
+    facts += [("k-points", _counts(meshes))] if meshes else []
     notes = sorted({note for _, found in structures for note in found.notes})
     return facts + [("note", note) for note in notes]
 

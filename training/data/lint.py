@@ -7,8 +7,7 @@ Each looks at one structure, or at several of one set, and says what it found: `
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import scipy.linalg
@@ -20,9 +19,9 @@ from model.blocks.motions import time_reversal_error
 from model.electronic.fermi import k_mesh
 from model.formats.matrices import Matrices
 from model.units import EV_PER_HARTREE
+from training.data.finding import Finding, Severity, severity_of
+from training.data.lint_mesh import check_electrons, check_reach
 from training.data.symmetry import Comparison, compare_copies, compare_symmetries
-
-Severity = Literal["ok", "warning", "error"]
 
 MEV: Final = 1000 * EV_PER_HARTREE
 """meV per hartree."""
@@ -43,21 +42,6 @@ FEWEST_FRAMES: Final = 5
 """Fewer frames say nothing about outliers."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What one check found.
-
-    Attributes:
-        severity: ``ok``, ``warning`` or ``error``.
-        check: its name.
-        detail: one sentence with figures.
-    """
-
-    severity: Severity
-    check: str
-    detail: str
-
-
 def lint(structures: Sequence[tuple[str, Matrices]]) -> list[Finding]:
     """All checks.
 
@@ -75,7 +59,7 @@ def lint(structures: Sequence[tuple[str, Matrices]]) -> list[Finding]:
                 f"overlaps only in {_some(bare)}: a source of pairs to predict on, nothing to learn from",
             )
         )
-    for check in (_hermitian, _positive, _fermi, _time_reversal, _tails):
+    for check in (_hermitian, _positive, _fermi, check_electrons, _time_reversal, _tails, check_reach):
         findings += check(structures)
     findings += _rotation(whole) + _outliers(whole)
     return findings
@@ -90,7 +74,7 @@ def _hermitian(structures: Sequence[tuple[str, Matrices]]) -> list[Finding]:
             unit = f"{worst * MEV:.2g} meV" if kind == "hamiltonian" else f"{worst:.2g}"
             found.append(
                 Finding(
-                    _severity(worst, HERMITIAN_WARNING_HARTREE, HERMITIAN_ERROR_HARTREE),
+                    severity_of(worst, HERMITIAN_WARNING_HARTREE, HERMITIAN_ERROR_HARTREE),
                     "hermitian",
                     f"{kind}: H_ij(R) and H_ji(-R)^dagger differ by at most {unit} ({name})".replace(
                         "H_", "H_" if kind == "hamiltonian" else "S_"
@@ -183,7 +167,7 @@ def _rotation(structures: Sequence[tuple[str, Matrices]]) -> list[Finding]:
 
 def _turned(comparison: Comparison, what: str) -> Finding:
     return Finding(
-        _severity(comparison.largest, ROTATION_WARNING_HARTREE, ROTATION_ERROR_HARTREE),
+        severity_of(comparison.largest, ROTATION_WARNING_HARTREE, ROTATION_ERROR_HARTREE),
         "rotation",
         f"{comparison.operations} {what}: H turns with them to {comparison.largest * MEV:.2g} meV, "
         f"{comparison.mean * MEV:.2g} on average",
@@ -237,10 +221,6 @@ def _on_site_levels(matrices: Matrices) -> dict[int, NDArray[np.float64]]:
 
 def _on_site(blocks: BlockSet) -> list[NDArray[np.float64]]:
     return [blocks.block(atom)[0] for atom in range(blocks.pairs.n_atoms)]
-
-
-def _severity(value: float, warning: float, error: float) -> Severity:
-    return "error" if value > error else "warning" if value > warning else "ok"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -111,6 +111,7 @@ def label_with_cp2k(
             fermi_energy=result.fermi_hartree,
             n_electrons=float(result.n_electrons),
             program=f"CP2K {result.version}",
+            k_points=(int(k_points[0]), int(k_points[1]), int(k_points[2])),
         ),
         -cells,
         structure.positions_angstrom,
@@ -118,8 +119,6 @@ def label_with_cp2k(
     return CrystalLabel(
         matrices=matrices,
         level=settings.level(k_points),
-        k_points=(int(k_points[0]), int(k_points[1]), int(k_points[2])),
-        is_folded=False,
         cycles=result.cycles,
         energy_hartree=result.energy_hartree,
     )

@@ -45,12 +45,13 @@ def write_label(group: Any, label: CrystalLabel, attributes: dict[str, Any]) -> 
     group.attrs["spinful"] = hamiltonian.spin == "spinor"
     group.attrs["code"] = matrices.program
     group.attrs["level"] = label.level
-    group.attrs["k_points"] = np.array(label.k_points)
-    group.attrs["folded"] = label.is_folded
+    group.attrs["folded"] = matrices.is_folded
     group.attrs["cycles"] = label.cycles
     group.attrs["energy_hartree"] = label.energy_hartree
     if matrices.fermi_energy is not None:
         group.attrs["fermi_level_eV"] = matrices.fermi_energy
+    if matrices.k_points is not None:
+        group.attrs["k_points"] = np.array(matrices.k_points)
     if matrices.n_electrons is not None:
         group.attrs["n_electrons"] = matrices.n_electrons
     group.attrs.update(attributes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyscf
@@ -19,9 +19,6 @@ from model.structure import Structure
 from training.generate.crystals.folding import fold_back
 from training.generate.crystals.label import CrystalLabel, LabelError
 from training.generate.crystals.settings import PyscfSettings
-
-HARTREE_PER_KELVIN: Final = 3.166811563e-6
-"""Boltzmann's constant, CODATA 2018."""
 
 
 def label_with_pyscf(structure: Structure, settings: PyscfSettings, k_points: Sequence[int]) -> CrystalLabel:
@@ -51,7 +48,7 @@ def label_with_pyscf(structure: Structure, settings: PyscfSettings, k_points: Se
         verbose=0,
     ).build()
     points, weights = k_mesh(k_points)
-    smearing = settings.smearing_kelvin * HARTREE_PER_KELVIN
+    smearing = settings.smearing_hartree
     mf: Any = dft.KRKS(cell, cell.get_abs_kpts(points)).multigrid_numint()
     mf = addons.smearing_(mf, sigma=smearing, method="fermi")
     mf.xc, mf.conv_tol, mf.max_cycle = settings.functional, settings.convergence, settings.maximum_cycles
@@ -65,12 +62,19 @@ def label_with_pyscf(structure: Structure, settings: PyscfSettings, k_points: Se
     n_electrons = float(cell.nelectron)
     fermi = chemical_potential(np.asarray(mf.mo_energy)[None], weights, n_electrons, 2, smearing)
     program = f"PySCF {pyscf.__version__}"
-    matrices = Matrices(inside, hamiltonian, overlap, fermi_energy=fermi, n_electrons=n_electrons, program=program)
+    matrices = Matrices(
+        inside,
+        hamiltonian,
+        overlap,
+        fermi_energy=fermi,
+        n_electrons=n_electrons,
+        program=program,
+        k_points=(int(k_points[0]), int(k_points[1]), int(k_points[2])),
+        is_folded=True,
+    )
     return CrystalLabel(
         matrices=moved(matrices, -cells, structure.positions_angstrom),
         level=settings.level(k_points),
-        k_points=(int(k_points[0]), int(k_points[1]), int(k_points[2])),
-        is_folded=True,
         cycles=int(mf.cycles),
         energy_hartree=energy,
     )

@@ -16,17 +16,13 @@ class CrystalLabel:
     """Matrices of one structure with what made them.
 
     Attributes:
-        matrices: H(R), S(R), Fermi level and number of electrons; hartree; atoms as the recipe placed them.
+        matrices: H(R), S(R), Fermi level, number of electrons and k-points; hartree; atoms as the recipe placed them.
         level: functional, basis, potential, k-points, smearing, in one line.
-        k_points: Gamma-centred mesh.
-        is_folded: whether H(R) was folded back from that mesh, so that it can reach no farther than its supercell.
         cycles: of the SCF.
         energy_hartree: total energy of a cell.
     """
 
     matrices: Matrices
     level: str
-    k_points: tuple[int, int, int]
-    is_folded: bool
     cycles: int
     energy_hartree: float

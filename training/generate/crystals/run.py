@@ -17,6 +17,7 @@ from training.atomic import write_json, write_text
 from training.data.sources import DatasetError
 from training.generate.crystals.check import turn_error, turned_copy
 from training.generate.crystals.label import LabelError
+from training.generate.crystals.levels import with_checked_level
 from training.generate.crystals.plan import Crystal, make_plan
 from training.generate.crystals.programs import make_label, require_program
 from training.generate.crystals.recipe import CrystalRecipe
@@ -81,6 +82,8 @@ def label_one(crystal: Crystal, recipe: CrystalRecipe, folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder, prefix=f"{crystal.key}.") as name:
             work = Path(name)
             label = make_label(crystal.structure, recipe.label, crystal.k_points, _new(work / "label"))
+            matrices = with_checked_level(label.matrices, recipe.label.smearing_hartree)
+            label = dataclasses.replace(label, matrices=matrices)
             extra["seconds"] = time.monotonic() - began
             if is_checked(crystal.key, recipe.check_every):
                 turned = turned_copy(crystal.structure)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
+HARTREE_PER_KELVIN: Final = 3.166811563e-6
+"""Boltzmann's constant, CODATA 2018."""
 Kelvin = Annotated[float, Field(gt=0, le=10000)]
 
 
@@ -39,6 +41,11 @@ class Settings(Table):
     @abstractmethod
     def stated_level(self) -> dict[str, str]:
         """What ``level.json`` beside the data says (``training.data.readers.matrix_files``), without the version."""
+
+    @property
+    def smearing_hartree(self) -> float:
+        """kT of the occupations."""
+        return self.smearing_kelvin * HARTREE_PER_KELVIN
 
     def level(self, k_points: Sequence[int]) -> str:
         """Level in one line."""
