@@ -37,6 +37,7 @@ MODELS: Final[dict[str, dict[str, Any]]] = {
     "the same, in bond frames": {"backbone": "deeph_e3", "deeph_e3": PUBLISHED},
     "with a local norm and an envelope": {"backbone": "deeph_e3"},
     "and TraceGrad after every block": {"backbone": "deeph_e3", "tracegrad": {"mode": "both", "after": "every"}},
+    "and TraceGrad after the last block": {"backbone": "deeph_e3", "tracegrad": {"mode": "both"}},
     "QHNetV2, two layers": {"backbone": "qhnetv2", "qhnetv2": {"layers": 2, "n_inputs": 0, "cutoff_angstrom": 7.2}},
 }
 CUTOFF_ANGSTROM: Final = 7.2

@@ -87,13 +87,16 @@ class HamiltonianNetwork(nn.Module):
         self.diagonal_tracegrad, self.pair_tracegrad = nn.ModuleDict(), nn.ModuleDict()
         layouts = {str(block): backbone.feature_layouts(block) for block in blocks}
         for block, found in layouts.items():
+            if found.alike:
+                continue
             self.diagonal_tracegrad[block] = TraceGradModule(found.diagonal, found.diagonal_channels, tracegrad)
         for block, found in layouts.items():
             self.pair_tracegrad[block] = TraceGradModule(found.pair, found.pair_channels, tracegrad)
         self.has_trace_head = tracegrad.has_trace
         if self.has_trace_head:
             width = len(blocks) * tracegrad.n_scalars
-            self.diagonal_decoder = TraceDecoder(width, tracegrad.hidden, space.n_traces)
+            if self.diagonal_tracegrad:
+                self.diagonal_decoder = TraceDecoder(width, tracegrad.hidden, space.n_traces)
             self.pair_decoder = TraceDecoder(width, tracegrad.hidden, space.n_traces)
         self.is_first_stage_frozen = False
         self.second_stage = self._second_stage(space, pair_cutoffs) if config.second_stage.is_used else None
@@ -164,7 +167,8 @@ class HamiltonianNetwork(nn.Module):
             block = str(index)
             if block not in self.pair_tracegrad:
                 return features
-            z, diagonal = self.diagonal_tracegrad[block](features.diagonal)
+            on_site = self.diagonal_tracegrad if block in self.diagonal_tracegrad else self.pair_tracegrad
+            z, diagonal = on_site[block](features.diagonal)
             diagonal_scalars.append(z)
             z, pair = self.pair_tracegrad[block](features.pair)
             pair_scalars.append(z[listed])
@@ -177,9 +181,10 @@ class HamiltonianNetwork(nn.Module):
             diagonal, pair = diagonal + change[0], pair + change[1]
         trace = None
         if with_trace and self.has_trace_head:
+            on_site = self.diagonal_decoder if self.diagonal_tracegrad else self.pair_decoder
             trace = torch.cat(
                 [
-                    self.diagonal_decoder(torch.cat(diagonal_scalars, dim=-1)),
+                    on_site(torch.cat(diagonal_scalars, dim=-1)),
                     self.pair_decoder(torch.cat(pair_scalars, dim=-1)),
                 ]
             )

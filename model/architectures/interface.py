@@ -62,12 +62,15 @@ class FeatureLayouts:
     Attributes:
         diagonal, pair: layouts of ``Features.diagonal`` and ``Features.pair``.
         diagonal_channels, pair_channels: channels of each irrep of a ``Layout``; other layouts know their own.
+        alike: whether on-site blocks are items of the same kind as pairs, an atom's edges with itself: what is learned about
+            features is then learned of both together.
     """
 
     diagonal: Layout | RaggedLayout
     diagonal_channels: int
     pair: Layout | RaggedLayout | SectorLayout
     pair_channels: int
+    alike: bool = False
 
 
 class _FeatureSpaces(Protocol):

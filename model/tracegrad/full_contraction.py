@@ -28,6 +28,7 @@ class FullScalars(nn.Module):
     def __init__(self, layout: Layout, channels: int, n_invariants: int) -> None:
         super().__init__()
         self.layout = layout
+        self.n_invariants = n_invariants
         self.norms = [(2 * ang + 1) ** -0.5 for ang, _ in layout.irreps]
         # u starts of order one for features of order one: channels^2 terms per irrep
         scale = 1.0 / (channels * len(layout.irreps) ** 0.5)
@@ -65,6 +66,7 @@ class RaggedFullScalars(nn.Module):
 
     def __init__(self, layout: RaggedLayout, n_invariants: int) -> None:
         super().__init__()
+        self.n_invariants = n_invariants
         self.dims, self.widths = layout.dims, layout.widths
         self.norms = [dim**-0.5 for dim in layout.dims]
         scales = [1.0 / (width * len(layout.dims) ** 0.5) for width in layout.widths]

@@ -12,10 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
 
+from model.nn.modules import Modules
 from model.nn.so2 import Sectors
 from model.tracegrad.invariants import Invariants
 
 EPSILON = 1e-5
+
+Affine = tuple[Tensor | None, Tensor | None]
+"""Weight and bias of a LayerNorm; None where it has none."""
 
 
 class GradientFeature(nn.Module):
@@ -26,34 +30,47 @@ class GradientFeature(nn.Module):
         rank: number of invariants u.
         hidden: width of z's hidden layer.
         n_scalars: number of non-linear scalars z.
+        affine: whether the LayerNorms have weights and biases.
     """
 
     invariants: Invariants
 
-    def __init__(self, invariants: Invariants, rank: int, hidden: int, n_scalars: int) -> None:
+    def __init__(self, invariants: Invariants, rank: int, hidden: int, n_scalars: int, *, affine: bool = False) -> None:
         super().__init__()
         self.invariants = invariants
         self.first = nn.Linear(rank, hidden)
         self.second = nn.Linear(hidden, n_scalars)
+        self.norms = Modules[nn.LayerNorm](
+            [nn.LayerNorm(width, EPSILON) for width in (hidden, n_scalars)] if affine else []
+        )
 
     def scalars(self, u: Tensor) -> Tensor:
         """z of u: (item, rank) -> (item, n_scalars)."""
+        (weight, bias), (last_weight, last_bias) = self._affine()
         hidden = self.first(u)
-        hidden = silu(layer_norm(hidden, hidden.shape[-1:], eps=EPSILON))
+        hidden = silu(layer_norm(hidden, hidden.shape[-1:], weight, bias, EPSILON))
         out = self.second(hidden)
-        return silu(layer_norm(out, out.shape[-1:], eps=EPSILON))
+        return silu(layer_norm(out, out.shape[-1:], last_weight, last_bias, EPSILON))
+
+    def _affine(self) -> tuple[Affine, Affine]:
+        """Weight and bias of both LayerNorms."""
+        if not len(self.norms):
+            return (None, None), (None, None)
+        first, second = self.norms
+        return (first.weight, first.bias), (second.weight, second.bias)
 
     def forward(self, features: Sectors) -> tuple[Tensor, Sectors]:
         """Features, one tensor or sectors -> z (item, n_scalars) and v, shaped like features."""
         u, mixed = self.invariants(features)
         first = self.first(u)
-        first_normed, *first_moments = _layer_norm(first)
+        affine, last_affine = self._affine()
+        first_normed, first_moments = _layer_norm(first, affine)
         activated, first_slope = _silu(first_normed)
         second = self.second(activated)
-        second_normed, *second_moments = _layer_norm(second)
+        second_normed, second_moments = _layer_norm(second, last_affine)
         z, second_slope = _silu(second_normed)
-        grad = _layer_norm_backward(second_slope, second, *second_moments) @ self.second.weight
-        grad = _layer_norm_backward(first_slope * grad, first, *first_moments) @ self.first.weight
+        grad = _layer_norm_backward(second_slope, second, second_moments, last_affine) @ self.second.weight
+        grad = _layer_norm_backward(first_slope * grad, first, first_moments, affine) @ self.first.weight
         return z, self.invariants.gradient(mixed, grad)
 
     def by_autograd(self, features: Sectors) -> tuple[Tensor, Sectors]:
@@ -72,15 +89,15 @@ def _silu(values: Tensor) -> tuple[Tensor, Tensor]:
     return out, torch.lerp(out, torch.ones_like(out), sigmoid)  # s + x s (1 - s)
 
 
-def _layer_norm(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """LayerNorm without affine part, the mean it took off and the inverse standard deviation it multiplied by."""
-    normed, mean, scale = torch.native_layer_norm(values, values.shape[-1:], None, None, EPSILON)
-    return normed, mean, scale
+def _layer_norm(values: Tensor, affine: Affine) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """LayerNorm, and the mean it took off with the inverse standard deviation it multiplied by."""
+    normed, mean, scale = torch.native_layer_norm(values, values.shape[-1:], *affine, EPSILON)
+    return normed, (mean, scale)
 
 
-def _layer_norm_backward(grad: Tensor, values: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+def _layer_norm_backward(grad: Tensor, values: Tensor, moments: tuple[Tensor, Tensor], affine: Affine) -> Tensor:
     """Gradient before a LayerNorm, given the one after it; the kernel's own derivative covers the moments."""
     before: Tensor = torch.ops.aten.native_layer_norm_backward(
-        grad, values, values.shape[-1:], mean.detach(), scale.detach(), None, None, [True, False, False]
+        grad, values, values.shape[-1:], *(moment.detach() for moment in moments), *affine, [True, False, False]
     )[0]
     return before

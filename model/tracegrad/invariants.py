@@ -9,7 +9,8 @@ by C (docs/decisions/0002-network.md). Only irreps of equal l and parity meet, s
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+import math
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +24,22 @@ class Mixed(NamedTuple):
     """What a gradient reuses of its invariants.
 
     Attributes:
-        both: A f and B f, side by side and scaled, or (``FullScalars``) the features.
+        both: A f and B f, side by side and scaled, of all irreps together or (``RaggedScalars``) of each; or
+            (``FullScalars``) the features.
         weights: the weights that made them.
     """
 
-    both: Tensor
+    both: Any
     weights: list[Tensor]
 
 
 class Invariants(Protocol):
     """Invariants u of features, and their gradient. Features are a tuple: one tensor, or sectors in bond frames."""
+
+    @property
+    def n_invariants(self) -> int:
+        """Number of invariants."""
+        ...
 
     def __call__(self, features: Sectors) -> tuple[Tensor, Mixed]:
         """u, (item, invariant), and what ``gradient`` reuses."""
@@ -58,6 +65,7 @@ class SelfProductScalars(nn.Module):
     def __init__(self, layout: Layout, channels: int, rank: int) -> None:
         super().__init__()
         self.layout = layout
+        self.n_invariants = rank
         self.left = Linear(layout, channels, rank)
         self.right = Linear(layout, channels, rank)
         for linear in (self.left, self.right):  # a bias would make u affine, not quadratic, in f
@@ -91,20 +99,21 @@ class SelfProductScalars(nn.Module):
 
 
 class SectorScalars(nn.Module):
-    """u of features in a bond's frame, one term per sector instead of one per irrep; or of a ``RaggedLayout``, per irrep.
+    """u of features in a bond's frame, one term per sector instead of one per irrep.
 
     In the frame only rotations about the bond and mirrors through it are left, so inner products of equal sectors are
     invariant whatever l they came from: u_c = sum over sectors of <A f, B f>_c / sqrt(components).
 
     Args:
-        layout: sectors of the features, or irreps that each have their own channels.
+        layout: sectors of the features.
         rank: number C of invariants.
     """
 
     root_norm: Tensor
 
-    def __init__(self, layout: RaggedLayout | SectorLayout, rank: int) -> None:
+    def __init__(self, layout: SectorLayout, rank: int) -> None:
         super().__init__()
+        self.n_invariants = rank
         self.dims = layout.dims
         norms = [dim**-0.25 for dim in layout.dims for _ in range(dim)]
         self.register_buffer("root_norm", torch.tensor(norms, dtype=torch.float64)[:, None], persistent=False)
@@ -130,3 +139,51 @@ class SectorScalars(nn.Module):
         factor = weights.unsqueeze(1) * self.root_norm.to(weights.dtype)
         swapped = (both.unflatten(2, (2, -1)).flip(2) * factor.unsqueeze(2)).flatten(2)
         return tuple(mix(part, weight.T) for part, weight in zip(swapped.split(self.dims, dim=1), maps, strict=True))
+
+
+class RaggedScalars(nn.Module):
+    """u of features that have their own number of channels for each irrep; the irreps' terms stay apart.
+
+        u_lc = <A_l f_l, B_l f_l>_c / sqrt(2l + 1),    c < min(rank, half the channels of l, rounded up)
+
+    The first layer of z adds them up as it likes: together that is Eq. 6 with W^c = sum over r of w_cr A_r^T B_r, so an irrep
+    of few channels gets as many terms as it can fill, and A f and B f together are hardly larger than f. All time that
+    TraceGrad takes on a CPU is that of reading and writing arrays of this size.
+
+    Args:
+        layout: irreps with their channels.
+        rank: terms of an irrep, at most.
+    """
+
+    def __init__(self, layout: RaggedLayout, rank: int) -> None:
+        super().__init__()
+        self.ranks = [min(rank, -(-width // 2)) for width in layout.widths]
+        self.n_invariants = sum(self.ranks)
+        self.root_norms = [dim**-0.25 for dim in layout.dims]
+        self.weights = nn.ParameterList(
+            [
+                nn.Parameter(torch.randn(width, 2 * own) / math.sqrt(width))
+                for width, own in zip(layout.widths, self.ranks, strict=True)
+            ]
+        )
+        """A and B of each irrep side by side, (channels, 2 * terms)."""
+
+    def forward(self, features: Sectors) -> tuple[Tensor, Mixed]:
+        """One tensor (item, component, channel) an irrep -> u (item, n_invariants), and what the gradient reuses."""
+        weights = [weight * norm for weight, norm in zip(self.weights, self.root_norms, strict=True)]
+        both = [mix(part, weight) for part, weight in zip(features, weights, strict=True)]
+        terms = []
+        for part in both:
+            left, right = part.chunk(2, dim=2)
+            terms.append((left * right).sum(dim=1))
+        return torch.cat(terms, dim=1), Mixed(both, weights)
+
+    def gradient(self, mixed: Mixed, weights: Tensor) -> Sectors:
+        """d(sum_c weights_c u_c)/df at fixed weights, shaped like the features."""
+        parts = []
+        for part, own, of_u in zip(mixed.both, mixed.weights, weights.split(self.ranks, dim=1), strict=True):
+            factor, swapped = torch.cat([of_u, of_u], dim=1)[:, None], torch.cat(own.chunk(2, dim=1)[::-1], dim=1)
+            # without autograd nobody reads the projections again, and memory that is at hand is faster than new memory
+            scaled = part * factor if torch.is_grad_enabled() else part.mul_(factor)
+            parts.append(mix(scaled, swapped.T))
+        return tuple(parts)

@@ -15,7 +15,7 @@ from model.nn.so2 import SectorLayout, Sectors, sum_of_squares
 from model.tracegrad.config import TraceGradConfig
 from model.tracegrad.full_contraction import FullScalars, RaggedFullScalars
 from model.tracegrad.gradient import GradientFeature
-from model.tracegrad.invariants import Invariants, SectorScalars, SelfProductScalars
+from model.tracegrad.invariants import Invariants, RaggedScalars, SectorScalars, SelfProductScalars
 
 
 class TraceGradModule(nn.Module):
@@ -31,8 +31,9 @@ class TraceGradModule(nn.Module):
     def __init__(self, layout: Layout | RaggedLayout | SectorLayout, channels: int, config: TraceGradConfig) -> None:
         super().__init__()
         self.config = config
+        invariants = _invariants(layout, channels, config)
         self.gradient = GradientFeature(
-            _invariants(layout, channels, config), config.rank, config.hidden, config.n_scalars
+            invariants, invariants.n_invariants, config.hidden, config.n_scalars, affine=config.affine
         )
         self.strength = nn.Parameter(torch.tensor(0.2 if config.residual == "norm_scaled" else 1.0))
 
@@ -58,7 +59,7 @@ def _invariants(layout: Layout | RaggedLayout | SectorLayout, channels: int, con
         return (
             RaggedFullScalars(layout, config.rank)
             if config.contraction == "full"
-            else SectorScalars(layout, config.rank)
+            else RaggedScalars(layout, config.rank)
         )
     if not isinstance(layout, SectorLayout):
         kind = FullScalars if config.contraction == "full" else SelfProductScalars

@@ -7,15 +7,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from model.blocks.block_set import BlockSet
+from model.blocks.motions import turn
 from model.blocks.spaces import BlockSpace
+from model.network import HamiltonianNetwork
+from model.network_config import NetworkConfig
 from model.nn.frames import wigner_matrices
 from model.nn.irreps import Layout, RaggedLayout
+from model.orbitals.space import OrbitalSpace
+from model.pairs.pair_list import PairList
+from model.structure import Structure
+from model.tracegrad.config import LITERAL
 from model.tracegrad.full_contraction import FullScalars, RaggedFullScalars
 from model.tracegrad.gradient import GradientFeature
-from model.tracegrad.invariants import SectorScalars, SelfProductScalars
+from model.tracegrad.invariants import RaggedScalars, SelfProductScalars
 from model.tracegrad.trace import FLOOR, trace_labels
 
 LAYOUT = Layout.of_products(2)
@@ -25,11 +34,16 @@ CHANNELS = 5
 INVARIANTS: dict[str, Any] = {"low_rank": SelfProductScalars, "full": FullScalars}
 
 
-@pytest.fixture(params=list(INVARIANTS))
+@pytest.fixture(params=[*INVARIANTS, "affine"])
 def module(request: pytest.FixtureRequest) -> GradientFeature:
     torch.manual_seed(1)
-    invariants = INVARIANTS[request.param](LAYOUT, CHANNELS, 7)
-    return GradientFeature(invariants, rank=7, hidden=9, n_scalars=6).double()
+    affine = request.param == "affine"
+    invariants = INVARIANTS["full" if affine else request.param](LAYOUT, CHANNELS, 7)
+    module = GradientFeature(invariants, rank=7, hidden=9, n_scalars=6, affine=affine).double()
+    for norm in module.norms:  # as they start, weights and biases do nothing
+        for parameter in norm.parameters():
+            torch.nn.init.normal_(parameter)
+    return module
 
 
 @pytest.fixture
@@ -156,8 +170,6 @@ def test_low_rank_is_the_full_contraction_with_a_weight_of_low_rank(features: Te
 def test_frames_refuse_the_full_contraction() -> None:
     from model.checkpoint import store
     from model.errors import CheckpointError
-    from model.network import HamiltonianNetwork
-    from model.network_config import NetworkConfig
     from tests.conftest import RELEASED
 
     config = NetworkConfig.from_mapping({"backbone": "qhnetv2", "tracegrad": {"contraction": "full"}})
@@ -167,27 +179,30 @@ def test_frames_refuse_the_full_contraction() -> None:
 
 @pytest.mark.parametrize("contraction", ["low_rank", "full"])
 def test_irreps_with_their_own_channels(contraction: str) -> None:
-    """The same u as of one tensor where all have as many; and v is z's gradient where they do not."""
+    """u of Eq. 6, written out; and v is z's gradient."""
     torch.manual_seed(6)
-    kind = RaggedFullScalars if contraction == "full" else SectorScalars
-    layout = Layout(((0, 1), (1, -1), (2, 1)))
-    whole = torch.randn(7, layout.dim, 4, dtype=torch.float64)
-    ragged = kind(RaggedLayout(layout, (4, 4, 4)), 5).double()
-    if isinstance(ragged, RaggedFullScalars):
-        uniform: FullScalars | SelfProductScalars = FullScalars(layout, 4, 5).double()
-        uniform.load_state_dict({"weight": torch.stack(list(ragged.weights))})
-    else:
-        uniform = SelfProductScalars(layout, 4, 5).double()
-        sides = {"left": ragged.left, "right": ragged.right}
-        uniform.load_state_dict({f"{side}.weight": torch.stack(list(of.weights)) for side, of in sides.items()})
-    u, _ = ragged(whole.split(layout.sizes, dim=1))
-    assert (u - uniform((whole,))[0]).abs().max() < 1e-12
-
-    sizes = (6, 3, 1)
-    module = GradientFeature(kind(RaggedLayout(layout, sizes), 5), rank=5, hidden=9, n_scalars=6).double()
+    layout, sizes = Layout(((0, 1), (1, -1), (2, 1))), (6, 3, 1)
+    ragged = RaggedLayout(layout, sizes)
+    invariants = (RaggedFullScalars if contraction == "full" else RaggedScalars)(ragged, 5).double()
     parts = tuple(
         torch.randn(7, dim, width, dtype=torch.float64) for dim, width in zip(layout.sizes, sizes, strict=True)
     )
+    u, _ = invariants(parts)
+    grams = [torch.einsum("nmi,nmj->nij", part, part) / np.sqrt(part.shape[1]) for part in parts]
+    if isinstance(invariants, RaggedFullScalars):
+        terms = [
+            torch.einsum("nij,cij->nc", gram, weight) for gram, weight in zip(grams, invariants.weights, strict=True)
+        ]
+        expected = torch.stack(terms).sum(dim=0)
+    else:
+        assert invariants.ranks == [3, 2, 1], "half the channels, rounded up"
+        halves = [weight.chunk(2, dim=1) for weight in invariants.weights]
+        expected = torch.cat(
+            [torch.einsum("nij,ic,jc->nc", gram, a, b) for gram, (a, b) in zip(grams, halves, strict=True)], dim=1
+        )
+    assert (u - expected).abs().max() < 1e-12
+
+    module = GradientFeature(invariants, rank=invariants.n_invariants, hidden=9, n_scalars=6).double()
     z, v = module(parts)
     z_auto, v_auto = module.by_autograd(parts)
     assert (z - z_auto).abs().max() < 1e-12
@@ -195,3 +210,94 @@ def test_irreps_with_their_own_channels(contraction: str) -> None:
         assert one.shape == part.shape
         assert one.abs().mean() > 1e-3
         assert (one - other).abs().max() < 1e-12
+    with torch.inference_mode():
+        for one, other in zip(module(parts)[1], v, strict=True):
+            assert (one - other).abs().max() < 1e-14
+
+
+@pytest.mark.parametrize(
+    ("shells", "published", "modules", "decoder"),
+    [((0, 0, 1, 1, 2), 627_981, 14.88e6, 1.16e6), ((0, 0, 0, 1, 1, 2, 2), 721_343, 15.92e6, 1.26e6)],
+    ids=["graphene", "MoS2"],
+)
+def test_the_literal_form_has_the_parameters_of_the_released_code(
+    shells: tuple[int, ...], published: int, modules: float, decoder: float
+) -> None:
+    """Counts measured on the released code: u of a middle block 5,636,096; all modules 14.88 and 15.92 million."""
+    space = OrbitalSpace("test", {6: shells} if len(shells) == 5 else {42: shells, 16: (0, 0, 1, 1, 2)})
+    literal = {**LITERAL, "affine": True, "n_scalars": len(shells) ** 2}
+    config = NetworkConfig.from_mapping({"backbone": "deeph_e3", "tracegrad": literal})
+    cutoffs = torch.full((len(space.elements) ** 2,), 7.2, dtype=torch.float64)
+    network = HamiltonianNetwork(config, space, pair_cutoffs=cutoffs)
+
+    def count(part: torch.nn.Module) -> int:
+        return sum(parameter.numel() for parameter in part.parameters())
+
+    middle = network.get_submodule("pair_tracegrad.0.gradient.invariants")
+    assert count(middle) == 5_636_096
+    assert count(network.get_submodule("backbone")) == published
+    strengths = 3  # of f + v, 1 at the start; the released code has none
+    assert abs(count(network.pair_tracegrad) - strengths - modules) < 5e3
+    assert abs(count(network.pair_decoder) - decoder) < 5e3
+    total = count(network)
+    assert total == published + count(network.pair_tracegrad) + count(network.pair_decoder), "one module for all edges"
+
+
+@pytest.fixture
+def spinors(rng: np.random.Generator) -> BlockSet:
+    """Hermitian blocks of a crystal with everything that spin-orbit coupling and magnetism can make."""
+    space = OrbitalSpace("test", {83: (0, 1, 2)}, order="openmx")
+    structure = Structure(
+        np.array([83, 83]),
+        np.array([[0.0, 0.0, 5.0], [1.9, 1.3, 6.2]]),
+        cell_angstrom=np.array([[4.1, 0.0, 0.0], [-2.0, 3.6, 0.0], [0.0, 0.0, 11.0]]),
+        pbc=(True, True, False),
+    )
+    pairs = PairList.within(structure, 4.5)
+    values = BlockSet.zeros(space, structure.numbers, pairs, "spinor").values
+    random = rng.normal(size=values.shape) + 1j * rng.normal(size=values.shape)
+    return BlockSet(space, structure.numbers, pairs, random, "spinor").hermitised()
+
+
+def spin_parts(blocks: BlockSet, space: BlockSpace) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Trace labels of every block, and the traces of the single spin blocks uu, ud, du, dd of each shell pair (s s)."""
+    standard = blocks.in_order("e3nn")
+    labels, single = [], []
+    for place in range(len(blocks.pairs)):
+        block = standard.block(place)  # (spin part, row, column)
+        coefficients = torch.from_numpy(space.to_components(block).reshape(1, -1) @ space.matrix)
+        trace_index = torch.from_numpy(space.trace_index())
+        labels.append(trace_labels(coefficients, trace_index, space.n_traces, "raw").numpy()[0])
+        single.append(np.square(np.abs(block[:, 1:4, 1:4])).sum(axis=(1, 2)))
+    return np.array(labels), np.array(single)
+
+
+def test_with_spin_orbit_coupling_h0_and_h_have_labels_of_their_own(spinors: BlockSet) -> None:
+    """|h0|^2 and the sum of |h_a|^2 of each shell pair; a motion of SU(2) x SO(3) leaves them, and no single spin block."""
+    space = BlockSpace.of((0, 1, 2), "spinor")
+    labels, single = spin_parts(spinors, space)
+    assert labels.shape == (len(spinors.pairs), 2 * 9)
+    uu, ud, du, dd = spinors.in_order("e3nn").block(0)[:, 1:4, 1:4]
+    h0, h = 0.5 * (uu + dd), [0.5 * (ud + du), 0.5j * (ud - du), 0.5 * (uu - dd)]
+    place = 1 * 3 + 1  # p-p
+    assert labels[0, place] == pytest.approx(2 * np.square(np.abs(h0)).sum(), rel=1e-12)
+    assert labels[0, 9 + place] == pytest.approx(2 * np.square(np.abs(h)).sum(), rel=1e-12)
+    assert labels[:, place] + labels[:, 9 + place] == pytest.approx(single.sum(axis=1), rel=1e-12)
+    for seed in range(3):
+        motion = Rotation.random(random_state=seed).as_matrix() * (1 if seed else -1)
+        moved, moved_single = spin_parts(turn(spinors, motion), space)
+        assert np.abs(moved - labels).max() < 1e-11 * labels.max()
+        share = np.abs(moved_single - single).max(axis=0) / single.max()
+        assert (share > 0.05).all(), "each of uu, ud, du, dd changes: none of them is a label"
+
+
+def test_edges_of_one_kind_share_a_module() -> None:
+    """DeepH-E3's on-site blocks are edges of an atom with itself; QHNetV2's pairs live in frames and atoms do not."""
+    space = OrbitalSpace("test", {6: (0, 1)})
+    cutoffs = torch.tensor([4.0], dtype=torch.float64)
+    for backbone, shared in (("deeph_e3", True), ("qhnetv2", False)):
+        settings = {"n_inputs": 0} if backbone == "qhnetv2" else {}
+        config = NetworkConfig.from_mapping({"backbone": backbone, backbone: settings})
+        network = HamiltonianNetwork(config, space, pair_cutoffs=cutoffs)
+        assert (len(network.diagonal_tracegrad) == 0) is shared
+        assert hasattr(network, "diagonal_decoder") is not shared

@@ -97,7 +97,7 @@ class DeepHE3(nn.Module):
         """Of edges; on-site blocks are edges of an atom with itself."""
         slots = self.edge_slots[1:][block]
         layout = RaggedLayout(layout_of(slots), channels_of(slots))
-        return FeatureLayouts(layout, 0, layout, 0)
+        return FeatureLayouts(layout, 0, layout, 0, alike=True)
 
     def run(self, graph: AtomGraph, inputs: InputCoefficients, atom_type: Tensor, after: AfterBlock) -> Coefficients:
         """One forward pass."""
