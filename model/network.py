@@ -196,6 +196,9 @@ class HamiltonianNetwork(nn.Module):
         Args:
             config: of that network.
             weights: its ``state_dict``.
+
+        Raises:
+            CheckpointError: one of another shape.
         """
         same = {"backbone"}
         if config.tracegrad == self.config.tracegrad:
@@ -203,4 +206,11 @@ class HamiltonianNetwork(nn.Module):
         if config.second_stage == self.config.second_stage:
             same.add("second_stage")
         taken = {name: value for name, value in weights.items() if name.split(".")[0] in same}
-        self.load_state_dict(self.state_dict() | taken)
+        own = self.state_dict()
+        for name, value in taken.items():
+            if name not in own or own[name].shape != value.shape:
+                raise CheckpointError(
+                    f"{name} of the weights to start with, {tuple(value.shape)}, is not of this network.",
+                    hint="Elements, basis and spin must be the same.",
+                )
+        self.load_state_dict(own | taken)

@@ -25,7 +25,8 @@ from model.preparation import PairRule
 from training.card import Trained, make_card, of_labels, of_model, of_report, render
 from training.fit.config import RunConfig
 from training.fit.labels import read_labels, with_level
-from training.fit.model import REFERENCE_FILE, build_model, load_or_fit_reference, orbital_space
+from training.fit.model import build_model, load_or_fit_reference, orbital_space
+from training.fit.start import REFERENCE_FILE
 from training.fit.state import BEST_FILE, STATE_FILE, read_tensors
 
 

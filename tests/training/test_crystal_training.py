@@ -29,9 +29,10 @@ from training.data import sources
 from training.data.frame import DatasetError, Frame, FrameSource
 from training.fit.config import ConfigError, LossConfig, read_run
 from training.fit.losses.objective import Objective
-from training.fit.model import INTEGRALS_FILE, load_or_fit_tables, orbital_space, pair_rule
+from training.fit.model import load_or_fit_tables, orbital_space, pair_rule
 from training.fit.run import fit
 from training.fit.samples import join, make_samples
+from training.fit.start import INTEGRALS_FILE
 from training.fit.state import STATE_FILE, read_tensors
 
 SPINS: tuple[Spin, ...] = ("restricted", "unrestricted", "spinor")

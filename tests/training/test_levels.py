@@ -16,8 +16,8 @@ from model.checkpoint.store import load
 from model.level import Level
 from training.fit.config import ConfigError, RunConfig, read_run
 from training.fit.labels import LABELS_FILE, TrainedOn, keep_labels, read_labels, trained_on, with_level
-from training.fit.model import load_start
 from training.fit.run import fit
+from training.fit.start import load_start
 from training.generate.run import Summary
 from training.release import release
 
@@ -127,6 +127,6 @@ def test_the_run_folder_says_what_was_trained_on(trained: RunConfig, tmp_path: P
 def test_a_run_does_not_start_from_another_level(trained: RunConfig, tmp_path: Path) -> None:
     folder = tmp_path / "start"
     release(trained, folder, version="1.0.0", description="test", licence="MIT", report=None)
-    assert load_start(folder, trained, load(folder).card.level).card.xc == "b3lyp"
+    assert load_start(folder, trained, load(folder).card.level).folder == folder
     with pytest.raises(ConfigError, match="xc is pbe in the data and b3lyp in start_from"):
         load_start(folder, trained, Level("pbe", "def2-svp"))

@@ -12,12 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from model.integrals.pyscf_molecule import load_basis
 from model.network import HamiltonianNetwork
 from model.network_config import NetworkConfig
 from training.fit.config import ConfigError, RunConfig, read_run
 from training.fit.labels import trained_on
-from training.fit.model import load_start
 from training.fit.run import fit
+from training.fit.start import load_start
 from training.generate.run import Summary
 from training.release import release
 
@@ -69,10 +70,10 @@ def test_other_tracegrad_settings_start_fresh(checkpoint: Path, tiny: Summary, t
     narrower = dataclasses.replace(config.network.tracegrad, rank=3)
     config = dataclasses.replace(config, network=dataclasses.replace(config.network, tracegrad=narrower))
     start = load_start(checkpoint, config, trained_on(config).level)
-    network = HamiltonianNetwork(config.network, start.card.space())
+    network = HamiltonianNetwork(config.network, load_basis("def2-svp", [1, 6, 7, 8, 9]))
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
-    expected = start.model.network.state_dict()
-    network.take_weights(start.model.network.config, expected)
+    expected = start.network
+    network.take_weights(start.config, expected)
     for name, value in network.state_dict().items():
         assert torch.equal(value, (expected if name.startswith("backbone.") else fresh)[name]), name
     fit(config, until_step=1)

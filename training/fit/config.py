@@ -6,7 +6,7 @@ relative to the TOML file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final, cast
 
@@ -16,6 +16,7 @@ from model.network_config import NetworkConfig
 from model.preparation import INPUTS, SOURCES
 from model.structure import SYMBOLS
 from training.data.sources import FORMATS
+from training.fit.stages import StagesConfig
 from training.tables import ConfigError, read_table, read_toml, refuse_unknown_tables
 
 __all__ = [
@@ -29,7 +30,7 @@ __all__ = [
     "read_run",
 ]
 
-TABLES: Final = ("run", "data", "model", "reference", "network", "loss", "optimiser")
+TABLES: Final = ("run", "data", "model", "reference", "network", "loss", "optimiser", "stages")
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,8 @@ CHOICES: Final = {
     ("reference", "kind"): ("fitted", "none"),
     ("optimiser", "schedule"): ("cosine", "linear"),
     ("optimiser", "kind"): ("adamw", "muon"),
+    ("stages", "train"): ("second", "both"),
+    ("stages", "augmentation"): ("none", "published", "full"),
 }
 """Keys of some tables that take one of a few words."""
 
@@ -180,9 +183,9 @@ class RunConfig:
         xc, basis: functional and basis, PySCF's names; empty for what the data are. Files of another level are refused.
         charges: that the data may have; empty for all that they have.
         elements: symbols.
-        start_from: checkpoint folder whose weights, reference and statistics the run starts with; the backbone must be
-            the same, and TraceGrad starts fresh where its settings are not. A file of the run itself, if there is one,
-            comes first: a resumed run goes on where it was.
+        start_from: checkpoint folder, or folder of another run, whose weights, reference and statistics the run starts with;
+            the backbone must be the same, and TraceGrad and a second stage start fresh where their settings are not. A file
+            of the run itself, if there is one, comes first: a resumed run goes on where it was.
         compile: compile the training step with torch.compile: minutes once, a third to a half off every step on a CPU;
             needs a C++ compiler.
         threads: CPU threads (0: torch's choice).
@@ -200,6 +203,7 @@ class RunConfig:
     network: NetworkConfig
     loss: LossConfig
     optimiser: OptimiserConfig
+    stages: StagesConfig = field(default_factory=StagesConfig)
     seed: int = 0
     start_from: Path | None = None
     compile: bool = False
@@ -212,6 +216,11 @@ class RunConfig:
     processes: int = 2
     validate_every: int = 500
     save_every: int = 250
+
+    @property
+    def trains_second_stage_only(self) -> bool:
+        """Whether a first stage is frozen."""
+        return self.network.second_stage.is_used and self.stages.train == "second"
 
 
 def read_run(path: Path) -> RunConfig:
@@ -230,6 +239,7 @@ def read_run(path: Path) -> RunConfig:
     tables = values.get("network", {})
     read_table(type(network.backbone_config), tables.get(network.backbone, {}), f"network.{network.backbone}", path)
     read_table(type(network.tracegrad), tables.get("tracegrad", {}), "network.tracegrad", path)
+    read_table(type(network.second_stage), tables.get("second_stage", {}), "network.second_stage", path)
     run = dict(values.get("run", {}))
     run.setdefault("name", path.stem)
     run.setdefault("output", f"../runs/{run['name']}")
@@ -251,6 +261,7 @@ def read_run(path: Path) -> RunConfig:
             reference=read_table(ReferenceConfig, values.get("reference", {}), "reference", path),
             loss=read_table(LossConfig, values.get("loss", {}), "loss", path),
             optimiser=read_table(OptimiserConfig, values.get("optimiser", {}), "optimiser", path),
+            stages=read_table(StagesConfig, values.get("stages", {}), "stages", path),
         ),
     )
     _check(config, path)
@@ -279,7 +290,7 @@ def _check(config: RunConfig, path: Path) -> None:
         "[data] frames_per_molecule": data.frames_per_molecule,
         "[data] max_validation": data.max_validation,
         "[model] pair_cutoff_angstrom": config.model.pair_cutoff_angstrom,
-        **{f"[loss] {field.name}": getattr(config.loss, field.name) for field in fields(config.loss)},
+        **{f"[loss] {weight.name}": getattr(config.loss, weight.name) for weight in fields(config.loss)},
     }
     positive = {
         "[optimiser] learning_rate": optimiser.learning_rate,
@@ -298,6 +309,9 @@ def _check(config: RunConfig, path: Path) -> None:
         (bool(data.train), "[data] train must name a split"),
         (bool(data.validation), "[data] validation must name a split"),
     ]
+    orbitals = config.loss.guess > 0.0 or config.loss.spectral > 0.0
+    mode = config.network.second_stage.mode
+    rules += config.stages.rules(mode, has_start=config.start_from is not None, looks_at_orbitals=orbitals)
     rules += [(value >= 1, f"{name} is {value}; it must be 1 or more") for name, value in counts.items()]
     rules += [(value >= 0, f"{name} is {value}; it must be 0 or more") for name, value in not_negative.items()]
     rules += [(value > 0, f"{name} is {value}; it must be above 0") for name, value in positive.items()]

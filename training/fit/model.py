@@ -13,12 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from model.blocks.block_set import Spin
-from model.checkpoint.store import Checkpoint, load
 from model.hamiltonian_model import HamiltonianModel
 from model.integrals.pyscf_molecule import load_basis
 from model.integrals.two_centre_fit import fit_two_centre
 from model.integrals.two_centre_tables import TwoCentreTables
-from model.level import Level
 from model.orbitals.space import OrbitalSpace
 from model.preparation import PairRule, element_pair
 from model.reference.fitted import FittedReference
@@ -28,10 +26,9 @@ from model.structure import SYMBOLS
 from training.data.frame import Frame
 from training.fit.config import ConfigError, RunConfig
 from training.fit.reference import fit_reference
+from training.fit.start import INTEGRALS_FILE, REFERENCE_FILE, Start
 from training.fit.state import write_tensors
 
-REFERENCE_FILE = "reference.safetensors"
-INTEGRALS_FILE = "integrals.safetensors"
 CUTOFF_MARGIN_ANGSTROM = 1e-3
 """Added to the longest pair of a label, so that rounding of positions does not lose it."""
 
@@ -110,7 +107,7 @@ def build_model(
 
 
 def load_or_fit_reference(
-    config: RunConfig, space: OrbitalSpace, frames: Iterable[Frame], start: Checkpoint | None = None
+    config: RunConfig, space: OrbitalSpace, frames: Iterable[Frame], start: Start | None = None
 ) -> Reference:
     """The run's reference Hamiltonian; that of ``start``, or fitted once to one geometry of each molecule; then read back."""
     if config.reference.kind == NoReference.kind:
@@ -120,9 +117,9 @@ def load_or_fit_reference(
         stored = {name: value.numpy() for name, value in load_file(path).items()}
         return FittedReference.from_tensors(space, stored)
     if start is not None:
-        if not isinstance(start.model.reference, FittedReference):
+        if not isinstance(start.reference, FittedReference):
             raise ConfigError(f'{config.start_from} has no fitted reference; set [reference] kind = "none".')
-        return _keep_reference(path, start.model.reference)
+        return _keep_reference(path, start.reference)
     one_each = list({frame.molecule: frame for frame in frames}.values())
     settings = config.reference
     if len(one_each) > settings.max_molecules:
@@ -168,26 +165,6 @@ def load_or_fit_tables(config: RunConfig, space: OrbitalSpace, frames: Iterable[
     return tables
 
 
-def load_start(folder: Path, config: RunConfig, level: Level) -> Checkpoint:
-    """The checkpoint that a run starts from.
-
-    Raises:
-        ConfigError: its backbone or its level of theory is another one.
-        CheckpointError: it cannot be loaded.
-    """
-    checkpoint = load(folder)
-    if not checkpoint.model.network.config.shares_backbone(config.network):
-        raise ConfigError(
-            f"start_from {folder} has the architecture {checkpoint.model.network.config.to_mapping()}, "
-            f"the run asks for {config.network.to_mapping()}; give [network] the same backbone with the same settings, or "
-            "start without it."
-        )
-    differences = level.describe_differences(checkpoint.card.level, own="the data", others=f"start_from {folder}")
-    if differences:
-        raise ConfigError(f"{differences}. Start from a checkpoint of the data's level, or without one.")
-    return checkpoint
-
-
 def run_record(config: RunConfig) -> dict[str, Any]:
     """The run as JSON-able values, for the card; paths become file names."""
 
@@ -202,4 +179,6 @@ def run_record(config: RunConfig) -> dict[str, Any]:
 
     record: dict[str, Any] = plain(asdict(config))
     record["network"] = config.network.to_mapping()
+    if not config.network.second_stage.is_used:
+        del record["stages"]
     return record

@@ -27,6 +27,8 @@ def make_optimisers(network: nn.Module, config: OptimiserConfig) -> list[torch.o
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue  # of a frozen first stage
         if config.kind == "muon" and _is_hidden_matrix(name, parameter):
             matrices.append(parameter)
         else:

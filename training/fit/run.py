@@ -34,12 +34,12 @@ from training.fit.model import (
     build_model,
     load_or_fit_reference,
     load_or_fit_tables,
-    load_start,
     orbital_space,
     pair_rule,
 )
 from training.fit.samples import Sample, make_samples
 from training.fit.settings import refuse_other_settings, settings_of
+from training.fit.start import load_start
 from training.fit.state import saved_progress
 from training.fit.stream import StreamedSamples
 from training.fit.trainer import Trainer
@@ -109,8 +109,7 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
     else:
         samples = make_samples(frames, model.preparer, terms, cache=cache, processes=config.processes)
     if start is not None:
-        model.network.take_weights(start.model.network.config, start.model.network.state_dict())
-        model.standardisation.load_state_dict(start.model.standardisation.state_dict())
+        start.put_into(model)
     else:
         some = samples.spread() if isinstance(samples, StreamedSamples) else samples
         statistics.fill(model.standardisation, some, space)

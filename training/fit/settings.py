@@ -9,14 +9,14 @@ from typing import Any, Final
 from training.fit.config import ConfigError, RunConfig
 from training.fit.model import run_record
 
-FIXED: Final = ("network", "loss", "model", "reference")
-"""Tables of a run file that may not change between two calls of ``fit``."""
+FIXED: Final = ("network", "loss", "model", "reference", "stages")
+"""Tables of a run file that may not change between two calls of ``fit``; of stages only a run of two says anything."""
 
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """The fixed tables as JSON-able values."""
     record = run_record(config)
-    values: dict[str, Any] = json.loads(json.dumps({table: record[table] for table in FIXED}))
+    values: dict[str, Any] = json.loads(json.dumps({table: record[table] for table in FIXED if table in record}))
     return values
 
 

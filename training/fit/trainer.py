@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
 from typing import IO, Any, Final
 
 import torch
@@ -15,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from model.hamiltonian_model import HamiltonianModel
+from training.fit.augmentation import Augmentation
 from training.fit.batches import TrainingSet
 from training.fit.config import RunConfig
 from training.fit.losses.objective import Objective, summarise
@@ -59,7 +61,12 @@ class Trainer:
         self.config = config
         self.model = model
         self.network = model.network
-        self.objective = Objective.of(model, config.loss)
+        loss = config.loss
+        if config.trains_second_stage_only:
+            self.network.freeze_first_stage()
+            loss = replace(loss, trace=0.0)  # traces are the first stage's
+        self.objective = Objective.of(model, loss)
+        self.augmentation = Augmentation(config.stages, config.seed, model.block_space.coefficients)
         self.measured = measured
         self.training_set = training_set
         self.validation = validation
@@ -188,6 +195,7 @@ class Trainer:
                 group["lr"] = rate * group["relative_rate"]
         self.network.train()
         progress = step / self.config.optimiser.steps
+        batch = self.augmentation(batch, step, progress)
         total, parts = self.objective(batch, step, progress, self.step_model)
         for optimiser in self.optimisers:
             optimiser.zero_grad()
