@@ -31,7 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Make checkpoints, offline.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    generate = commands.add_parser("generate", help="label structures with PySCF, crystals with CP2K (resumable)")
+    generate = commands.add_parser(
+        "generate", help="label structures with PySCF, crystals with CP2K or GPAW (resumable)"
+    )
     generate.add_argument("recipe", type=Path, help="recipe, a TOML file (training/recipes/)")
 
     fit = commands.add_parser("fit", help="train, or resume, a run")

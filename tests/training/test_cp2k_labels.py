@@ -26,7 +26,7 @@ from model.integrals.pyscf_molecule import load_basis
 from model.structure import Structure
 from training.__main__ import main
 from training.data.sources import DatasetError, open_source
-from training.generate.crystals.cp2k import label_with_cp2k, wrapped_for_cp2k
+from training.generate.crystals.cp2k import WRAPPED_FROM, label_with_cp2k
 from training.generate.crystals.cp2k_output import abort_reason, read_output
 from training.generate.crystals.krks import label_with_pyscf
 from training.generate.crystals.label import CrystalLabel, LabelError
@@ -34,6 +34,7 @@ from training.generate.crystals.levels import with_checked_level
 from training.generate.crystals.recipe import read_crystal_recipe
 from training.generate.crystals.run import generate_crystals
 from training.generate.crystals.settings import Cp2kSettings, PyscfSettings
+from training.generate.crystals.wrapping import wrapped
 from training.tables import ConfigError
 
 STORED = Path(__file__).parent / "stored" / "cp2k_bh"
@@ -135,7 +136,7 @@ def test_atoms_are_wrapped_as_cp2k_does_and_none_is_left_on_the_edge() -> None:
     cell = np.diag([3.0, 4.0, 12.0])
     positions = np.array([[1.5, 0.0, 6.0], [0.0, -2.0, 5.9]])  # on the edge at 1/2
     structure = Structure(np.array([6, 6]), positions, cell_angstrom=cell, pbc=(True, True, False))
-    inside, cells = wrapped_for_cp2k(structure)
+    inside, cells = wrapped(structure, WRAPPED_FROM)
     fractional = inside.positions_angstrom @ np.linalg.inv(cell)
     assert (np.abs(fractional) < 0.5 - 1e-6).all()
     moved = inside.positions_angstrom + cells @ cell - positions

@@ -1,8 +1,4 @@
-"""One label by CP2K: wrap the atoms, run the program, read H(R) and S(R), move the atoms back.
-
-CP2K takes fractional coordinates in [-1/2, 1/2) before it counts lattice vectors. An atom on that edge may go either way by
-rounding; the whole structure is then moved a little, which changes nothing but where the grid lies.
-"""
+"""One label by CP2K: wrap the atoms, run the program, read H(R) and S(R), move the atoms back."""
 
 from __future__ import annotations
 
@@ -11,11 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
 from pyscf.pbc.gto import pseudo
 
-from model.errors import StructureError
 from model.formats.matrices import Matrices
 from model.formats.rearrange import moved
 from model.integrals.pyscf_molecule import load_basis
@@ -26,11 +19,10 @@ from training.generate.crystals.cp2k_output import abort_reason, read_blocks, re
 from training.generate.crystals.label import CrystalLabel, LabelError
 from training.generate.crystals.process import run_program
 from training.generate.crystals.settings import Cp2kSettings
+from training.generate.crystals.wrapping import wrapped
 
-EDGE: Final = 1e-5
-"""Fractional distance from the edge of the wrapped cell at which rounding could decide."""
-NUDGE: Final = 0.0137
-"""Fractional step by which a structure is moved off the edge."""
+WRAPPED_FROM: Final = -0.5
+"""CP2K takes fractional coordinates in [-1/2, 1/2)."""
 
 
 def space_for(settings: Cp2kSettings, numbers: Sequence[int]) -> OrbitalSpace:
@@ -43,30 +35,6 @@ def valence_of(settings: Cp2kSettings, numbers: Sequence[int]) -> dict[int, int]
     """Electrons that each element's pseudopotential leaves, from PySCF's copy of the same tables."""
     name = settings.potential.lower()
     return {int(z): int(sum(pseudo.load(name, SYMBOLS[int(z)])[0])) for z in sorted(set(numbers))}
-
-
-def wrapped_for_cp2k(structure: Structure) -> tuple[Structure, NDArray[np.int64]]:
-    """Atoms in [-1/2, 1/2), none on the edge, and the cell that each atom was taken from, (atom, 3).
-
-    Raises:
-        StructureError: atoms fill the edges whatever the origin, or there is no cell.
-    """
-    if structure.cell_angstrom is None:
-        raise StructureError("CP2K labels crystals; the structure has no cell.")
-    fractional = structure.positions_angstrom @ np.linalg.inv(structure.cell_angstrom)
-    origin = np.zeros(3)
-    for axis in range(3):
-        steps = [step for step in range(200) if _off_edge(fractional[:, axis] + step * NUDGE)]
-        if not steps:
-            raise StructureError("Atoms lie too densely along a lattice vector to be told from their images.")
-        origin[axis] = steps[0] * NUDGE
-    cells = np.floor(fractional + origin + 0.5).astype(np.int64)
-    positions = (fractional + origin - cells) @ structure.cell_angstrom
-    return replace(structure, positions_angstrom=positions), cells
-
-
-def _off_edge(coordinate: NDArray[np.float64]) -> bool:
-    return bool((np.abs((coordinate % 1.0) - 0.5) > EDGE).all())
 
 
 def label_with_cp2k(
@@ -86,7 +54,7 @@ def label_with_cp2k(
     """
     numbers = structure.numbers.tolist()
     space = space_for(settings, numbers)
-    inside, cells = wrapped_for_cp2k(structure)
+    inside, cells = wrapped(structure, WRAPPED_FROM)
     occupied = space.count_electrons(numbers) // 2
     empty = max(10, min(occupied, space.count_orbitals(numbers) - occupied - 1))
     seconds = int(60 * settings.minutes)

@@ -109,7 +109,7 @@ def input_text(
     """The input file.
 
     Args:
-        structure: atoms inside the cell as CP2K wraps them (``wrapped_for_cp2k``).
+        structure: atoms inside the cell as CP2K wraps them (``wrapping.wrapped``).
         settings: level and thresholds.
         k_points: counts along the reciprocal lattice vectors, Gamma-centred.
         empty_bands: above the occupied ones.

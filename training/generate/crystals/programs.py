@@ -6,10 +6,11 @@ from pathlib import Path
 
 from model.structure import Structure
 from training.generate.crystals.cp2k import label_with_cp2k
+from training.generate.crystals.gpaw import label_with_gpaw
 from training.generate.crystals.krks import label_with_pyscf
 from training.generate.crystals.label import CrystalLabel
 from training.generate.crystals.process import find_program
-from training.generate.crystals.settings import AnySettings, Cp2kSettings
+from training.generate.crystals.settings import AnySettings, Cp2kSettings, GpawSettings
 
 
 def require_program(settings: AnySettings) -> None:
@@ -20,6 +21,8 @@ def require_program(settings: AnySettings) -> None:
     """
     if isinstance(settings, Cp2kSettings):
         find_program(settings.command, "CP2K")
+    elif isinstance(settings, GpawSettings):
+        find_program(settings.command, "GPAW")
 
 
 def make_label(
@@ -39,4 +42,6 @@ def make_label(
     """
     if isinstance(settings, Cp2kSettings):
         return label_with_cp2k(structure, settings, k_points, folder)
+    if isinstance(settings, GpawSettings):
+        return label_with_gpaw(structure, settings, k_points, folder)
     return label_with_pyscf(structure, settings, k_points)

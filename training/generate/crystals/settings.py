@@ -129,4 +129,35 @@ class PyscfSettings(Settings):
         }
 
 
-AnySettings = Annotated[Cp2kSettings | PyscfSettings, Field(discriminator="program")]
+class GpawSettings(Settings):
+    """Labels by GPAW in LCAO mode: atomic orbitals and PAW, with spin-orbit coupling if wanted. H(R) comes from the k-mesh.
+
+    Attributes:
+        program: names this table.
+        command: the Python that has GPAW (Debian's), a name on the PATH or a path.
+        functional: GPAW's name.
+        basis: GPAW's name, such as ``dzp`` or ``szp(dzp)``.
+        grid_angstrom: spacing of the real-space grid.
+        spin_orbit: add spin-orbit coupling to the converged H; the labels are spinors then.
+        convergence: change of the density at which the SCF ends, electrons.
+    """
+
+    program: Literal["gpaw"]
+    command: str = "/usr/bin/python3"
+    functional: str = "PBE"
+    basis: str = "dzp"
+    grid_angstrom: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
+    spin_orbit: bool = False
+    convergence: Annotated[float, Field(ge=1e-12, le=1e-2)] = 1e-5
+
+    @property
+    def method(self) -> str:
+        coupling = " with spin-orbit coupling" if self.spin_orbit else ""
+        return f"{self.functional}/{self.basis}/PAW{coupling}"
+
+    @property
+    def stated_level(self) -> dict[str, str]:
+        return {"xc": self.functional.lower(), "basis": self.basis, "potentials": "paw", "program": "GPAW"}
+
+
+AnySettings = Annotated[Cp2kSettings | PyscfSettings | GpawSettings, Field(discriminator="program")]

@@ -1,0 +1,1 @@
+"""Scripts that other Pythons run; nothing here is imported by this program."""
