@@ -46,6 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("data", type=Path)
     evaluate.add_argument("--splits", nargs="+", default=["test"])
     evaluate.add_argument("--no-scf", action="store_true", help="matrices only, seconds instead of minutes")
+    evaluate.add_argument(
+        "--no-spectra", action="store_true", help="crystals: H(R) only, no bands, gap, DOS and density"
+    )
+    evaluate.add_argument("--k-points", type=int, default=60, help="crystals: points of the path of bands")
+    evaluate.add_argument("--plots", type=Path, default=None, help="folder for the pictures, beside a FILE.json too")
     evaluate.add_argument("--frames-per-molecule", type=int, default=None)
     evaluate.add_argument("--max-molecules", type=int, default=None)
     evaluate.add_argument("--processes", type=int, default=2)
@@ -59,7 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--baselines", type=Path, default=None, help="file that keeps the runs from PySCF's guesses")
     evaluate.add_argument(
-        "-o", "--output", type=Path, default=None, help="folder for report.json, table.txt and pictures, or FILE.json"
+        "-o",
+        "--output",
+        type=Path,
+        default=None,
+        help="folder for report.json, table.txt and pictures, or FILE.json; again: goes on where it was stopped",
     )
 
     release = commands.add_parser("release", help="make the checkpoint folder of a run")
@@ -149,7 +158,7 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from training.evaluate.report import evaluate, write_report
+    from training.evaluate.report import draw_report, evaluate, finished_file, write_report
     from training.evaluate.summary import table
 
     report = evaluate(
@@ -163,8 +172,14 @@ def _evaluate(options: argparse.Namespace) -> None:
         device=options.device,
         baselines=options.baselines,
         guesses=options.guesses,
+        spectra=not options.no_spectra,
+        k_points=options.k_points,
+        finished=None if options.output is None else finished_file(options.output),
     )
     print(table(report))
+    if options.plots is not None:
+        for path in draw_report(report, options.plots):
+            print(path)
     if options.output is not None:
         for path in write_report(report, options.output):
             print(path)

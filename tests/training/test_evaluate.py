@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,7 +22,7 @@ from training.data.sources import DatasetError, Frame
 from training.evaluate.molecules import FrameErrors, frame_errors
 from training.evaluate.plots import draw
 from training.evaluate.report import evaluate, write_report
-from training.evaluate.scf import run_scf
+from training.evaluate.scf import ScfComparison, ScfTask, compare_scf, run_scf
 from training.evaluate.summary import summarise, table
 from training.generate.run import Summary
 
@@ -211,6 +212,40 @@ def test_evaluation_of_a_checkpoint(
     assert again["scf"][0]["minao"] == run["minao"]
     assert again["scf"][0]["others"] == {}, "only what was asked for"
     assert "cpu_seconds_ratio" not in again["summary"], "seconds of two different hours are not compared"
+
+
+def test_a_stopped_evaluation_goes_on(
+    tiny_checkpoint: Path, tiny: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first structure's figures and SCF are there when the second one's SCF is stopped; the rest is done once."""
+    file = tmp_path / "finished.jsonl"
+    tried: list[int] = []
+
+    def once(task: ScfTask, **settings: Any) -> ScfComparison:
+        tried.append(task.frame.index)
+        if len(tried) == 2:
+            raise KeyboardInterrupt
+        return compare_scf(task, **settings)
+
+    def run(path: Path | None) -> dict[str, Any]:
+        return evaluate(tiny_checkpoint, tiny.file, ["val"], scf=True, processes=0, finished=path)["splits"]["val"]
+
+    monkeypatch.setattr("training.evaluate.molecule_report.compare_scf", once)
+    with pytest.raises(KeyboardInterrupt):
+        run(file)
+    file.write_text(file.read_text() + '{"key": "val/x", "val')  # a line that a kill cut off
+    found = run(file)
+    assert len(tried) == 3, "one SCF, one that was stopped, and that one again"
+    assert [item["index"] for item in found["scf"]] == [item["index"] for item in found["frames"]] == [0, 1]
+
+    def never(*arguments: object, **settings: object) -> None:
+        raise AssertionError("everything was finished")
+
+    for name in ("compare_scf", "frame_errors"):
+        monkeypatch.setattr(f"training.evaluate.molecule_report.{name}", never)
+    assert run(file) == found
+    with pytest.raises(AssertionError, match="finished"):
+        run(None)
 
 
 def test_a_report_as_one_file(evaluated: tuple[dict, Path], tmp_path: Path) -> None:

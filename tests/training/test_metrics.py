@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training.evaluate.crystal_metrics import CRYSTAL_METRICS
 from training.evaluate.metrics import METRICS, Split, measure, render
 from training.evaluate.molecules import FrameErrors
 
@@ -31,11 +32,14 @@ def test_the_page_lists_every_key() -> None:
     """Run ``training.evaluate.metrics.render`` and put its table between the marks."""
     text = PAGE.read_text(encoding="utf-8")
     assert text.partition("<!-- metrics -->\n")[2].partition("\n<!-- /metrics -->")[0] == render()
+    own = text.partition("<!-- crystal metrics -->\n")[2].partition("\n<!-- /crystal metrics -->")[0]
+    assert own == render(CRYSTAL_METRICS)
 
 
 def test_names_are_unique_and_say_their_unit() -> None:
-    names = [metric.name for metric in METRICS]
-    assert len(set(names)) == len(names)
+    for table in (METRICS, CRYSTAL_METRICS):
+        names = [metric.name for metric in table]
+        assert len(set(names)) == len(names)
     for metric in METRICS:
         assert metric.meaning
         assert metric.name.endswith("_uEh") == (metric.unit == "µEh")

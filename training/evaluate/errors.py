@@ -8,14 +8,17 @@ molecules lack most of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.blocks.block_set import BlockSet
 from model.orbitals.space import OrbitalSpace
 from model.structure import SYMBOLS
+from training.evaluate.finished import packed, unpacked
 
 Matrix = NDArray[np.float64]
 
@@ -111,6 +114,39 @@ class ShellErrors:
             self.sums[kind] += member @ (absolute * mask) @ member.T
             self.counts[kind] += member @ mask @ member.T
 
+    def add_blocks(self, absolute: BlockSet) -> None:
+        """Add a crystal.
+
+        Args:
+            absolute: |dH| of every pair, mean over spin parts, one real part, in the unit of the map; a space with the same
+                shells.
+        """
+        width = len(self.shells)
+        pairs = absolute.pairs
+        on_site = (pairs.first == pairs.second) & ~pairs.shift.any(axis=1)
+        for group in absolute.groups:
+            blocks = absolute.values[0, group.entries]
+            row, column = (self._members(absolute.space, number) for number in (group.rows, group.columns))
+            i, j = (self.basis.elements.index(number) * width for number in (group.rows, group.columns))
+            here = (slice(i, i + width), slice(j, j + width))
+            for kind, mask in enumerate((on_site[group.pairs], ~on_site[group.pairs])):
+                self.sums[kind][here] += row @ blocks[mask].sum(axis=0) @ column.T
+                self.counts[kind][here] += mask.sum() * np.outer(row.sum(axis=1), column.sum(axis=1))
+
+    def _members(self, space: OrbitalSpace, number: int) -> Matrix:
+        """Which template shell each orbital of an element is of, (template shell, ao); orders keep shells together."""
+        shells = np.repeat(self.basis.template_shells(number), [2 * ang + 1 for ang in space.shells_of(number)])
+        return (np.arange(len(self.shells))[:, None] == shells[None, :]).astype(float)
+
+    def state(self) -> dict[str, Any]:
+        """Sums and counts, JSON-able."""
+        return {"sums": packed(self.sums), "counts": packed(self.counts)}
+
+    def add_state(self, stored: Mapping[str, Any]) -> None:
+        """Add what another one's :meth:`state` says, of the same basis."""
+        self.sums += unpacked(stored["sums"])
+        self.counts += unpacked(stored["counts"])
+
     def entry_means(self) -> tuple[float, float, float]:
         """Mean per entry of all, diagonal-block and off-diagonal-block elements, µEh (0 where there are none)."""
         sums, counts = self.sums.sum(axis=(1, 2)), self.counts.sum(axis=(1, 2))
@@ -163,14 +199,15 @@ class ShellErrors:
             raise ValueError("No molecule was added.")
         return best
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything as lists, µEh, None where nothing was seen."""
+    def to_json(self, unit: str = "uEh") -> dict[str, Any]:
+        """Everything as lists, None where nothing was seen; the unit, in which errors were added, names the element maps."""
         return {
+            "unit": unit,
             "shells": list(self.shells),
             "overall": _lists(self.overall()),
             **{kind: _lists(self.overall(kind)) for kind in KINDS},
             "elements": [
-                {"kind": kind, "elements": [SYMBOLS[row], SYMBOLS[column]], "mae_uEh": _lists(values)}
+                {"kind": kind, "elements": [SYMBOLS[row], SYMBOLS[column]], f"mae_{unit}": _lists(values)}
                 for kind, row, column, values in self.maps()
             ],
         }

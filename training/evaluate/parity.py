@@ -6,12 +6,14 @@ Elements span 1e-6 to 20 hartree of both signs, so the parity grid is linear aro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.units import MICROHARTREE_PER_HARTREE
+from training.evaluate.finished import packed, unpacked
 
 Matrix = NDArray[np.float64]
 
@@ -44,6 +46,15 @@ class ParityCounts:
         self.error += _sizes(true, ours - true)
         if reference is not None:
             self.error_reference += _sizes(true, reference[rows, columns] - true)
+
+    def state(self) -> dict[str, Any]:
+        """Counts, JSON-able."""
+        return {name: packed(getattr(self, name)) for name in ("parity", "error", "error_reference")}
+
+    def add_state(self, stored: Mapping[str, Any]) -> None:
+        """Add what another one's :meth:`state` says."""
+        for name, values in stored.items():
+            setattr(self, name, getattr(self, name) + unpacked(values, np.int64))
 
     def to_json(self) -> dict[str, Any]:
         """Counts as lists: rows are the label's element, columns the prediction's, or its error."""

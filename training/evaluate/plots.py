@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from model.units import EV_PER_HARTREE
 from training.evaluate.parity import ERROR_EDGES, LINEAR_HARTREE, PARITY_EDGES, SIZE_EDGES
+from training.evaluate.spectra_plots import spectra_figures
 from training.evaluate.summary import SCF_NAMES
 
 Matrix = NDArray[np.float64]
@@ -48,17 +49,18 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[Path]:
         folder: exists.
 
     Returns:
-        the files: parity-, blocks-, levels- and, where SCFs were run, cycles-SPLIT.png.
+        the files: of molecules parity-, blocks-, levels- and, where SCFs were run, cycles-SPLIT.png; of crystals blocks-,
+        bands- and dos-SPLIT.png.
     """
     written = []
     with mpl.rc_context(STYLE):
         for split, part in report["splits"].items():
             title = f"{report['checkpoint']}, {split}: {len(part['frames'])} structures"
-            figures = {
-                "parity": parity_figure(part, title),
-                "blocks": blocks_figure(part["shells"], title),
-                "levels": levels_figure(part["levels"], title),
-            }
+            figures = {"blocks": blocks_figure(part["shells"], title)}
+            if "spectra" in part:
+                figures |= spectra_figures(part["spectra"], title)
+            else:
+                figures |= {"parity": parity_figure(part, title), "levels": levels_figure(part["levels"], title)}
             if part["scf"]:
                 figures["cycles"] = cycles_figure(part["scf"], title)
             for name, figure in figures.items():
@@ -107,8 +109,10 @@ def parity_figure(part: Mapping[str, Any], title: str) -> Figure:
 
 def blocks_figure(shells: Mapping[str, Any], title: str) -> Figure:
     """Mean |dH| by shell pair: two atoms (triangle of element pairs), one atom (bottom row), all elements (top right)."""
+    key = shells.get("unit", "uEh")
+    unit = {"uEh": "µEh"}.get(key, key)
     maps = {
-        (entry["kind"], *entry["elements"]): np.array(entry["mae_uEh"], dtype=float) for entry in shells["elements"]
+        (entry["kind"], *entry["elements"]): np.array(entry[f"mae_{key}"], dtype=float) for entry in shells["elements"]
     }
     elements = list(dict.fromkeys(symbol for _, row, column in maps for symbol in (row, column)))
     elements.sort(key=[key[1] for key in maps if key[0] == "on-site"].index)
@@ -136,8 +140,8 @@ def blocks_figure(shells: Mapping[str, Any], title: str) -> Figure:
         reach = max(1, count // 2)
         axes = figure.add_subplot(grid[:reach, grid.ncols - reach :])
         mesh = _map(axes, np.array(shells["overall"], dtype=float), shells["shells"], norm, numbers=reach > 1)
-        axes.set_title("all elements (µEh)")
-    figure.colorbar(mesh, ax=figure.axes, label="mean |error| (µEh)", shrink=0.7, aspect=30, extend="min")
+        axes.set_title(f"all elements ({unit})")
+    figure.colorbar(mesh, ax=figure.axes, label=f"mean |error| ({unit})", shrink=0.7, aspect=30, extend="min")
     return figure
 
 

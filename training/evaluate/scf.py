@@ -90,6 +90,17 @@ class ScfComparison:
         return self.minao if name == "minao" else self.others[name]
 
 
+def comparison_of(stored: Mapping[str, Any]) -> ScfComparison:
+    """Inverse of ``dataclasses.asdict``, after JSON."""
+
+    def run(values: Mapping[str, Any]) -> ScfRun:
+        return ScfRun(**{**values, "fock_errors": tuple(values["fock_errors"])})
+
+    others = {name: run(values) for name, values in stored["others"].items()}
+    sides = {"minao": run(stored["minao"]), "guess": run(stored["guess"]), "others": others}
+    return ScfComparison(**{**stored, **sides})
+
+
 def run_scf(mole: Any, xc: str, density: Matrix | None, *, guess: str = "minao", fock: Matrix | None = None) -> ScfRun:
     """RKS at PySCF's defaults.
 

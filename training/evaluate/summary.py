@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from training.evaluate.crystal_metrics import CRYSTAL_METRICS
 from training.evaluate.errors import ShellErrors
 from training.evaluate.metrics import METRICS, SCF_SECTION, Split, measure
 from training.evaluate.molecules import FrameErrors
@@ -96,9 +97,11 @@ def table(report: Mapping[str, Any]) -> str:
     """The summaries as text, a column per split, with what each row means."""
     splits = list(report["splits"])
     present = dict.fromkeys(name for split in splits for name in report["splits"][split]["summary"])
-    meanings = {metric.name: metric.meaning for metric in METRICS}
+    is_crystal = any("spectra" in report["splits"][split] for split in splits)
+    metrics = CRYSTAL_METRICS if is_crystal else METRICS
+    meanings = {metric.name: metric.meaning for metric in metrics}
     sections: dict[str, list[str]] = {}
-    for metric in METRICS:
+    for metric in metrics:
         if metric.name in present:
             sections.setdefault(metric.section, []).append(metric.name)
     sections[SCF_SECTION] = [name for name in present if name not in meanings]
@@ -118,9 +121,16 @@ def table(report: Mapping[str, Any]) -> str:
         worst = report["splits"][split].get("challenging")
         if worst:
             sample, block = worst["sample"], worst["block"]
+            kind = "crystal" if is_crystal else "molecule"
             lines += [
                 "",
-                f"{split}: worst molecule {sample['molecule']}/{sample['index']} ({sample['smiles']}), "
+                f"{split}: worst {kind} {sample['molecule']}/{sample['index']} ({sample['smiles']}), "
                 f"worst block {block['name']}",
             ]
+        for row in report["splits"][split].get("distances", ()):
+            near, far = row["from_angstrom"], row["to_angstrom"]
+            where = f"{near:.0f} to {far:.0f} Å" if far else "on-site"
+            lines.append(f"  {split}, {where}: {row['mae_meV']:.4g} meV over {row['entries']} elements")
+        for name, note in report["splits"][split].get("notes", {}).items():
+            lines.append(f"  {split}, {name} has no spectra: {note}")
     return "\n".join(lines)
