@@ -2,7 +2,8 @@
 
 A model must take the structure: periodic or not, elements, charge, multiplicity. Among those that do, the functional
 counts first and the basis next; then the default of this kind of system, and then who has the default's functional. What
-differs from what was asked is a warning.
+differs from what was asked is a warning. A model whose card promises no exact symmetry answers where it is named, and only
+there: two orientations of one structure would get two answers.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def choose(
 
     Raises:
         ServiceError: ``unknown_model``; ``not_ready`` where no model is loaded; ``invalid_request`` where several fit
-            equally and none is the default.
+            equally and none is the default, or where all answer only if they are named.
         DomainError: no model takes the structure; what the loaded ones support is in the hint.
     """
     if wanted.name is not None:
@@ -85,7 +86,16 @@ def choose(
     default = models.get(defaults["crystals" if structure.is_periodic else "molecules"] or "")
     fitting: dict[tuple[bool, ...], list[LoadedModel]] = {}
     refusals: list[tuple[LoadedModel, DomainError]] = []
-    for model in models.values():
+    candidates = [model for model in models.values() if answers_unnamed(model)]
+    if not candidates:
+        raise ServiceError(
+            "invalid_request",
+            "The symmetry of every loaded model is approximate; such a model answers only where it is named.",
+            field="model",
+            allowed=sorted(models),
+            hint="Name one of them in 'model'; its card says how far from exact it is.",
+        )
+    for model in candidates:
         try:
             model.predictor.check(structure)
         except DomainError as error:
@@ -124,6 +134,11 @@ def named(models: Mapping[str, LoadedModel], name: str) -> LoadedModel:
             hint="GET /v1/models lists the loaded models.",
         )
     return models[name]
+
+
+def answers_unnamed(model: LoadedModel) -> bool:
+    """Whether the model may be a default, or be chosen where a request names none."""
+    return model.predictor.card.symmetry != "approximate"
 
 
 def nothing_loaded() -> ServiceError:

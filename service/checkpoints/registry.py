@@ -17,7 +17,7 @@ from typing import Final, Protocol, get_args
 
 from model.structure import Structure
 from service.checkpoints.catalogue import Candidate
-from service.checkpoints.choice import Choice, Kind, Wanted, choose, kind_of, named, nothing_loaded
+from service.checkpoints.choice import Choice, Kind, Wanted, answers_unnamed, choose, kind_of, named, nothing_loaded
 from service.checkpoints.loaded import LoadedModel
 from service.errors import draining
 
@@ -182,7 +182,7 @@ class Registry:
     def _replace(self, models: Mapping[str, LoadedModel]) -> None:
         defaults: dict[Kind, str | None] = {}
         for kind in KINDS:
-            names = [name for name, model in models.items() if kind_of(model) == kind]
+            names = [name for name, model in models.items() if kind_of(model) == kind and answers_unnamed(model)]
             only = names if len(names) == 1 else []
             order = (*self._preferred, self._state.defaults[kind], DEFAULT_NAME, *only)
             defaults[kind] = next((name for name in order if name in names), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from service.checkpoints.catalogue import scan
 from service.checkpoints.checks import RejectedError
+from service.checkpoints.choice import answers_unnamed
 from service.checkpoints.loaded import LoadedModel
 from service.checkpoints.loading import ModelLoader
 from service.checkpoints.registry import DEFAULT_NAME, Registry
@@ -54,6 +55,12 @@ def load_registry(settings: Settings, observer: BatchObserver | None = None) -> 
             if candidate.top == DEFAULT_NAME:
                 named_after_folder = name
         preferred = _preferred(settings.default_model, catalogue.names, named_after_folder)
+        refused = [model.name for model in models if model.name in preferred and not answers_unnamed(model)]
+        if refused:
+            raise StartupError(
+                f"The checkpoint {refused[0]} in {folder} cannot be a default: its symmetry is approximate. Name another in "
+                "TRACEGRAD_DEFAULT_MODEL, or give its folder another name than default."
+            )
     except BaseException:
         for model in models:
             model.backend.close()

@@ -330,3 +330,17 @@ def edit_golden(folder: Path, change: Callable[[dict[str, Any]], object]) -> Non
     golden = json.loads((folder / store.GOLDEN).read_text())
     change(golden["structures"][0])
     (folder / store.GOLDEN).write_text(json.dumps(golden))
+
+
+def test_a_checkpoint_of_approximate_symmetry_is_no_default(put, tmp_path):
+    rough = {"symmetry": "approximate", "symmetry_error": {"hamiltonian": 1e-3, "energy": 1e-3}}
+    put("default", name="default", **rough)
+    put("exact", name="exact")
+    with pytest.raises(StartupError, match="its symmetry is approximate"):
+        load_registry(settings_for(tmp_path))
+    shutil.move(tmp_path / "default", tmp_path / "rough")
+    card = json.loads((tmp_path / "rough" / store.CARD).read_text())
+    (tmp_path / "rough" / store.CARD).write_text(json.dumps(card | {"name": "rough"}))
+    loaded = load_registry(settings_for(tmp_path))
+    assert loaded.defaults["molecules"] == "exact"
+    loaded.close()

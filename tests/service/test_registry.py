@@ -73,6 +73,7 @@ def model(
     elements: Sequence[int] = (1, 8),
     charges: Sequence[int] = (0,),
     level: Level = B3LYP,
+    symmetry: str = "O(3)",
 ) -> LoadedModel:
     card = SimpleNamespace(
         name=name,
@@ -82,6 +83,7 @@ def model(
         multiplicities=[1],
         xc=level.xc,
         level=level,
+        symmetry=symmetry,
     )
     predictor: Any = FakePredictor(card)
     backend: Any = FakeBackend()
@@ -309,3 +311,18 @@ def test_a_named_model_that_does_not_take_the_structure_says_why_and_no_other_is
         choose(SHELF, DEFAULTS, HYDROXIDE, Wanted("default"))
     assert caught.value.code == "unsupported_charge"
     assert caught.value.allowed == [0]
+
+
+def test_a_model_of_approximate_symmetry_answers_only_where_it_is_named() -> None:
+    rough, exact = model("rough", symmetry="approximate", elements=(1, 8, 9)), model("exact")
+    registry = Registry([rough, exact])
+    assert registry.defaults["molecules"] == "exact"
+    both = {"rough": rough, "exact": exact}
+    assert choose(both, registry.defaults, WATER, Wanted()).model is exact
+    assert choose(both, registry.defaults, WATER, Wanted(name="rough")).model is rough
+    with pytest.raises(UnsupportedElementError):  # the rough one would take it
+        choose(both, registry.defaults, HYDROGEN_FLUORIDE, Wanted())
+    alone = Registry([rough], ["rough"])
+    assert alone.defaults["molecules"] is None
+    with pytest.raises(ServiceError, match="answers only where it is named"):
+        choose({"rough": rough}, alone.defaults, WATER, Wanted())
