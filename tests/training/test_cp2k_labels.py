@@ -7,8 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -250,6 +256,49 @@ def test_inspect_checks_electrons_on_the_mesh(tmp_path: Path, capsys: pytest.Cap
         file["chain_0001"].attrs["n_electrons"] = 6.0
     assert main(["inspect", str(made.file)]) == 1
     assert "error        electrons: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("dataset", "spoil", "check"),
+    [
+        ("overlap", lambda entries, n: entries[1 : n - 1].__iadd__(0.9), "overlap"),
+        ("hamiltonian_eV", lambda entries, n: entries[1:n].__iadd__(0.5), "hermitian"),
+    ],
+)
+def test_inspect_finds_what_was_spoilt_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str, spoil: Any, check: str
+) -> None:
+    made = generate_crystals(read_crystal_recipe(recipe_of(tmp_path, replay(tmp_path))))
+    with h5py.File(made.file, "r+") as file:
+        group = file["chain_0002"]
+        n = int(group["shapes"][0, 1])
+        entries = group[dataset][:]
+        spoil(entries, n)
+        group[dataset][:] = entries
+    assert main(["inspect", str(made.file)]) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error")]
+    assert any(f"{check}: " in line and "chain_0002" in line for line in lines)
+
+
+def test_sigterm_ends_the_program_too_and_keeps_what_is_done(tmp_path: Path) -> None:
+    slow = program(
+        tmp_path,
+        f"echo run >> {tmp_path}/runs\ncp {STORED}/* .\n"
+        f"if [ $(wc -l < {tmp_path}/runs) = 2 ]; then echo $$ > {tmp_path}/pid; exec sleep 60; fi",
+    )
+    path = recipe_of(tmp_path, slow)
+    running = subprocess.Popen([sys.executable, "-m", "training", "generate", str(path)], stderr=subprocess.DEVNULL)
+    waited = 0.0
+    while not (tmp_path / "pid").is_file() and waited < 60:
+        time.sleep(0.1)
+        waited += 0.1
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=60) == 128 + signal.SIGTERM
+    program_id = int((tmp_path / "pid").read_text(encoding="utf-8"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(program_id, 0)
+    assert list(structures_of(tmp_path / "made" / "crystals.h5")) == ["chain_0000"]
+    assert not [folder for folder in (tmp_path / "made" / "shards").iterdir() if folder.is_dir()]
 
 
 def test_failures_are_recorded_and_not_tried_again(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from model.electronic.bands import band_energies
 from model.electronic.fermi import SMEARING_HARTREE, k_mesh, occupations
+from model.errors import ModelError
 from model.formats.matrices import Matrices
 from model.units import EV_PER_HARTREE
 from training.data.finding import Finding, severity_of
@@ -29,7 +30,10 @@ def check_electrons(structures: Sequence[tuple[str, Matrices]]) -> list[Finding]
     """Do the bands below the stated Fermi level hold the stated electrons?"""
     found = []
     for name, matrices in structures:
-        held = electrons_at_fermi(matrices)
+        try:
+            held = electrons_at_fermi(matrices)
+        except ModelError:  # not hermitian, or S not positive definite: other checks say so
+            continue
         if held is not None and matrices.n_electrons is not None:
             found.append((abs(held - matrices.n_electrons), held, matrices.n_electrons, name))
     if not found:
@@ -54,6 +58,9 @@ def electrons_at_fermi(matrices: Matrices, smearing_hartree: float = SMEARING_HA
 
     Returns:
         None where mesh, level or overlap are not stated, or the cell is too large.
+
+    Raises:
+        ModelError: H or S that has no bands.
     """
     hamiltonian, overlap, level = matrices.hamiltonian, matrices.overlap, matrices.fermi_energy_hartree
     if hamiltonian is None or overlap is None or level is None or matrices.k_points is None:

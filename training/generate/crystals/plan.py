@@ -153,4 +153,4 @@ def _key(structure: Structure, own: StructureSet, recipe: CrystalRecipe) -> str:
         structure.positions_angstrom.tolist(),
         structure.cell_angstrom.tolist(),
     ]
-    return f"{own.name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
+    return f"{own.name}-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import signal
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -48,6 +50,7 @@ def generate_crystals(recipe: CrystalRecipe) -> CrystalSummary:
     Raises:
         ConfigError: the program is not installed; says how to install it.
         DatasetError: nothing could be labelled.
+        SystemExit: SIGTERM came; what is done is kept.
     """
     require_program(recipe.label)
     store = CrystalStore(recipe.output / "shards")
@@ -56,12 +59,15 @@ def generate_crystals(recipe: CrystalRecipe) -> CrystalSummary:
     target = recipe.output / DATA_FILE
     attributes = {"recipe": recipe.name, "settings": recipe.label.model_dump_json()}
     work = partial(label_one, recipe=recipe, folder=store.folder)
+    previous = signal.signal(signal.SIGTERM, _stop) if threading.current_thread() is threading.main_thread() else None
     try:
         done = parallel_map(work, pending, total=len(pending), processes=recipe.processes, title="label", chunk=1)
         for count, _ in enumerate(done, start=1):
             if count % recipe.merge_every == 0:
                 store.merge(target, crystals, attributes)
     finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
         failures = store.failures(crystals)
         lines = [json.dumps(dataclasses.asdict(failure)) + "\n" for failure in failures]
         write_text(recipe.output / FAILURES_FILE, "".join(lines))
@@ -71,6 +77,11 @@ def generate_crystals(recipe: CrystalRecipe) -> CrystalSummary:
     write_json(recipe.output / LEVEL_FILE, {**recipe.label.stated_level, **store.program_of(crystals)})
     labelled = sum(store.shard(crystal.key).is_file() for crystal in pending)
     return CrystalSummary(target, structures, labelled, tuple(failures))
+
+
+def _stop(number: int, frame: object) -> None:
+    """SIGTERM unwinds the call, so that the program it waits for is ended, its folder removed and the data file written."""
+    raise SystemExit(128 + number)
 
 
 def label_one(crystal: Crystal, recipe: CrystalRecipe, folder: Path) -> None:
