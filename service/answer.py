@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from model.structure import Structure
 from service.answers.arrays import GUESS_OUTPUTS, NEEDS_ORBITALS, Result, make_result
@@ -17,6 +17,10 @@ from service.answers.bytes import ENCODERS
 from service.answers.files import WRITERS
 from service.answers.output_formats import OutputFormat, headers_of, refuse_array_options
 from service.checkpoints.choice import Choice, Wanted
+from service.crystals.folders import folder_warning, zipped_folder
+from service.crystals.plan import Plan, plan_crystal, refuse_crystal_options
+from service.crystals.results import crystal_result
+from service.crystals.study import Study, make_study
 from service.errors import ServiceError
 from service.observability import logs
 from service.observability.metrics import STAGES, warning_kinds
@@ -31,7 +35,7 @@ from service.structures.pool import RawStructure
 
 if TYPE_CHECKING:
     from model.checkpoint.card import Card
-    from model.predictor import Prediction
+    from model.predictor import CrystalPrediction, Prediction
 
 NOTHING_NEW: Final = "*"
 """As ``known_tags``: only check that there would be an answer."""
@@ -71,10 +75,15 @@ class Ask:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the arrays to send."""
+        """Names of the arrays to send, for a molecule."""
         if isinstance(self.options, PredictOptions):
             return self.options.outputs
         return (*GUESS_OUTPUTS, *(name for name in self.options.outputs if name not in GUESS_OUTPUTS))
+
+    @property
+    def stem(self) -> str:
+        """Of the offered file name."""
+        return "guess" if isinstance(self.options, GuessOptions) else "prediction"
 
 
 @dataclass(frozen=True)
@@ -111,17 +120,25 @@ async def answer(services: Services, ask: Ask) -> Answered:
         model = choice.model
         logs.note(model=model.name)
         services.metrics.stage(model.name, "parse", parse_ms / 1e3)
-        ask.limits.check_orbitals(model.predictor.count_orbitals(structure))
+        n_orbitals = model.predictor.count_orbitals(structure)
+        ask.limits.check_orbitals(n_orbitals)
         card = model.predictor.card
-        defaults = [*assumed, *option_defaults(options, model.name)]
-        orbitals = bool(NEEDS_ORBITALS.intersection(ask.outputs))
+        plan = None
+        if structure.is_periodic:
+            rows = n_orbitals * (2 if card.spin == "spinor" else 1)
+            plan = plan_crystal(options, ask.form, structure, rows, ask.limits)
+        else:
+            refuse_crystal_options(options, ask.form)
+        outputs = ask.outputs if plan is None else plan.outputs
+        defaults = [*assumed, *option_defaults(options, model.name, () if plan is None else plan.defaults)]
+        orbitals = plan is None and bool(NEEDS_ORBITALS.intersection(outputs))
         key = content_key(card.weights_sha256, structure, orbitals=orbitals)
-        shown = (ask.form.name, ask.outputs, options.ao_order, options.energy_unit, choice.warnings, defaults)
-        tag = entity_tag(key, shown)
+        shown = options.model_dump(exclude={"structure", "structures"})
+        tag = entity_tag(key, (ask.form.name, outputs, shown, choice.warnings, defaults))
         if matches(ask.known_tags, tag):
             return Answered(None, tag)
         predicted = await _predict(services, ask, choice, structure, key, orbitals)
-        stages = {} if predicted.cached else predicted.prediction.timings_ms
+        study = None if plan is None else await _study(services, ask, choice, predicted, plan)
         about = {
             "device": model.predictor.device,
             "request_id": ask.request_id,
@@ -130,18 +147,18 @@ async def answer(services: Services, ask: Ask) -> Answered:
             "timings_ms": {
                 "parse": parse_ms,
                 "queue": predicted.queue_ms,
-                **{name: stages.get(name, 0.0) for name in ("integrals", "forward", "eigensolve")},
+                **_timings(predicted, study),
                 "total": 1e3 * (time.perf_counter() - ask.started),
             },
         }
         ask.on_stage("serialise")
         began = time.perf_counter()
+        known = _Known(card, outputs, about, (*choice.warnings, *folder_warning(card, ask.form.name)), defaults)
         with span("serialise"):
-            content = await services.encode(_written, ask, predicted.prediction, card, about, choice.warnings, defaults)
+            content = await services.encode(_written, ask, predicted.prediction, study, known)
         services.metrics.stage(model.name, "serialise", time.perf_counter() - began)
-    stem = "guess" if isinstance(options, GuessOptions) else "prediction"
-    warnings = (*predicted.prediction.warnings, *choice.warnings)
-    return Answered(content, tag, headers_of(ask.form, stem, warnings))
+    warnings = (*predicted.prediction.warnings, *(() if study is None else study.warnings), *known.warnings)
+    return Answered(content, tag, headers_of(ask.form, ask.stem, warnings))
 
 
 async def _predict(
@@ -169,20 +186,56 @@ async def _predict(
     for stage in STAGES:
         if stage in stages:
             metrics.stage(name, stage, stages[stage] / 1e3)
-    finished_spans([(stage, stages[stage] / 1e3) for stage in ("integrals", "queue", "forward", "eigensolve")])
+    order = ("integrals", "queue", "forward", "eigensolve")
+    finished_spans([(stage, stages[stage] / 1e3) for stage in order if stage in stages])
     return predicted
 
 
+async def _study(services: Services, ask: Ask, choice: Choice, predicted: Predicted, plan: Plan) -> Study:
+    """What the answer needs of a crystal beyond H(R)."""
+    ask.on_stage("eigensolve")
+    prediction = predicted.prediction
+    card = choice.model.predictor.card
+    electrons = choice.model.predictor.space.count_electrons(prediction.structure.numbers, prediction.structure.charge)
+    study = await choice.model.backend.study(make_study, prediction, plan, electrons, patient=ask.patient)
+    services.metrics.stage(card.name, "eigensolve", study.milliseconds / 1e3)
+    finished_spans([("eigensolve", study.milliseconds / 1e3)])
+    return study
+
+
+def _timings(predicted: Predicted, study: Study | None) -> dict[str, float]:
+    """Milliseconds of the model's own stages; those of an answer from memory took none."""
+    stages = {} if predicted.cached else dict(predicted.prediction.timings_ms)
+    if study is not None:
+        stages["eigensolve"] = study.milliseconds
+    return {name: stages.get(name, 0.0) for name in ("integrals", "forward", "eigensolve")}
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of an answer beside its numbers; see ``make_result``."""
+
+    card: Card
+    outputs: tuple[str, ...]
+    about: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    defaults: list[str]
+
+
 def _written(
-    ask: Ask,
-    prediction: Prediction,
-    card: Card,
-    about: Mapping[str, Any],
-    warnings: tuple[str, ...],
-    defaults: list[str],
+    ask: Ask, prediction: Prediction | CrystalPrediction, study: Study | None, known: _Known
 ) -> bytes | Result:
     """The answer in its format; runs in the encoding thread."""
-    if not ask.form.holds_arrays:
-        return WRITERS[ask.form.name](prediction, card)
-    result = make_result(prediction, card, ask.options, ask.outputs, about, warnings, defaults)
+    rest = (known.outputs, known.about, known.warnings, known.defaults)
+    if study is not None:
+        crystal = cast("CrystalPrediction", prediction)
+        if not ask.form.holds_arrays:
+            said = (*crystal.warnings, *study.warnings, *known.warnings)
+            return zipped_folder(crystal, study, known.card, ask.form.name, said)
+        result = crystal_result(crystal, study, known.card, ask.options, *rest)
+    else:
+        molecule = cast("Prediction", prediction)
+        if not ask.form.holds_arrays:
+            return WRITERS[ask.form.name](molecule, known.card)
+        result = make_result(molecule, known.card, ask.options, *rest)
     return ENCODERS[ask.form.name](result) if ask.encoded else result

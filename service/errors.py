@@ -47,6 +47,7 @@ ERROR_TABLE: Final[Mapping[str, ErrorRow]] = {
     "too_many_atoms": ErrorRow(413, "Too many atoms", "structure"),
     "too_many_structures": ErrorRow(413, "Too many structures", "structure"),
     "too_many_orbitals": ErrorRow(413, "Too many orbitals", "structure"),
+    "too_many_k_points": ErrorRow(413, "Too many k-points for so many orbitals", "structure"),
     "too_large_for_memory": ErrorRow(413, "Too large for the memory of this server", "structure"),
     "unsupported_media_type": ErrorRow(415, "The content type is not supported", "body"),
     "invalid_request": ErrorRow(422, "The request is not valid", "body"),

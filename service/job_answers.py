@@ -46,7 +46,8 @@ async def _answer(
 ) -> tuple[Answered, OutputFormat]:
     body = await asyncio.to_thread(READERS[request.kind], request.body)
     form = next(form for form in FORMATS[request.kind] if form.name == request.format_out)
-    limits = SizeLimits(services.settings.job_max_atoms, services.settings.job_max_orbitals)
+    settings = services.settings
+    limits = SizeLimits(settings.job_max_atoms, settings.job_max_orbitals, settings.job_max_k_cost)
     ask = Ask(
         body.structure, body, form, limits, request.request_id, known_tags=known_tags, patient=True, on_stage=report
     )

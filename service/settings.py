@@ -39,6 +39,7 @@ class Settings(BaseSettings):
         max_atoms: largest structure, in atoms.
         max_orbitals: largest structure, in atomic orbitals. Memory grows with atoms times orbitals squared: about 2 GB
             at 730 orbitals (92 atoms).
+        max_k_cost: eigensolves for a crystal, in k-points times orbitals cubed; 10^10 are about 20 s of one core.
         max_body_bytes: largest request body, counted while it arrives.
         max_file_bytes: largest structure file inside a request.
         queue_limit: requests that may wait for one model (and for the file parsers) before 503.
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
         job_timeout_s: seconds that one job may be computed.
         job_max_atoms: largest structure of a job, in atoms.
         job_max_orbitals: largest structure of a job, in atomic orbitals; as with max_orbitals, memory sets the limit.
+        job_max_k_cost: eigensolves of a job, as max_k_cost.
         job_storage_bytes: most bytes of all stored results together.
         log_level: level of the log. At ``debug`` the texts of unexpected exceptions are logged, which may quote an input.
         log_format: ``text`` for people or ``json``, one object a line.
@@ -77,6 +79,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split)] = ()
     max_atoms: Annotated[int, Field(ge=1, le=100_000)] = 200
     max_orbitals: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    max_k_cost: Annotated[int, Field(ge=1, le=10**15)] = 10**10
     max_body_bytes: Annotated[int, Field(ge=1024)] = 4 * MEBIBYTE
     max_file_bytes: Annotated[int, Field(ge=64, le=64 * MEBIBYTE)] = MEBIBYTE
     queue_limit: Annotated[int, Field(ge=0, le=100_000)] = 32
@@ -95,6 +98,7 @@ class Settings(BaseSettings):
     job_timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 3600.0
     job_max_atoms: Annotated[int, Field(ge=1, le=100_000)] = 500
     job_max_orbitals: Annotated[int, Field(ge=1, le=100_000)] = 3000
+    job_max_k_cost: Annotated[int, Field(ge=1, le=10**15)] = 10**12
     job_storage_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * MEBIBYTE
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
     log_format: Literal["text", "json"] = "text"

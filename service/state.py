@@ -51,4 +51,4 @@ class Services:
 
 def limits_of(settings: Settings) -> SizeLimits:
     """The caps on a structure that is waited for."""
-    return SizeLimits(settings.max_atoms, settings.max_orbitals)
+    return SizeLimits(settings.max_atoms, settings.max_orbitals, settings.max_k_cost)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.blocks.block_set import BlockSet
 from model.orbitals.orders import pyscf_to_e3nn
 from model.units import EV_PER_HARTREE
 from service.schemas.requests import CommonOptions, PredictOptions
@@ -28,21 +29,23 @@ class Result:
 
     Attributes:
         arrays: name -> array; what binary formats store.
-        scalars: name -> number; the entries of ``results`` that are no arrays.
+        scalars: name -> number, text or short list; the entries of ``results`` that are no arrays.
         blocks: (i, j) -> Hamiltonian block, or None where blocks were not asked for.
         meta: provenance and conventions.
         checks: sanity of the guess.
         warnings: what the caller should know.
         defaults_applied: what the caller left open.
+        lattice_blocks: output -> blocks with their cells R, of a crystal, in the asked order and unit.
     """
 
     arrays: dict[str, NDArray[Any]]
-    scalars: dict[str, float | None]
+    scalars: dict[str, Any]
     blocks: dict[tuple[int, int], NDArray[np.float64]] | None
     meta: Meta
     checks: Checks
     warnings: list[str]
     defaults_applied: list[str]
+    lattice_blocks: Mapping[str, BlockSet] = field(default_factory=dict)
 
 
 def ao_permutation(card: Card, prediction: Prediction, ao_order: str) -> NDArray[np.int64]:
@@ -123,7 +126,7 @@ def make_result(
     """
     factor = EV_PER_HARTREE if options.energy_unit == "eV" else 1.0
     order = ao_permutation(card, prediction, options.ao_order)
-    scalars: dict[str, float | None] = {}
+    scalars: dict[str, Any] = {}
     if prediction.orbitals is not None and isinstance(options, PredictOptions) and "orbital_energies" in outputs:
         for name in ("homo", "lumo", "gap"):
             scalars[name] = _scaled(getattr(prediction.orbitals, name), factor)

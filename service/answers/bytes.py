@@ -12,6 +12,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from service.answers.arrays import Result
+from service.answers.lattice_blocks import flat_arrays, listed_blocks
 from service.errors import Problem
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
@@ -87,6 +88,8 @@ def _json_results(result: Result) -> dict[str, Any]:
         results["blocks"] = [
             {"i": i, "j": j, "shift": [0, 0, 0], "matrix": matrix} for (i, j), matrix in result.blocks.items()
         ]
+    for name, blocks in result.lattice_blocks.items():
+        results[name] = listed_blocks(blocks, matrices=True)
     return results
 
 
@@ -94,6 +97,8 @@ def _scalar_results(result: Result) -> dict[str, Any]:
     results: dict[str, Any] = dict(result.scalars)
     if result.blocks is not None:
         results["blocks"] = [{"i": i, "j": j, "shift": [0, 0, 0]} for i, j in result.blocks]
+    for name, blocks in result.lattice_blocks.items():
+        results[name] = listed_blocks(blocks, matrices=False)
     return results
 
 
@@ -114,6 +119,7 @@ def _envelope(result: Result, results: dict[str, Any]) -> dict[str, Any]:
 
 
 def _binary_arrays(result: Result) -> dict[str, NDArray[Any]]:
-    """All arrays by name; block (i, j) is ``blocks.i.j``."""
+    """All arrays by name; block (i, j) of a molecule is ``blocks.i.j``."""
     blocks = result.blocks or {}
-    return {**result.arrays, **{f"blocks.{i}.{j}": matrix for (i, j), matrix in blocks.items()}}
+    named = {f"blocks.{i}.{j}": matrix for (i, j), matrix in blocks.items()}
+    return {**result.arrays, **named, **flat_arrays(result.lattice_blocks)}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from service.errors import ServiceError
-from service.schemas.requests import GuessOptions, PredictOptions
+from service.schemas.requests import StructureOptions
 
 MAX_WARNING_LENGTH: Final = 500
 
@@ -21,43 +21,70 @@ class OutputFormat:
         media_type: its content type.
         suffix: of the offered file name; None for JSON, which is shown rather than saved.
         holds_arrays: whether it carries arrays of any name (and so any outputs, AO order and unit).
+        systems: what it can describe.
     """
 
     name: str
     media_type: str
     suffix: str | None
     holds_arrays: bool
+    systems: Literal["any", "molecules", "crystals"] = "any"
 
 
 JSON: Final = OutputFormat("json", "application/json", None, True)
 NPZ: Final = OutputFormat("npz", "application/x-npz", "npz", True)
 SAFETENSORS: Final = OutputFormat("safetensors", "application/vnd.safetensors", "safetensors", True)
-CHK: Final = OutputFormat("chk", "application/x-hdf5", "chk", False)
-MOLDEN: Final = OutputFormat("molden", "chemical/x-molden", "molden", False)
-CUBE: Final = OutputFormat("cube", "chemical/x-cube", "cube", False)
-QCSCHEMA: Final = OutputFormat("qcschema", "application/x-qcschema+json", "qcschema", False)
+CHK: Final = OutputFormat("chk", "application/x-hdf5", "chk", False, "molecules")
+MOLDEN: Final = OutputFormat("molden", "chemical/x-molden", "molden", False, "molecules")
+CUBE: Final = OutputFormat("cube", "chemical/x-cube", "cube", False, "molecules")
+QCSCHEMA: Final = OutputFormat("qcschema", "application/x-qcschema+json", "qcschema", False, "molecules")
+DEEPH: Final = OutputFormat("deeph", "application/zip", "zip", False, "crystals")
+DEEPH_LEGACY: Final = OutputFormat("deeph-legacy", "application/zip", "zip", False, "crystals")
+ABACUS: Final = OutputFormat("abacus", "application/zip", "zip", False, "crystals")
 
-PREDICT_FORMATS: Final = (JSON, NPZ, SAFETENSORS)
-GUESS_FORMATS: Final = (*PREDICT_FORMATS, CHK, MOLDEN, CUBE, QCSCHEMA)
+ARRAY_FORMATS: Final = (JSON, NPZ, SAFETENSORS)
+FOLDER_FORMATS: Final = (DEEPH, DEEPH_LEGACY, ABACUS)
+PREDICT_FORMATS: Final = (*ARRAY_FORMATS, *FOLDER_FORMATS)
+GUESS_FORMATS: Final = (*ARRAY_FORMATS, CHK, MOLDEN, CUBE, QCSCHEMA)
+JOB_FORMATS: Final = (*GUESS_FORMATS, *FOLDER_FORMATS)
 
 
-def refuse_array_options(options: PredictOptions | GuessOptions, form: OutputFormat) -> None:
+def refuse_array_options(options: StructureOptions, form: OutputFormat) -> None:
     """A file format has its own order, unit and contents: say so rather than ignore what was asked for.
 
     Raises:
         ServiceError: ``invalid_request``.
     """
+    if form.holds_arrays:
+        return
     asked = {
-        "ao_order": options.ao_order != "pyscf",
+        "ao_order": getattr(options, "ao_order", "pyscf") != "pyscf",
         "energy_unit": options.energy_unit != "hartree",
-        "outputs": bool(options.outputs),
+        "outputs": "outputs" in options.model_fields_set and bool(getattr(options, "outputs", ())),
     }
-    for name in [name for name, is_asked in asked.items() if is_asked and not form.holds_arrays]:
+    for name in [name for name, is_asked in asked.items() if is_asked]:
         raise ServiceError(
             "invalid_request",
             f"The format {form.name} has its own contents, AO order and units; {name} does not apply.",
             field=name,
             hint=f"Leave out {name}, or ask for json, npz or safetensors.",
+        )
+
+
+def refuse_other_systems(form: OutputFormat, *, is_periodic: bool) -> None:
+    """Refuse a format that has no place for this kind of system.
+
+    Raises:
+        ServiceError: ``invalid_request``.
+    """
+    kind = "crystals" if is_periodic else "molecules"
+    if form.systems not in ("any", kind):
+        raise ServiceError(
+            "invalid_request",
+            f"The format {form.name} is for {form.systems}, and the structure is {'' if is_periodic else 'not '}periodic.",
+            field="format_out",
+            allowed=[known.name for known in PREDICT_FORMATS if known.systems in ("any", kind)],
+            hint="Ask for another format, or say with pbc what the cell is.",
         )
 
 

@@ -35,7 +35,8 @@ def choose_format(format_out: str | None, accept: str | None, available: Sequenc
         )
     if accept is None or not accept.strip():
         return available[0]
-    by_type: Mapping[str, OutputFormat] = {known.media_type: known for known in available}
+    # of several with one media type the first is meant
+    by_type: Mapping[str, OutputFormat] = {known.media_type: known for known in reversed(available)}
     for wanted in by_preference(accept):
         if wanted in by_type:
             return by_type[wanted]
@@ -47,7 +48,7 @@ def choose_format(format_out: str | None, accept: str | None, available: Sequenc
         "not_acceptable",
         "None of the types in the Accept header is available on this route.",
         field="Accept",
-        allowed=list(by_type),
+        allowed=list(dict.fromkeys(known.media_type for known in available)),
         hint="Accept one of the available types, or name one of " + ", ".join(names) + " in format_out.",
     )
 

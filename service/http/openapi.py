@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.answers.output_formats import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
+from service.answers.output_formats import ARRAY_FORMATS, GUESS_FORMATS, JOB_FORMATS, PREDICT_FORMATS, OutputFormat
 from service.errors import ERROR_TABLE, Group
 from service.http.access import needed_scope
 from service.schemas.jobs import JobSubmission
@@ -37,9 +37,9 @@ ANY_PROBLEM: Final[dict[int | str, dict[str, Any]]] = {
 
 _FORMATS: Final[Mapping[type[BaseModel], Sequence[OutputFormat]]] = {
     PredictRequest: PREDICT_FORMATS,
-    BatchRequest: PREDICT_FORMATS,
+    BatchRequest: ARRAY_FORMATS,
     GuessRequest: GUESS_FORMATS,
-    JobSubmission: GUESS_FORMATS,
+    JobSubmission: JOB_FORMATS,
 }
 _SECURITY_SCHEMES: Final = {
     "BearerKey": {"type": "http", "scheme": "bearer", "description": "An API key of this service."},

@@ -112,6 +112,8 @@ def _text(kind: str, context: Mapping[str, Any]) -> str:
         return f"At least {context['min_length']} items are needed."
     if kind == "too_long" and "max_length" in context:
         return f"At most {context['max_length']} items are allowed."
+    if kind == "string_pattern_mismatch":
+        return f"Not of the pattern {context.get('pattern')}."
     return _TEXTS.get(kind, "The value is not valid.")
 
 

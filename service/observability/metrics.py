@@ -28,7 +28,7 @@ from service.errors import ERROR_TABLE
 from service.schemas.jobs import Stage
 
 if TYPE_CHECKING:
-    from model.predictor import Prediction
+    from model.predictor import CrystalPrediction, Prediction
 
 WarningKind = Literal["domain", "intruder", "sanity", "functional", "basis", "other"]
 Outcome = Literal["ok", "warned", "failed"]
@@ -188,17 +188,18 @@ class Metrics:
         return model if model in self._models else OTHER
 
 
-def warning_kinds(prediction: Prediction, differences: Sequence[str] = ()) -> list[WarningKind]:
+def warning_kinds(prediction: Prediction | CrystalPrediction, differences: Sequence[str] = ()) -> list[WarningKind]:
     """Kinds of the warnings that go out with a prediction.
 
     Args:
         prediction: the model's answer.
         differences: in what the model's level of theory differs from the caller's.
     """
+    guess, checks = getattr(prediction, "guess", None), getattr(prediction, "checks", None)  # crystals have neither
     found: dict[WarningKind, bool] = {
         "domain": not prediction.in_domain,
-        "intruder": prediction.guess is not None and prediction.guess.has_intruder,
-        "sanity": prediction.checks is not None and not prediction.checks.ok,
+        "intruder": guess is not None and guess.has_intruder,
+        "sanity": checks is not None and not checks.ok,
         "functional": "xc" in differences,
         "basis": "basis" in differences,
     }

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from service.answer import Ask, answer
 from service.answers.arrays import Result
 from service.answers.bytes import BatchEntry, encode_batch
-from service.answers.output_formats import PREDICT_FORMATS, OutputFormat, headers_of
+from service.answers.output_formats import ARRAY_FORMATS, OutputFormat, headers_of
 from service.errors import ServiceError, is_internal, problem_of
 from service.http.deadline import deadline, while_connected
 from service.http.intake import read_request
@@ -66,7 +66,7 @@ class _Allowance(SizeLimits):
 @router.post(
     "/predict/batch",
     summary="Predict the Kohn-Sham Hamiltonians of many structures",
-    openapi_extra=structure_operation(BatchRequest, PREDICT_FORMATS, BatchAnswer),
+    openapi_extra=structure_operation(BatchRequest, ARRAY_FORMATS, BatchAnswer),
     response_class=Response,
 )
 async def predict_batch(request: Request) -> Response:
@@ -76,7 +76,7 @@ async def predict_batch(request: Request) -> Response:
     async with deadline(services.settings.request_timeout_s):
         limit = services.settings.max_batch_structures
         body = await read_request(request, BatchRequest, max_structures=limit)
-        form = choose_format(body.format_out, request.headers.get("accept"), PREDICT_FORMATS)
+        form = choose_format(body.format_out, request.headers.get("accept"), ARRAY_FORMATS)
         work = _answers(services, body, form, str(request.state.request_id), started)
         return await while_connected(request, work)
 
@@ -86,7 +86,7 @@ async def _answers(
 ) -> Response:
     services.registry.expect(body.model)
     caps = limits_of(services.settings)
-    limits = _Allowance(caps.max_atoms, caps.max_orbitals, [LARGEST_ALLOWANCE * caps.max_orbitals**2])
+    limits = _Allowance(caps.max_atoms, caps.max_orbitals, caps.max_k_cost, [LARGEST_ALLOWANCE * caps.max_orbitals**2])
 
     async def one(raw: RawStructure) -> Result:
         ask = Ask(raw, body, form, limits, request_id, encoded=False, patient=True, started=started)

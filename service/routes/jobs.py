@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from service.answers.bytes import dump_json
-from service.answers.output_formats import GUESS_FORMATS
+from service.answers.output_formats import JOB_FORMATS
 from service.errors import Problem, ServiceError, retry_after
 from service.http.deadline import deadline
 from service.http.intake import read_request
@@ -38,7 +38,7 @@ _CHUNK_BYTES: Final = 1024 * 1024
     "",
     status_code=202,
     summary="Submit a structure that is too large to wait for",
-    openapi_extra=structure_operation(JobSubmission, GUESS_FORMATS, None),
+    openapi_extra=structure_operation(JobSubmission, JOB_FORMATS, None),
     responses={202: {"model": JobStatus, "description": "Accepted, and on disk."}},
     response_class=Response,
 )
@@ -72,7 +72,7 @@ async def show_job(request: Request, job_id: JobId) -> Response:
 @router.get(
     "/{id}/result",
     summary="What a job gave",
-    openapi_extra=job_result_operation(GUESS_FORMATS),
+    openapi_extra=job_result_operation(JOB_FORMATS),
     response_class=Response,
 )
 async def job_result(request: Request, job_id: JobId) -> Response:

@@ -13,14 +13,29 @@ from pydantic import Field
 from service.schemas.base import WireModel
 from service.schemas.structures import WireStructure
 
-Output = Literal["orbital_energies", "hamiltonian", "overlap", "mo_coeff", "density_matrix", "blocks"]
+Output = Literal[
+    "orbital_energies",
+    "hamiltonian",
+    "overlap",
+    "mo_coeff",
+    "density_matrix",
+    "blocks",
+    "overlap_blocks",
+    "density_blocks",
+    "fermi_energy",
+]
 OUTPUTS: tuple[str, ...] = get_args(Output)
+CRYSTAL_OUTPUTS: tuple[str, ...] = ("blocks", "overlap_blocks", "density_blocks", "fermi_energy")
+MOLECULE_OUTPUTS: tuple[str, ...] = OUTPUTS[: OUTPUTS.index("blocks") + 1]
+DEFAULT_CRYSTAL_OUTPUTS: tuple[str, ...] = ("fermi_energy",)
 AOOrder = Literal["pyscf", "e3nn"]
 EnergyUnit = Literal["hartree", "eV"]
 Outputs = Annotated[tuple[Output, ...], Field(max_length=len(OUTPUTS))]
+Mesh = Annotated[str, Field(max_length=11, pattern=r"^[1-9][0-9]{0,2}(x[1-9][0-9]{0,2}){2}$")]
+"""A Gamma-centred mesh of k-points, "6x6x1"."""
 
 
-class CommonOptions(WireModel):
+class StructureOptions(WireModel):
     """Options of every route that takes a structure.
 
     Attributes:
@@ -30,7 +45,7 @@ class CommonOptions(WireModel):
         model: name of a loaded model; null for the one that fits structure, functional and basis best.
         xc: the functional the caller will run; a mismatch with the model is a warning.
         basis: the basis the caller will run; if no model has it, the answer is in the model's own, with a warning.
-        ao_order: order of the AOs in every AO-indexed array.
+        kmesh: k-points on which a crystal's levels are filled; null for one whose spacing suits the cell.
         energy_unit: unit of energies and Hamiltonians.
         format_out: format of the answer; the query parameter and the Accept header say the same.
     """
@@ -41,16 +56,27 @@ class CommonOptions(WireModel):
     model: Annotated[str, Field(max_length=64)] | None = None
     xc: Annotated[str, Field(max_length=100)] | None = None
     basis: Annotated[str, Field(max_length=100)] | None = None
-    ao_order: AOOrder = "pyscf"
+    kmesh: Mesh | None = None
     energy_unit: EnergyUnit = "hartree"
     format_out: Annotated[str, Field(max_length=40)] | None = None
+
+
+class CommonOptions(StructureOptions):
+    """Options of the routes that answer with matrices.
+
+    Attributes:
+        ao_order: order of the AOs in every AO-indexed array.
+    """
+
+    ao_order: AOOrder = "pyscf"
 
 
 class PredictOptions(CommonOptions):
     """Options of ``/v1/predict``.
 
     Attributes:
-        outputs: what to send back; with ``orbital_energies`` come occupations, homo, lumo and gap.
+        outputs: what to send back; with ``orbital_energies`` come occupations, homo, lumo and gap. Where it is left out, a
+            crystal's are ``DEFAULT_CRYSTAL_OUTPUTS``.
     """
 
     outputs: Annotated[Outputs, Field(min_length=1)] = ("orbital_energies",)

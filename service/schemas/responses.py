@@ -66,7 +66,9 @@ class Checks(WireModel):
         trace_error: |trace(D S) - N|, electrons.
         idempotency_error: max |D S D - 2 D|.
         symmetry_error: max |D - D^T|.
-        gap: LUMO less HOMO, in the answer's energy unit.
+        gap: LUMO less HOMO, in the answer's energy unit; of a crystal that of its bands, 0 for a metal.
+        smallest_overlap_eigenvalue: of a crystal, over the k-points that were looked at: an error of H is magnified by up to
+            its inverse. Null for molecules, and where the model has no overlap.
         in_domain: whether the structure resembles what the model was tested on.
     """
 
@@ -74,19 +76,21 @@ class Checks(WireModel):
     idempotency_error: float | None
     symmetry_error: float | None
     gap: float | None
+    smallest_overlap_eigenvalue: float | None = None
     in_domain: bool
 
 
 class Block(WireModel):
-    """Hamiltonian between the AOs of atoms i and j (+ lattice shift).
+    """Matrix between the AOs of atom i at home and of atom j in the cell ``shift``; of collinear spins two matrices.
 
-    In binary answers ``matrix`` is absent and the array is named ``blocks.<i>.<j>``.
+    In binary answers ``matrix`` is absent, and the array is named ``blocks.<i>.<j>``; those of a crystal lie flat, one after
+    another, in ``hamiltonian``, ``overlap`` and ``density``.
     """
 
     i: int
     j: int
     shift: tuple[int, int, int]
-    matrix: Matrix | None = None
+    matrix: Matrix | list[Matrix] | None = None
 
 
 class Results(WireModel):
@@ -102,6 +106,10 @@ class Results(WireModel):
     mo_coeff: Matrix | None = None
     density_matrix: Matrix | None = None
     blocks: list[Block] | None = None
+    overlap_blocks: list[Block] | None = None
+    density_blocks: list[Block] | None = None
+    fermi_energy: float | None = None
+    is_metal: bool | None = None
     atom_offsets: list[int] | None = None
 
 

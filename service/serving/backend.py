@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from model.structure import Structure
 
 if TYPE_CHECKING:
-    from model.predictor import Prediction
+    from model.predictor import CrystalPrediction, Prediction
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Predicted:
         cached: whether it was made for an earlier request.
     """
 
-    prediction: Prediction
+    prediction: Prediction | CrystalPrediction
     queue_ms: float = 0.0
     batch_size: int = 1
     cached: bool = False
@@ -54,7 +56,7 @@ class Backend(Protocol):
 
         Args:
             structure: has passed the model's check.
-            orbitals: also diagonalise, and make and check the guess.
+            orbitals: also diagonalise, and make and check the guess; nothing of the kind is done for crystals.
             patient: wait for a place instead of being refused. Patient callers (batches, jobs) leave half of the queue to
                 the others.
             on_stage: told "integrals", "forward" and "eigensolve" when they begin (or begin to wait for their turn).
@@ -62,6 +64,18 @@ class Backend(Protocol):
         Raises:
             ServiceError: ``queue_full``, ``draining``.
             ModelError: what the model raises.
+        """
+
+    async def study(self, function: Callable[..., T], *arguments: Any, patient: bool = False) -> T:
+        """Work on a finished prediction, in the threads of the eigensolves; it takes a place as a prediction does.
+
+        Args:
+            function: what to do, in a thread.
+            arguments: of it.
+            patient: as of :meth:`predict`.
+
+        Raises:
+            ServiceError: ``queue_full``, ``draining``; and what the function raises.
         """
 
     def close(self) -> None:

@@ -21,7 +21,9 @@ import numpy as np
 from model.structure import Structure
 
 if TYPE_CHECKING:
-    from model.predictor import Prediction
+    from model.predictor import CrystalPrediction, Prediction
+
+    AnyPrediction = Prediction | CrystalPrediction
 
 PACKAGES: Final = ("model", "service")
 SOURCE_SUFFIXES: Final = frozenset({".py", ".c"})
@@ -36,7 +38,7 @@ class PredictionCache:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[str, tuple[Prediction, int]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[AnyPrediction, int]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -45,7 +47,7 @@ class PredictionCache:
         """Bytes held now."""
         return self._bytes
 
-    def get(self, key: str) -> Prediction | None:
+    def get(self, key: str) -> AnyPrediction | None:
         """The stored prediction, if there is one."""
         with self._lock:
             entry = self._entries.get(key)
@@ -54,9 +56,11 @@ class PredictionCache:
             self._entries.move_to_end(key)
             return entry[0]
 
-    def put(self, key: str, prediction: Prediction) -> None:
+    def put(self, key: str, prediction: AnyPrediction) -> None:
         """Store a prediction; one that alone is too large is not."""
         size = array_bytes(prediction)
+        if hasattr(prediction, "integrals"):  # of a crystal; what they keep once they are read is as large as H(R)
+            size += array_bytes(prediction.hamiltonian)
         if size > self._max_bytes:
             return
         with self._lock:

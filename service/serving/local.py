@@ -24,7 +24,7 @@ from service.serving.backend import Predicted
 from service.serving.batches import BatchObserver, BatchQueue, DeviceWorker, ordinary
 
 if TYPE_CHECKING:
-    from model.predictor import Prediction
+    from model.predictor import CrystalPrediction, Prediction
 
 T = TypeVar("T")
 DEFAULT_BATCH_COST = 1000
@@ -41,7 +41,10 @@ class PredictorLike(Protocol):
         """One batch through the network."""
 
     def finish(self, item: Any, hamiltonian: Any, *, orbitals: bool, forward_ms: float) -> Prediction:
-        """Everything after the network."""
+        """Everything after the network, for a molecule."""
+
+    def finish_crystal(self, item: Any, blocks: Any, *, forward_ms: float) -> CrystalPrediction:
+        """Everything after the network, for a crystal."""
 
 
 class LocalBackend:
@@ -127,18 +130,38 @@ class LocalBackend:
                 raise
             stage("forward")
             result = await asyncio.wrap_future(self._queue.put(prepared, prepared.cost))
-            stage("eigensolve")
-            prediction = await _in_thread(
-                self._after,
-                self._predictor.finish,
-                prepared,
-                result.value,
-                orbitals=orbitals,
-                forward_ms=1e3 * result.forward_s,
-            )
+            forward_ms = 1e3 * result.forward_s
+            prediction: Prediction | CrystalPrediction
+            if structure.is_periodic:
+                prediction = await _in_thread(
+                    self._after, self._predictor.finish_crystal, prepared, result.value, forward_ms=forward_ms
+                )
+            else:
+                stage("eigensolve")
+                prediction = await _in_thread(
+                    self._after,
+                    self._predictor.finish,
+                    prepared,
+                    result.value,
+                    orbitals=orbitals,
+                    forward_ms=forward_ms,
+                )
         finally:
             self._leave(time.perf_counter() - started)
         return Predicted(prediction, queue_ms=1e3 * result.queue_s, batch_size=result.batch_size)
+
+    async def study(self, function: Callable[..., T], *arguments: Any, patient: bool = False) -> T:
+        """Work on a finished prediction; see ``Backend.study``.
+
+        Raises:
+            ServiceError: as of :meth:`predict`; and what the function raises.
+        """
+        await self._enter(patient)
+        started = time.perf_counter()
+        try:
+            return await _in_thread(self._after, function, *arguments)
+        finally:
+            self._leave(time.perf_counter() - started)
 
     def close(self, timeout_s: float | None = None) -> None:
         """Refuse new predictions, finish the accepted ones, end the threads; from any thread but the event loop's."""

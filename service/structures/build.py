@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import numpy as np
 from model.structure import SYMBOLS, Structure
 from model.units import ANGSTROM_PER_BOHR
 from service.errors import ServiceError
-from service.schemas.requests import CommonOptions
+from service.schemas.requests import StructureOptions
 from service.schemas.structures import AtomsStructure, FileStructure, QCSchemaMolecule, WireStructure
 from service.structures.formats import resolve_format
 from service.structures.pool import ParserPool, RawStructure
@@ -21,10 +22,15 @@ _REPORTED_DEFAULTS: Final = ("outputs", "ao_order", "energy_unit")
 
 @dataclass(frozen=True)
 class SizeLimits:
-    """Caps on one structure: numbers of atoms and of atomic orbitals."""
+    """Caps on one structure: numbers of atoms and of atomic orbitals, and eigensolves of a crystal.
+
+    Attributes:
+        max_k_cost: k-points times the cube of the orbitals (of both spins, for spinors).
+    """
 
     max_atoms: int
     max_orbitals: int
+    max_k_cost: int
 
     def check_atoms(self, count: int) -> None:
         """Raise ``too_many_atoms`` before anything is allocated for a structure."""
@@ -33,6 +39,19 @@ class SizeLimits:
     def check_orbitals(self, count: int) -> None:
         """Raise ``too_many_orbitals`` before a matrix is allocated for a structure."""
         self._check("too_many_orbitals", "atomic orbitals", count, self.max_orbitals)
+
+    def check_k_points(self, count: int, n_orbitals: int) -> None:
+        """Raise ``too_many_k_points`` before the first of them is solved."""
+        cost = count * n_orbitals**3
+        if cost > self.max_k_cost:
+            raise ServiceError(
+                "too_many_k_points",
+                f"{count} k-points of {n_orbitals} orbitals cost {cost:.1e} (k-points times orbitals cubed); this server "
+                f"takes at most {self.max_k_cost:.1e}.",
+                field="kmesh",
+                hint=f"At most {self.max_k_cost // n_orbitals**3} k-points fit: send a smaller kmesh, or fewer points of "
+                "a path; POST /v1/jobs takes more than the other routes.",
+            )
 
     @staticmethod
     def _check(code: str, what: str, count: int, limit: int) -> None:
@@ -67,7 +86,7 @@ async def read_structure(wire: WireStructure | RawStructure, parsers: ParserPool
     return _from_qcschema(wire.molecule)
 
 
-def build_structure(raw: RawStructure, options: CommonOptions, limits: SizeLimits) -> tuple[Structure, list[str]]:
+def build_structure(raw: RawStructure, options: StructureOptions, limits: SizeLimits) -> tuple[Structure, list[str]]:
     """Check the caps, settle charge, multiplicity and periodicity, build the ``Structure``.
 
     Returns:
@@ -94,17 +113,25 @@ def build_structure(raw: RawStructure, options: CommonOptions, limits: SizeLimit
     return structure, defaults
 
 
-def option_defaults(options: CommonOptions, model_name: str) -> list[str]:
-    """The options that the caller left open, as ``name=value``."""
+def option_defaults(options: StructureOptions, model_name: str, settled: Sequence[str] = ()) -> list[str]:
+    """The options that the caller left open, as ``name=value``.
+
+    Args:
+        options: as validated.
+        model_name: of the model that answers.
+        settled: those that depend on the structure, which come instead of the general ones of their name.
+    """
     applied = [] if options.model is not None else [f"model={model_name}"]
     for name in _REPORTED_DEFAULTS:
-        value = getattr(options, name)
+        value = getattr(options, name, None)
+        if any(text.startswith(f"{name}=") for text in settled):
+            continue
         if name not in options.model_fields_set and value:
             applied.append(f"{name}={','.join(value) if isinstance(value, tuple) else value}")
-    return applied
+    return [*applied, *settled]
 
 
-def _settle(name: str, option: int, stated: int | None, options: CommonOptions, defaults: list[str]) -> int:
+def _settle(name: str, option: int, stated: int | None, options: StructureOptions, defaults: list[str]) -> int:
     """The caller's option, else what the source states, else the default; the last two are reported."""
     if name in options.model_fields_set:
         if stated is not None and stated != option:

@@ -183,8 +183,8 @@ def test_crystals_and_molecules_have_their_own_default_and_do_not_meet(both_kind
     for body, words in (
         ({**water, "model": "bn"}, "is for crystals"),
         ({"structure": crystal, "model": "default"}, "is for molecules"),
-        ({"structure": crystal}, "molecules"),  # this route gives what molecules have
+        ({"structure": crystal, "guess": True}, "guesses for molecules"),
     ):
-        reply = both_kinds.post("/v1/predict", json=body)
+        reply = both_kinds.post("/v1/initial-guess" if body.pop("guess", False) else "/v1/predict", json=body)
         assert (reply.status_code, reply.json()["code"]) == (422, "unsupported_periodicity")
         assert words in reply.json()["detail"]

@@ -1,0 +1,141 @@
+"""Study: what is solved with H(R) and S(R) of a prediction: Fermi level, density matrix, how near S is to being singular.
+
+Runs in a thread of the eigensolves.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import scipy.linalg
+
+from model.blocks.block_set import BlockSet
+from model.blocks.matrices import BlochSum
+from model.electronic.bands import PROJECTION_THRESHOLD, band_energies
+from model.electronic.density import density_matrix
+from model.electronic.fermi import FermiLevel, fermi_level, k_mesh
+from model.electronic.overlap import OVERLAP_THRESHOLD
+from model.errors import IntegralError
+from service.crystals.plan import Plan
+from service.errors import ServiceError
+
+if TYPE_CHECKING:
+    from model.predictor import CrystalPrediction
+
+NEARLY_SINGULAR: Final = 1e-4
+"""Smallest eigenvalue of S below which an answer warns: an error of 1 meV in H may become 10 eV in a band."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What was solved; None where the plan needs it not.
+
+    Attributes:
+        overlap: S(R); None where the model has none and nobody needs it.
+        level: Fermi level, hartree.
+        density: D(R).
+        smallest_overlap: smallest eigenvalue of S(k) over the k-points that were looked at.
+        warnings: what people should know.
+        milliseconds: what it took.
+    """
+
+    overlap: BlockSet | None
+    level: FermiLevel | None
+    density: BlockSet | None
+    smallest_overlap: float | None
+    warnings: tuple[str, ...]
+    milliseconds: float
+
+
+def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int) -> Study:
+    """Solve what an answer needs.
+
+    Args:
+        prediction: H(R) and the source of S(R).
+        plan: what is needed.
+        n_electrons: of a cell, those that the basis describes.
+
+    Raises:
+        ServiceError: ``invalid_request`` where the model has no overlap, ``numerical_failure`` where S is not positive.
+        ElectronCountError: electrons that do not fit into the bands.
+    """
+    started = time.perf_counter()
+    hamiltonian = prediction.hamiltonian
+    overlap = _overlap(prediction, needed=plan.mesh is not None or "overlap_blocks" in plan.outputs)
+    level = density = smallest = None
+    projected = 0
+    if overlap is not None and plan.mesh is not None:
+        points, weights = k_mesh(plan.mesh, halved=hamiltonian.spin != "spinor")
+        bands = band_energies(hamiltonian, overlap, points)
+        smallest, projected = float(bands.smallest_overlap.min()), int(bands.n_projected.max())
+        _refuse_negative(smallest)
+        level = fermi_level(bands, weights, n_electrons)
+        if plan.density:
+            density = density_matrix(hamiltonian, overlap, points, weights, n_electrons=n_electrons).blocks
+    elif overlap is not None:
+        smallest = smallest_eigenvalue(overlap, prediction.structure.pbc)
+    return Study(
+        overlap,
+        level,
+        density,
+        smallest,
+        _warnings(smallest, projected),
+        1e3 * (time.perf_counter() - started),
+    )
+
+
+def smallest_eigenvalue(overlap: BlockSet, pbc: tuple[bool, bool, bool]) -> float:
+    """Smallest eigenvalue of S at the k-points that are their own negatives, Gamma among them, where S(k) is real."""
+    sums = BlochSum(overlap)
+    ends = product(*((0.0, 0.5) if is_periodic else (0.0,) for is_periodic in pbc))
+    lowest = (scipy.linalg.eigvalsh(np.asarray(sums(point)).real, subset_by_index=(0, 0))[0] for point in ends)
+    return float(min(lowest))
+
+
+def _overlap(prediction: CrystalPrediction, *, needed: bool) -> BlockSet | None:
+    try:
+        overlap = prediction.integrals.overlap
+    except IntegralError as error:
+        if needed:
+            raise ServiceError(
+                "invalid_request",
+                "This model's basis functions are known to no program here, so there is no overlap, and nothing that needs "
+                "one: no Fermi level, bands or densities.",
+                field="outputs",
+                allowed=["blocks"],
+                hint="Ask for the blocks in json, npz or safetensors, or name another model.",
+            ) from error
+        return None
+    assert isinstance(overlap, BlockSet)
+    return overlap
+
+
+def _refuse_negative(smallest: float) -> None:
+    if smallest <= OVERLAP_THRESHOLD:
+        raise ServiceError(
+            "numerical_failure",
+            f"The overlap matrix is not positive definite: its smallest eigenvalue over the k-points is {smallest:.1e}. "
+            "Levels and densities of it mean nothing.",
+            field="structure",
+            hint="Are two atoms too close, or is the model's pair cutoff too short for this cell? The blocks alone can "
+            "be had with outputs=blocks.",
+        )
+
+
+def _warnings(smallest: float | None, projected: int) -> tuple[str, ...]:
+    found = []
+    if smallest is not None and smallest < NEARLY_SINGULAR:
+        found.append(
+            f"The overlap is nearly singular: its smallest eigenvalue is {smallest:.1e}, and an error of the predicted "
+            "Hamiltonian may be magnified by up to its inverse. Do not trust single bands."
+        )
+    if projected:
+        found.append(
+            f"Up to {projected} combinations of orbitals at a k-point depend on the others (eigenvalue of the overlap at "
+            f"most {PROJECTION_THRESHOLD:.0e}) and were projected out; their bands are missing, high ones as a rule."
+        )
+    return tuple(found)
