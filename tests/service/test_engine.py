@@ -62,6 +62,9 @@ class Recorder:
         self.threads.add(threading.current_thread().name)
         return hamiltonian
 
+    def finish_crystal(self, item: Prepared, blocks: Any, *, forward_ms: float) -> Any:
+        return ("crystal", blocks)
+
 
 class Observer:
     def __init__(self) -> None:
@@ -181,6 +184,27 @@ def test_the_limit_is_on_those_that_wait_and_a_cancelled_one_makes_room():
 
     asyncio.run(scenario())
     assert recorder.batches == [[2], [5]], "the cancelled one was dropped before its forward pass"
+    assert engine.unfinished == 0
+    engine.close()
+
+
+def test_crystals_are_finished_as_such_and_a_study_takes_a_place():
+    recorder = Recorder()
+    recorder.gate.set()
+    engine = LocalBackend(recorder, name="tiny", queue_limit=0)
+    cell = Structure(np.array([2]), np.zeros((1, 3)), cell_angstrom=3.0 * np.eye(3), pbc=(True, True, True))
+    hold = threading.Event()
+
+    async def scenario() -> None:
+        assert (await engine.predict(cell, orbitals=False)).prediction == ("crystal", 1)  # type: ignore[comparison-overlap]
+        study = asyncio.create_task(engine.study(lambda item: (hold.wait(), item), "prediction"))
+        await settle()
+        with pytest.raises(ServiceError, match="queue_full"):
+            await engine.study(lambda: None)
+        hold.set()
+        assert await study == (True, "prediction")
+
+    asyncio.run(scenario())
     assert engine.unfinished == 0
     engine.close()
 
