@@ -4,10 +4,13 @@ own plain-wave grid."""
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.io import write
 from pyscf.pbc import dft, gto
 from pyscf.pbc.scf import addons
 
@@ -19,7 +22,10 @@ from model.formats.matrices import Matrices
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
 from model.structure import Structure
+from training.__main__ import main
+from training.data.inspection import inspect
 from training.data.lint_mesh import check_reach, supercell_radius
+from training.data.sources import open_source
 from training.generate.crystals.folding import fold_back
 from training.generate.crystals.krks import label_with_pyscf
 from training.generate.crystals.label import LabelError
@@ -138,3 +144,25 @@ def test_a_label_by_pyscf_is_the_fock_matrix_of_its_plain_grid() -> None:
 def test_an_scf_that_does_not_converge_is_a_label_error() -> None:
     with pytest.raises(LabelError, match="did not converge in 1 cycles"):
         label_with_pyscf(HYDROGEN, KRKS.model_copy(update={"maximum_cycles": 1}), (1, 1, 1))
+
+
+def test_a_recipe_of_pyscf_makes_a_set_that_inspect_accepts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    atoms = Atoms("HH", HYDROGEN.positions_angstrom, cell=HYDROGEN.cell_angstrom, pbc=True)
+    write(tmp_path / "hydrogen.xyz", atoms, format="extxyz")
+    recipe = tmp_path / "hydrogen.toml"
+    recipe.write_text(
+        '[generate]\noutput = "made"\n[label]\nprogram = "pyscf"\ncutoff_hartree = 40\nsmearing_kelvin = 1000\n'
+        '[[structures]]\nkind = "file"\nname = "h2"\npath = "hydrogen.xyz"\ncount = 2\nk_points = [3, 1, 1]\n'
+        "rattle = 0.02\n",
+        encoding="utf-8",
+    )
+    assert main(["generate", str(recipe)]) == 0
+    assert "2 structures, 2 labelled" in capsys.readouterr().out
+    with open_source(tmp_path / "made" / "crystals.h5") as source:
+        assert str(source.level) == "pbe/gth-szv-molopt-sr, gth-pbe"
+        assert source.level.program == "PySCF"
+    inspected = inspect(tmp_path / "made" / "crystals.h5")
+    assert ("electrons", "2") in inspected.facts
+    found = {finding.check: finding.severity for finding in inspected.findings}
+    assert found["electrons"] == "ok"
+    assert found["reach"] == "error", "three points along a short cell are too few, and the lint says so"
