@@ -160,6 +160,10 @@ def test_a_run_that_stops_early_has_some_of_each_set(tmp_path: Path) -> None:
         ("[3.35, 3.35]", "[3.5, 3.3]", "ascending"),
         ('"turned"', '"mixed"', "same name"),
         ('program = "cp2k"', 'program = "quantum"', "quantum"),
+        ('program = "cp2k"\n', "", "'program' is missing; it is one of cp2k, gpaw, pyscf"),
+        ('kind = "twisted"\n', "", "structures.1: 'kind' is missing; it is one of monolayer, bilayer, twisted, file"),
+        ("seed = 3", "seed = 3\nlabel = 4", "without tables of its own"),
+        ("seed = 3", "sed = 3", "sed: Extra inputs"),
         ('program = "cp2k"', 'program = "cp2k"\ncutoff_rydberg = 1', "greater than or equal to 50"),
     ],
 )
@@ -186,3 +190,19 @@ def test_every_crystal_recipe_of_the_repository_makes_its_structures(path: Path)
     assert {crystal.split for crystal in made} <= {"train", "val", "test"}
     twisted = [crystal for crystal in made if "twisted" in crystal.set_name]
     assert all(crystal.split == "test" for crystal in twisted)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "ASE cannot read it"),
+        ("1\n\nC 0 0 0\n", "frame 0 has no cell of three vectors"),
+        ('2\nLattice="3 0 0 0 3 0 0 0 9" pbc="T T F"\nC 0 0 0\nC 0 0 0.2\n', "frame 0: "),
+    ],
+)
+def test_files_without_usable_crystals_are_refused(tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "own.xyz").write_text(text, encoding="utf-8")
+    own = '[[structures]]\nkind = "file"\nname = "own"\npath = "own.xyz"\ncount = 1\nk_points = [1, 1, 1]\n'
+    with pytest.raises(ConfigError, match=said):
+        make_plan(recipe(tmp_path, own))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from model.structure import SYMBOLS
 from training.generate.crystals.settings import AnySettings, Table
@@ -23,6 +24,8 @@ KPoints = tuple[
     Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]
 ]
 SplitName = Literal["train", "val", "test"]
+CHOICES: Final = {"label": "cp2k, gpaw, pyscf", "structures": "monolayer, bilayer, twisted, file"}
+"""Values of the keys that decide a table's other keys."""
 _COMPOSITION: Final = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 
@@ -228,19 +231,24 @@ def read_crystal_recipe(path: Path) -> CrystalRecipe:
     unknown = sorted(set(values) - {"generate", "label", "structures"})
     if unknown:
         raise ConfigError(f"{path}: unknown tables {', '.join(unknown)}; allowed are generate, label, structures.")
-    general = dict(values.get("generate", {}))
-    general.setdefault("name", path.stem)
-    general.setdefault("output", f"../../data/{general['name']}")
+    general, sets = values.get("generate", {}), values.get("structures", [])
+    if not isinstance(general, dict) or {"label", "structures"} & set(general):
+        raise ConfigError(f"{path}: generate must be a table, [generate], without tables of its own.")
+    general = {"name": path.stem, "output": f"../../data/{general.get('name', path.stem)}", **general}
     general["output"] = (path.resolve().parent / str(general["output"])).resolve()
-    sets = values.get("structures", [])
     for own in sets if isinstance(sets, list) else []:
         if isinstance(own, dict) and isinstance(own.get("path"), str):
             own["path"] = path.resolve().parent / own["path"]
     try:
-        return CrystalRecipe(**general, label=values.get("label", {}), structures=sets)
+        return CrystalRecipe.model_validate({**general, "label": values.get("label", {}), "structures": sets})
     except ValidationError as error:
-        mistakes = [
-            f"{'.'.join(str(part) for part in mistake['loc']) or 'recipe'}: {mistake['msg']}"
-            for mistake in error.errors()
-        ]
-        raise ConfigError(f"{path}: " + "; ".join(mistakes)) from error
+        raise ConfigError(f"{path}: " + "; ".join(_words(mistake) for mistake in error.errors())) from error
+
+
+def _words(mistake: ErrorDetails) -> str:
+    """One mistake: where it is and what is allowed."""
+    where = ".".join(str(part) for part in mistake["loc"]) or "recipe"
+    if mistake["type"] == "union_tag_not_found":
+        named = CHOICES["label" if where == "label" else "structures"]
+        return f"{where}: {mistake['ctx']['discriminator']} is missing; it is one of {named}"
+    return f"{where}: {mistake['msg']}"
