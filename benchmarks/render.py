@@ -21,7 +21,7 @@ LINE_LENGTH: Final = 126
 
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "The guess": ("guess_test", "guess_ood", "guess_rings", "guess_term", "g2_molecules", "demo"),
-    "What a prediction costs": ("prediction_parts", "assembly"),
+    "What a prediction costs": ("prediction_parts", "assembly", "large_cells"),
     "Networks": ("backbones", "backbones_batches", "backbones_memory", "crystal_networks", "exported"),
     "The service under load": ("soak", "batching", "threads"),
 }

@@ -73,9 +73,9 @@ def band_energies(
     points = np.asarray(k_points, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
         raise StructureError(f"k-points are finite rows of three fractional coordinates, not of shape {points.shape}.")
-    _require_alike(hamiltonian, overlap)
+    require_alike(hamiltonian, overlap)
     for name, blocks in (("Hamiltonian", hamiltonian), ("overlap", overlap)):
-        _require_hermitian(name, blocks)
+        require_hermitian(name, blocks)
     h_at, s_at = BlochSum(hamiltonian), BlochSum(overlap)
     n_bands = hamiltonian.n_orbitals * (2 if hamiltonian.spin == "spinor" else 1)
     energies = np.full((2 if hamiltonian.spin == "unrestricted" else 1, len(points), n_bands), np.nan)
@@ -126,7 +126,12 @@ def _eigenvalues(hamiltonian: Matrix, factor: OverlapFactor, threshold: float) -
         raise NumericalError(f"The eigensolver failed: {error}.") from error
 
 
-def _require_alike(hamiltonian: BlockSet, overlap: BlockSet) -> None:
+def require_alike(hamiltonian: BlockSet, overlap: BlockSet) -> None:
+    """Refuse an overlap that is not of the Hamiltonian's orbitals.
+
+    Raises:
+        StructureError: it has spin, or other atoms, orbitals or another order.
+    """
     ours, theirs = hamiltonian.space, overlap.space
     if overlap.spin != "restricted":
         raise StructureError(f"An overlap has no spin; these blocks are {overlap.spin}.")
@@ -139,7 +144,12 @@ def _require_alike(hamiltonian: BlockSet, overlap: BlockSet) -> None:
         )
 
 
-def _require_hermitian(name: str, blocks: BlockSet) -> None:
+def require_hermitian(name: str, blocks: BlockSet) -> None:
+    """Refuse blocks that no eigensolver should see; ``name`` is for the message.
+
+    Raises:
+        NumericalError: entries that are not finite, or H_ij(R) and H_ji(-R) that differ by more than a file's rounding.
+    """
     if not np.isfinite(blocks.values).all():
         raise NumericalError(f"The {name} has entries that are not finite.", hint="Report the structure.")
     error, scale = blocks.hermitian_error(), float(np.abs(blocks.values).max(initial=0.0))

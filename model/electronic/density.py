@@ -4,7 +4,7 @@
 
 with n = 2 without spin, 1 otherwise. D is given on the pairs of H, since on others it meets zeros only, in tr(D S) over all
 R, the number of electrons, as in tr(D H). Without spin D is real, and half of a mesh that is symmetric under k -> -k is
-enough: the real part adds the other half.
+enough: the real part adds the other half. Programs that work in k themselves (PySCF's KRKS) start from D(k) = C f C^dagger.
 """
 
 from __future__ import annotations
@@ -65,22 +65,88 @@ def density_matrix(
     """
     if (n_electrons is None) == (fermi_energy_hartree is None) or smearing_hartree <= 0:
         raise ValueError("Give the number of electrons or the chemical potential, and a smearing above 0.")
+    filled = _filled(hamiltonian, overlap, k_points, weights, n_electrons, fermi_energy_hartree, smearing_hartree)
+    total = np.zeros(hamiltonian.values.shape, dtype=np.complex128)
+    for index, (k, weight) in enumerate(zip(k_points, weights, strict=True)):
+        total += weight * _at_pairs(hamiltonian, filled.density(index), k)
+    values = total if hamiltonian.spin == "spinor" else total.real
+    return Density(hamiltonian.with_values(values), filled.level, float(filled.occupations.sum(axis=(0, 2)) @ weights))
+
+
+@dataclass(frozen=True, eq=False)
+class KDensity:
+    """Density matrices in k, from which an SCF in k starts.
+
+    Attributes:
+        matrices: D(k), hermitian, (spin, k, row, column); one spin, both electrons together, without spin; rows are twice
+            the orbitals of spinors.
+        occupations: of the levels, (spin, k, level).
+        fermi_energy_hartree: chemical potential.
+    """
+
+    matrices: Matrix
+    occupations: NDArray[np.float64]
+    fermi_energy_hartree: float
+
+
+def density_at_k(
+    hamiltonian: BlockSet,
+    overlap: BlockSet,
+    k_points: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    n_electrons: float,
+    *,
+    smearing_hartree: float = SMEARING_HARTREE,
+) -> KDensity:
+    """D(k) = C f C^dagger at every k-point, the electrons counted exactly: sum over k of w_k tr D(k) S(k) = n_electrons.
+
+    Args:
+        hamiltonian, overlap, smearing_hartree: as of :func:`density_matrix`.
+        k_points: fractional, (k, 3), every one that is to have a matrix.
+        weights: (k,), they add up to 1.
+        n_electrons: of a cell.
+
+    Raises:
+        NumericalError, ElectronCountError, ValueError: as of :func:`density_matrix`.
+    """
+    if smearing_hartree <= 0:
+        raise ValueError("Give a smearing above 0.")
+    filled = _filled(hamiltonian, overlap, k_points, weights, n_electrons, None, smearing_hartree)
+    matrices = np.stack([filled.density(index) for index in range(len(k_points))], axis=1)
+    return KDensity(matrices, filled.occupations, filled.level)
+
+
+@dataclass(frozen=True, eq=False)
+class _Filled:
+    """Orbitals (spin, row, level) of each k-point, their occupations (spin, k, level), and the level in hartree."""
+
+    vectors: list[Matrix]
+    occupations: NDArray[np.float64]
+    level: float
+
+    def density(self, k: int) -> Matrix:
+        """D of one k-point, (spin, row, column)."""
+        vectors = self.vectors[k]
+        return np.asarray((vectors * self.occupations[:, k, None, :]) @ vectors.conj().swapaxes(1, 2))
+
+
+def _filled(
+    hamiltonian: BlockSet,
+    overlap: BlockSet,
+    k_points: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    n_electrons: float | None,
+    level: float | None,
+    smearing: float,
+) -> _Filled:
     each = 2 if hamiltonian.spin == "restricted" else 1
     h_at, s_at = BlochSum(hamiltonian), BlochSum(overlap)
     solved = [_solved(h_at(k), s_at(k), hamiltonian.spin, k) for k in k_points]
     energies = np.stack([energy for energy, _ in solved], axis=1)  # (spin, k, level)
-    level = fermi_energy_hartree
     if level is None:
         assert n_electrons is not None
-        level = chemical_potential(energies, weights, n_electrons, each, smearing_hartree)
-    filled = occupations(energies, level, each, smearing_hartree)
-    total = np.zeros(hamiltonian.values.shape, dtype=np.complex128)
-    for k, weight, (_, vectors), occupation in zip(k_points, weights, solved, filled.swapaxes(0, 1), strict=True):
-        parts = (vectors * occupation[:, None, :]) @ vectors.conj().swapaxes(1, 2)
-        total += weight * _at_pairs(hamiltonian, parts, k)
-    values = total if hamiltonian.spin == "spinor" else total.real
-    electrons = float(filled.sum(axis=(0, 2)) @ weights)
-    return Density(hamiltonian.with_values(values), level, electrons)
+        level = chemical_potential(energies, weights, n_electrons, each, smearing)
+    return _Filled([vectors for _, vectors in solved], occupations(energies, level, each, smearing), level)
 
 
 def _solved(h: Matrix, s: Matrix, spin: str, k: NDArray[np.float64]) -> tuple[NDArray[np.float64], Matrix]:

@@ -1,0 +1,210 @@
+"""Large cells: the states around an energy, and how many lie below it, from sparse H(k) and S(k); nothing dense is made.
+
+    H - E S = L D L^dagger:    as many negative pivots D as states below E (Sylvester's law of inertia)
+    shift-invert Lanczos:      the states nearest to E, with the same factorisation
+
+Real at Gamma, complex at other k-points. SuperLU factorises in its symmetric mode (minimum degree of A + A^T, pivots on the
+diagonal); a factorisation that had to pivot elsewhere counts nothing and is refused. Memory and time grow with the entries of
+the factor: in a layer nearly with the number of atoms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh, splu
+
+from model.blocks.block_set import BlockSet
+from model.blocks.matrices import sparse_matrix
+from model.electronic.bands import PROJECTION_THRESHOLD, require_alike, require_hermitian
+from model.errors import ElectronCountError, NumericalError, StructureError
+
+FIRST_BRACKET_HARTREE: Final = 1.0
+"""Half the width of the first interval that is searched for an energy; it is doubled until it holds the wanted one."""
+
+MOST_STEPS: Final = 60
+"""Factorisations of one search; a bisection of a hundred hartree down to 1e-15 needs fewer."""
+
+NUDGE: Final = 1e-9
+"""Relative step away from an energy at which H - E S cannot be factorised: an eigenvalue."""
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """Some states of one k-point.
+
+    Attributes:
+        energies: ascending, in H's unit, (state,).
+        first: number of states below the first of them, so that they can be told apart as bands.
+    """
+
+    energies: NDArray[np.float64]
+    first: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Factor:
+    energy: float
+    below: int
+    solver: Any
+
+
+class SparseLevels:
+    """Levels of one spin at one k-point.
+
+    Args:
+        hamiltonian: H(R), restricted or spinor; of two collinear spins take one at a time.
+        overlap: S(R), restricted, of the same orbitals; its pairs may be others.
+        k: fractional coordinates.
+
+    Raises:
+        StructureError: blocks of different atoms, orbitals or orders, or two collinear spins.
+        NumericalError: blocks that are not finite or not hermitian.
+    """
+
+    def __init__(self, hamiltonian: BlockSet, overlap: BlockSet, k: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
+        require_alike(hamiltonian, overlap)
+        if hamiltonian.spin == "unrestricted":
+            raise StructureError("Two collinear spins came.", hint="Solve the blocks of one spin at a time.")
+        for name, blocks in (("Hamiltonian", hamiltonian), ("overlap", overlap)):
+            require_hermitian(name, blocks)
+        h, s = sparse_matrix(hamiltonian, k), sparse_matrix(overlap, k)
+        if hamiltonian.spin == "spinor":
+            s = scipy.sparse.block_diag([s, s], format="csr")
+        self._h, self._s = h.tocsc(), s.tocsc().astype(h.dtype)
+
+    @property
+    def n_states(self) -> int:
+        """All states of this k-point."""
+        return int(self._h.shape[0])
+
+    def count_below(self, energy: float) -> int:
+        """States below an energy (in H's unit).
+
+        Raises:
+            NumericalError: H - E S could not be factorised without pivoting.
+        """
+        return self._factor(energy).below
+
+    def count_dependent(self, threshold: float = PROJECTION_THRESHOLD) -> int:
+        """Eigenvalues of S below a threshold. What ``bands`` projects out stays in here: say so if there are any.
+
+        Raises:
+            NumericalError: S could not be factorised without pivoting.
+        """
+        identity = scipy.sparse.eye_array(self.n_states, format="csc", dtype=self._s.dtype)
+        return _inertia(self._s - threshold * identity, threshold)[0]
+
+    def around(self, energy: float, n_states: int) -> States:
+        """The states nearest to an energy.
+
+        Args:
+            energy: in H's unit.
+            n_states: from 1, less than all there are.
+
+        Raises:
+            StructureError: as many states as there are, or none.
+            NumericalError: factorisation or iteration failed.
+        """
+        return self._nearest(self._factor(energy), n_states)
+
+    def around_filling(self, n_filled: int, n_states: int, guess: float = 0.0) -> States:
+        """States on both sides of where the lowest ``n_filled`` end: half of them below as near as the search comes.
+
+        Args:
+            n_filled: states that are full, at least 1 and less than all.
+            n_states: how many to give; the highest full and the lowest empty one are among them.
+            guess: where to begin the search, in H's unit (hartree).
+
+        Raises:
+            ElectronCountError: a number of full states that cannot be.
+            StructureError, NumericalError: as of :meth:`around`.
+        """
+        if not 0 < n_filled < self.n_states:
+            raise ElectronCountError(f"{n_filled} full states of {self.n_states}.", field="charge")
+        near = self._near_filling(n_filled, max(n_states // 4, 1), guess)
+        found = self._nearest(near, n_states)
+        while not found.first < n_filled < found.first + len(found.energies):  # a lopsided spectrum
+            n_states = min(2 * n_states, self.n_states - 1)
+            found = self._nearest(near, n_states)
+        return found
+
+    def _near_filling(self, n_filled: int, slack: int, guess: float) -> _Factor:
+        """A factorisation at an energy with ``n_filled`` states below it, give or take ``slack``."""
+        here = self._factor(guess)
+        low = high = here
+        width = FIRST_BRACKET_HARTREE
+        for _ in range(MOST_STEPS):
+            if abs(here.below - n_filled) <= slack:
+                return here
+            if here.below < n_filled:
+                low = here
+            else:
+                high = here
+            if low.below >= n_filled or high.below <= n_filled:  # not yet enclosed
+                step = width if here.below < n_filled else -width
+                width *= 2
+                here = self._factor(here.energy + step)
+                continue
+            # where a straight line between the counts says, kept off the ends so that the interval shrinks
+            share = (n_filled - low.below) / (high.below - low.below)
+            here = self._factor(low.energy + min(max(share, 0.1), 0.9) * (high.energy - low.energy))
+        raise NumericalError(
+            f"No energy with {n_filled} states below it was found in {MOST_STEPS} steps.",
+            hint="More states than a search can tell apart may have one energy; ask for more of them.",
+        )
+
+    def _nearest(self, factor: _Factor, n_states: int) -> States:
+        if not 0 < n_states < self.n_states:
+            raise StructureError(
+                f"{n_states} states were asked for of {self.n_states}; from 1 to all but one are found."
+            )
+        operator = LinearOperator(self._h.shape, matvec=factor.solver.solve, dtype=self._h.dtype)
+        start = np.random.default_rng(0).normal(size=self.n_states).astype(self._h.dtype)
+        try:
+            found = eigsh(
+                self._h,
+                n_states,
+                M=self._s,
+                sigma=factor.energy,
+                OPinv=operator,
+                v0=start,
+                return_eigenvectors=False,
+            )
+        except ArpackError as error:
+            raise NumericalError(f"The search for states near {factor.energy:.4f} failed: {error}.") from error
+        energies = np.sort(np.asarray(found.real, dtype=np.float64))
+        return States(energies, factor.below - int(np.count_nonzero(energies < factor.energy)))
+
+    def _factor(self, energy: float) -> _Factor:
+        for attempt in range(3):
+            shifted = energy + attempt * NUDGE * max(1.0, abs(energy))
+            try:
+                below, solver = _inertia(self._h - shifted * self._s, shifted)
+            except NumericalError:  # exactly at an eigenvalue, or of a leading part
+                if attempt == 2:
+                    raise
+                continue
+            return _Factor(shifted, below, solver)
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _inertia(matrix: Any, energy: float) -> tuple[int, Any]:
+    """Negative eigenvalues of a sparse hermitian matrix, and its factorisation."""
+    try:
+        solver = splu(
+            matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+        )
+    except RuntimeError as error:
+        raise NumericalError(f"The matrix is singular at E = {energy:.6f}.") from error
+    if not np.array_equal(solver.perm_r, solver.perm_c):
+        raise NumericalError(
+            f"The matrix could not be factorised at E = {energy:.6f} without pivoting.",
+            hint="Is the overlap positive definite, and complete?",
+        )
+    return int(np.count_nonzero(solver.U.diagonal().real < 0)), solver

@@ -1,0 +1,109 @@
+"""States of large cells from sparse matrices: LAPACK's eigenvalues, counts by inertia."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase.build import graphene
+from numpy.typing import NDArray
+
+from model.blocks.block_set import BlockSet
+from model.blocks.matrices import dense_matrix
+from model.blocks.motions import unfold
+from model.electronic.bands import band_energies
+from model.electronic.sparse import SparseLevels
+from model.errors import ElectronCountError, NumericalError, StructureError
+from model.orbitals.space import OrbitalSpace
+from model.pairs.pair_list import PairList
+from model.structure import Structure
+
+ROUNDING = 1e-10
+K_POINTS = [(0.0, 0.0, 0.0), (0.21, 0.13, 0.0)]
+N_NEAR = 14
+
+
+@pytest.fixture(scope="module")
+def cell() -> tuple[BlockSet, BlockSet]:
+    """A 4 x 4 cell of a graphene-like lattice, s and p, with random hermitian H and S: 128 orbitals."""
+    atoms = graphene(vacuum=6.0)
+    structure = Structure(atoms.numbers, atoms.positions, cell_angstrom=np.asarray(atoms.cell), pbc=(True, True, False))
+    empty = BlockSet.zeros(
+        OrbitalSpace("sp", {6: (0, 1)}, order="e3nn"), structure.numbers, PairList.within(structure, 4.0)
+    )
+    rng = np.random.default_rng(1)
+    hamiltonian = empty.with_values(rng.normal(size=empty.values.shape) * 0.1).hermitised()
+    overlap = empty.with_values(rng.normal(size=empty.values.shape) * 0.01).hermitised()
+    onsite = np.flatnonzero((overlap.pairs.first == overlap.pairs.second) & ~overlap.pairs.shift.any(axis=1))
+    for pair in onsite.tolist():
+        overlap.values[0, overlap.starts[pair] : overlap.starts[pair + 1]] = np.eye(4).ravel()
+    return unfold(hamiltonian, (4, 4, 1)), unfold(overlap, (4, 4, 1))
+
+
+def dense(cell: tuple[BlockSet, BlockSet], k: tuple[float, float, float]) -> NDArray[np.float64]:
+    return band_energies(*cell, [k]).energies[0, 0]
+
+
+@pytest.mark.parametrize("k", K_POINTS)
+@pytest.mark.parametrize("guess", [0.0, 5.0, -7.0])
+def test_states_around_a_filling_are_lapack_s(
+    cell: tuple[BlockSet, BlockSet], k: tuple[float, float, float], guess: float
+) -> None:
+    expected = dense(cell, k)
+    for n_filled in (10, 64, 120):
+        found = SparseLevels(*cell, k).around_filling(n_filled, N_NEAR, guess)
+        assert found.first < n_filled < found.first + len(found.energies)
+        mine = expected[found.first : found.first + len(found.energies)]
+        assert np.abs(found.energies - mine).max() < ROUNDING
+
+
+@pytest.mark.parametrize("k", K_POINTS)
+def test_counts_are_lapack_s(cell: tuple[BlockSet, BlockSet], k: tuple[float, float, float]) -> None:
+    expected, levels = dense(cell, k), SparseLevels(*cell, k)
+    for energy in np.linspace(expected[0] - 0.1, expected[-1] + 0.1, 9):
+        assert levels.count_below(float(energy)) == np.count_nonzero(expected < energy)
+
+
+def test_an_energy_that_is_an_eigenvalue(cell: tuple[BlockSet, BlockSet]) -> None:
+    expected, levels = dense(cell, K_POINTS[0]), SparseLevels(*cell)
+    below, through = (np.count_nonzero(expected < expected[50] + sign * ROUNDING) for sign in (-1, 1))
+    assert below <= levels.count_below(float(expected[50])) <= through
+    assert np.abs(levels.around(float(expected[50]), 3).energies - expected[50]).min() < ROUNDING
+
+
+def test_spinors_without_coupling_are_every_state_twice(cell: tuple[BlockSet, BlockSet]) -> None:
+    hamiltonian, overlap = cell
+    own = hamiltonian.values[0].astype(np.complex128)
+    zero = np.zeros_like(own)
+    spinors = BlockSet(
+        hamiltonian.space, hamiltonian.numbers, hamiltonian.pairs, np.stack([own, zero, zero, own]), "spinor"
+    )
+    found = SparseLevels(spinors, overlap, K_POINTS[1]).around_filling(100, N_NEAR)
+    twice = np.repeat(dense(cell, K_POINTS[1]), 2)
+    assert np.abs(found.energies - twice[found.first : found.first + len(found.energies)]).max() < ROUNDING
+
+
+def test_near_dependence_is_counted(cell: tuple[BlockSet, BlockSet]) -> None:
+    levels, values = SparseLevels(*cell), np.linalg.eigvalsh(dense_matrix(cell[1]))
+    for threshold in (5e-4, 0.8, 0.95):
+        assert levels.count_dependent(threshold) == np.count_nonzero(values < threshold)
+
+
+def test_what_cannot_be_asked_for(cell: tuple[BlockSet, BlockSet]) -> None:
+    hamiltonian, overlap = cell
+    levels = SparseLevels(*cell)
+    for n_filled in (0, 128, 500):
+        with pytest.raises(ElectronCountError):
+            levels.around_filling(n_filled, N_NEAR)
+    for n_states in (0, 128):
+        with pytest.raises(StructureError, match="states were asked for"):
+            levels.around(0.0, n_states)
+    both = BlockSet(
+        hamiltonian.space, hamiltonian.numbers, hamiltonian.pairs, np.repeat(hamiltonian.values, 2, 0), "unrestricted"
+    )
+    with pytest.raises(StructureError, match="collinear"):
+        SparseLevels(both, overlap)
+    lopsided = hamiltonian.with_values(
+        hamiltonian.values + np.random.default_rng(0).normal(size=hamiltonian.values.shape)
+    )
+    with pytest.raises(NumericalError, match="not hermitian"):
+        SparseLevels(lopsided, overlap)
