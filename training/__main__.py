@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
 
     fit = commands.add_parser("fit", help="train, or resume, a run")
     fit.add_argument("run", type=Path)
+    fit.add_argument("--check", action="store_true", help="look at the data and build the network, train nothing")
     fit.add_argument("--until-step", type=int, default=None, help="stop early; resume later")
     fit.add_argument("--for-minutes", type=_minutes, default=None, help="stop after this time; resume later")
 
@@ -145,10 +146,14 @@ def _generate_crystals(recipe: Path) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
+    from training.fit.check import check
     from training.fit.config import read_run
     from training.fit.interruption import StoppedError
     from training.fit.run import fit
 
+    if options.check:
+        print("\n".join(check(read_run(options.run))))
+        return
     try:
         fit(read_run(options.run), until_step=options.until_step, for_minutes=options.for_minutes)
     except StoppedError as signal:

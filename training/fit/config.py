@@ -15,7 +15,8 @@ from model.level import SPIN_TREATMENTS
 from model.network_config import NetworkConfig
 from model.preparation import INPUTS, SOURCES
 from model.structure import SYMBOLS
-from training.data.sources import FORMATS
+from training.data.sources import AUTO, FORMATS
+from training.fit.optimiser_config import OptimiserConfig
 from training.fit.stages import StagesConfig
 from training.tables import ConfigError, read_table, read_toml, refuse_unknown_tables
 
@@ -38,7 +39,7 @@ class DataConfig:
     """Attributes:
     file: data file or folder.
     extra: more files of any format that can be recognised; their training splits are added.
-    format: a key of ``training.data.sources.FORMATS``.
+    format: a key of ``training.data.sources.FORMATS``, or "auto" to look into the file.
     split: scheme that makes the splits; empty for the format's first one.
     train, validation: names of splits.
     max_molecules: at most so many training and validation molecules (0: all), for short trials.
@@ -126,46 +127,12 @@ class LossConfig:
     trace_ramp_steps: int = 500
 
 
-@dataclass(frozen=True)
-class OptimiserConfig:
-    """Optimiser with warm-up, decay, clipping and an exponential moving average of the weights.
-
-    Attributes:
-        kind: "adamw", or "muon" for the weight matrices and AdamW for the rest.
-        muon_rate: learning rate of the matrices, relative to ``learning_rate``.
-        steps: length of the run.
-        batch_blocks: a batch holds molecules up to this many blocks (diagonal + pair); cost, not count.
-        batch_molecules: and at most so many molecules (0: no such limit).
-        schedule: of the decay, "cosine" or "linear" (polynomial of power 1, as published).
-        betas: of Adam's two moments.
-        learning_rate, final_learning_rate: after warm-up and at the end.
-        warmup_steps: linear warm-up.
-        weight_decay: decoupled.
-        clip_norm: largest gradient norm.
-        ema_decay: of the average; the first steps use a shorter memory.
-    """
-
-    steps: int
-    batch_blocks: int = 700
-    learning_rate: float = 2e-3
-    final_learning_rate: float = 1e-5
-    warmup_steps: int = 300
-    weight_decay: float = 1e-3
-    clip_norm: float = 5.0
-    ema_decay: float = 0.999
-    batch_molecules: int = 0
-    schedule: str = "cosine"
-    betas: tuple[float, ...] = (0.9, 0.99)
-    kind: str = "adamw"
-    muon_rate: float = 2.0
-
-
 CHOICES: Final = {
-    ("data", "format"): tuple(FORMATS),
+    ("data", "format"): (*FORMATS, AUTO),
     ("model", "integrals"): tuple(SOURCES),
     ("model", "spin"): SPIN_TREATMENTS,
     ("reference", "kind"): ("fitted", "none"),
-    ("optimiser", "schedule"): ("cosine", "linear"),
+    ("optimiser", "schedule"): ("cosine", "linear", "slippery_slope", "plateau"),
     ("optimiser", "kind"): ("adamw", "muon"),
     ("stages", "train"): ("second", "both"),
     ("stages", "augmentation"): ("none", "published", "full"),
@@ -276,6 +243,7 @@ def _check(config: RunConfig, path: Path) -> None:
         "[optimiser] batch_blocks": optimiser.batch_blocks,
         "[run] validate_every": config.validate_every,
         "[run] save_every": config.save_every,
+        "[optimiser] slope_every": optimiser.slope_every,
         "[reference] n_exponents": config.reference.n_exponents,
         "[reference] max_molecules": config.reference.max_molecules,
     }
@@ -284,6 +252,10 @@ def _check(config: RunConfig, path: Path) -> None:
         "[optimiser] warmup_steps": optimiser.warmup_steps,
         "[optimiser] batch_molecules": optimiser.batch_molecules,
         "[optimiser] weight_decay": optimiser.weight_decay,
+        "[optimiser] slope_start": optimiser.slope_start,
+        "[optimiser] plateau_patience": optimiser.plateau_patience,
+        "[optimiser] plateau_cooldown": optimiser.plateau_cooldown,
+        "[optimiser] revert_after": optimiser.revert_after,
         "[run] threads": config.threads,
         "[run] processes": config.processes,
         "[data] max_molecules": data.max_molecules,
@@ -295,11 +267,17 @@ def _check(config: RunConfig, path: Path) -> None:
     positive = {
         "[optimiser] learning_rate": optimiser.learning_rate,
         "[optimiser] clip_norm": optimiser.clip_norm,
+        "[optimiser] revert_above": optimiser.revert_above,
         "[reference] smallest_exponent": config.reference.smallest_exponent,
     }
     rules = [
         (len(optimiser.betas) == 2, "[optimiser] betas must be two numbers, like [0.9, 0.99]"),
         (all(0 <= beta < 1 for beta in optimiser.betas), "[optimiser] betas must be from 0 to below 1"),
+        *(
+            (0 < value < 1, f"[optimiser] {name} is {value}; it must be between 0 and 1")
+            for name in ("rate_factor", "plateau_threshold", "plateau_smoothing", "revert_factor")
+            for value in (getattr(optimiser, name),)
+        ),
         (0 <= optimiser.ema_decay < 1, f"[optimiser] ema_decay is {optimiser.ema_decay}; it must be from 0 to below 1"),
         (config.reference.ratio > 1, f"[reference] ratio is {config.reference.ratio}; it must be above 1"),
         (

@@ -50,9 +50,12 @@ def make_optimisers(network: nn.Module, config: OptimiserConfig) -> list[torch.o
 
 
 def learning_rate(step: int, config: OptimiserConfig) -> float:
-    """Linear warm-up, then half a cosine, or a straight line, down to the final rate."""
+    """Linear warm-up, then half a cosine, or a straight line, down to the final rate; or the steps of a slippery slope."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.schedule == "slippery_slope":
+        slips = 0 if step < config.slope_start else 1 + (step - config.slope_start) // config.slope_every
+        return config.learning_rate * config.rate_factor**slips
     progress = min(1.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
     swing = 1.0 - progress if config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
     return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * swing

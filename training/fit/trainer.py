@@ -21,13 +21,15 @@ from training.fit.batches import TrainingSet
 from training.fit.config import RunConfig
 from training.fit.losses.objective import Objective, summarise
 from training.fit.losses.term import Term
-from training.fit.optimiser import learning_rate, make_optimisers
+from training.fit.optimiser import make_optimisers
 from training.fit.samples import Batch
+from training.fit.schedule import RateControl
 from training.fit.settings import settings_of
 from training.fit.state import (
     BEST_FILE,
     MovingAverage,
     load_training_state,
+    read_tensors,
     save_training_state,
     weights,
     write_tensors,
@@ -75,6 +77,7 @@ class Trainer:
         self.step_model = with_network(model, torch.compile(model.network, dynamic=True)) if config.compile else model
         self.optimisers = make_optimisers(self.network, config.optimiser)
         self.average = MovingAverage(self.network, config.optimiser.ema_decay)
+        self.rates = RateControl(config.optimiser)
         self.progress: dict[str, Any] = {
             "step": 0,
             "epoch": 0,
@@ -107,6 +110,8 @@ class Trainer:
         stored = load_training_state(folder, self.network, self.optimisers, self.average)
         if stored is not None:
             self.progress.update(stored)
+            if "rates" in stored:
+                self.rates.take(stored["rates"])
         last = config.optimiser.steps if until_step is None else min(config.optimiser.steps, until_step)
         size = sum(parameter.numel() for parameter in self.network.parameters())
         held = f" ({self.training_set.n_bytes / 1e6:.0f} MB)" if self.training_set.n_bytes else ""
@@ -127,6 +132,10 @@ class Trainer:
                 self._check_compiled()
             batches = self._batches()
             while self.progress["step"] < last and not why:
+                if self.rates.is_spent(self.progress["step"]):
+                    self._save()
+                    print(f"{config.name}: the learning rate is spent at step {self.progress['step']} of {last}; done")
+                    break
                 parts = self._step(next(batches))
                 self.progress["step"] += 1
                 step = self.progress["step"]
@@ -189,7 +198,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> dict[str, float]:
         step = self.progress["step"]
-        rate = learning_rate(step, self.config.optimiser)
+        rate = self.rates.rate(step)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["relative_rate"]
@@ -236,8 +245,20 @@ class Trainer:
             write_tensors(self.config.output / BEST_FILE, tensors, metadata)
         for name, weight in weights(self.network).items():
             weight.copy_(current[name])
+        if self.rates.after_validation(values["rmse_uEh"] ** 2):
+            self._revert()
+
+    def _revert(self) -> None:
+        """Go on from the weights of the best validation."""
+        step = self.progress["step"]
+        tqdm.write(f"step {step}: back to the weights of step {self.progress['best_step']}, with a lower rate")
+        tensors, _ = read_tensors(self.config.output / BEST_FILE)
+        for name, weight in weights(self.network).items():
+            weight.copy_(tensors[f"network/{name}"])
+            self.average.values[name].copy_(weight)
 
     def _save(self) -> None:
+        self.progress["rates"] = self.rates.state()
         save_training_state(self.config.output, self.network, self.optimisers, self.average, self.progress)
 
 

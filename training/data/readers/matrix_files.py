@@ -7,12 +7,14 @@ No such file states its functional. ``level.json`` in the data set's folder (bes
 ``{"xc": "pbe", "basis": "dzp", "potentials": "gth-pbe", "program": "CP2K", "program_version": "2023.1"}``, all but ``xc`` and
 ``basis`` optional. Without it both are ``unknown``.
 
-Split schemes: ``file`` where the file assigns splits, ``random`` (60 / 20 / 20 of a seeded permutation) for all.
+Split schemes: ``file`` where the file assigns splits, ``random`` (60 / 20 / 20 of a seeded permutation) for all, and
+``random-231-113-113``: so many of the same permutation for train, val and test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +35,8 @@ from training.data.frame import DatasetError, Frame, FrameSource
 SEED: Final = 42
 SHARES: Final = {"train": 0.6, "val": 0.2}
 """The rest is the test; TraceGrad's crystals are split so (monolayers: 270 / 90 / 90)."""
+SPLITS: Final = ("train", "val", "test")
+SIZES: Final = re.compile(r"random-(\d+)-(\d+)-(\d+)")
 LEVEL_FILE: Final = "level.json"
 
 
@@ -100,13 +104,25 @@ class MatrixFiles(FrameSource):
         return len(self._entries)
 
     def splits(self, scheme: str) -> Mapping[str, NDArray[np.int64]]:
+        sizes = SIZES.fullmatch(scheme)
+        if sizes:
+            return self._of_sizes([int(size) for size in sizes.groups()])
         self.check_scheme(scheme)
         if scheme == "file":
             names = np.array([entry.split for entry in self._entries])
             return {str(name): np.flatnonzero(names == name) for name in sorted(set(names.tolist()))}
+        train, val = (round(share * len(self)) for share in SHARES.values())
+        return self._of_sizes([train, val, len(self) - train - val])
+
+    def _of_sizes(self, sizes: Sequence[int]) -> Mapping[str, NDArray[np.int64]]:
+        """The first structures of a seeded permutation, in their order."""
+        if sum(sizes) > len(self) or min(sizes) < 0:
+            raise DatasetError(
+                f"{self.path} has {len(self)} structures, too few for {' + '.join(map(str, sizes))}; complete the set, or "
+                f"split it by another scheme ({', '.join(self.schemes)}, or random-TRAIN-VAL-TEST)."
+            )
         order = np.random.RandomState(SEED).permutation(len(self)).astype(np.int64)
-        ends = np.cumsum([round(share * len(self)) for share in SHARES.values()])
-        return dict(zip((*SHARES, "test"), np.split(order, ends), strict=True))
+        return dict(zip(SPLITS, np.split(order[: sum(sizes)], np.cumsum(sizes)[:2]), strict=True))
 
     def molecules(self) -> NDArray[np.int64]:
         return np.arange(len(self), dtype=np.int64)
