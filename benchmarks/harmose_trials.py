@@ -52,9 +52,9 @@ VARIANTS: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "faithful": ({"mode": "faithful"}, {}),
     "faithful, published rotations": ({"mode": "faithful"}, {"augmentation": "published"}),
     "faithful, all rotations": ({"mode": "faithful"}, FULL),
+    "exact, in the global frame": ({"mode": "exact", "bond_frames": False}, {}),
     "exact": ({"mode": "exact"}, {}),
-    "exact, in bond frames": ({"mode": "exact", "bond_frames": True}, {}),
-    "exact, both stages": ({"mode": "exact", "bond_frames": True}, {"train": "both"}),
+    "exact, both stages": ({"mode": "exact"}, {"train": "both"}),
 }
 """Settings of the second stage, and of its training."""
 TRACEGRAD: Final[dict[str, dict[str, Any]]] = {

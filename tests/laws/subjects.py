@@ -78,7 +78,7 @@ class Case:
         spin: of the blocks.
         inputs: known matrices that the network reads.
         time_reversal: whether blocks obey time reversal; spinors only.
-        second_stage: its mode, or "exact in frames".
+        second_stage: its mode, or "exact in the global frame".
     """
 
     architecture: str
@@ -120,7 +120,7 @@ def _with_second_stage(name: str) -> list[Case]:
         found += [Case(name, "crystal", second_stage=mode) for mode in ("exact", "faithful")]
         found += [Case(name, "crystal", spin, second_stage="exact") for spin in declared.spins if spin != "restricted"]
     if name == "deeph_e3":  # features of others are in frames by themselves, or it is the same code
-        found += [Case(name, "crystal", "spinor", time_reversal=True, second_stage="exact in frames")]
+        found += [Case(name, "crystal", "spinor", time_reversal=True, second_stage="exact in the global frame")]
     return found
 
 
@@ -157,7 +157,7 @@ def _model(case: Case) -> HamiltonianModel:
     backbone = replace(config.backbone_config, cutoff_angstrom=MESSAGES_ANGSTROM)
     if declaration.reads_matrices:
         backbone = replace(backbone, n_inputs=len(case.inputs))
-    mode, _, frames = case.second_stage.partition(" in ")
+    mode, _, other = case.second_stage.partition(" in ")
     stage = SecondStageConfig(
         mode,
         hidden=8,
@@ -168,7 +168,7 @@ def _model(case: Case) -> HamiltonianModel:
         radial_size=6,
         invariants=3,
         rank=2,
-        bond_frames=bool(frames),
+        bond_frames=not other,
     )
     torch.manual_seed(11)
     crystal = case.kind == "crystal"

@@ -99,7 +99,6 @@ def test_the_tables_read_back_and_say_nothing_of_what_is_not_there() -> None:
         ({"mode": "exact", "reads": ["last", "first"]}, "cannot read last, first"),
         ({"mode": "exact", "hidden": 10, "heads": 4}, "cannot have 4 heads"),
         ({"mode": "exact", "rank": 0}, "1 or more"),
-        ({"mode": "faithful", "bond_frames": True}, "bond_frames is for an exact"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
