@@ -86,9 +86,9 @@ class CrystalPrediction:
 
     Attributes:
         structure: what was asked.
-        hamiltonian: H(R), hermitian, hartree.
+        hamiltonian: H(R), hermitian, hartree, in the card's gauge: only differences of energies mean anything.
         integrals: its known matrices, computed when they are first read; S(R) where the checkpoint's source has it.
-        in_domain: False if the cell is larger than anything the checkpoint was tested on.
+        in_domain: False if the training set has no such distances or neighbourhoods.
         warnings: for people, empty if all is well.
         timings_ms: "integrals" and "forward" (the whole batch's).
     """
@@ -280,7 +280,7 @@ class Predictor:
         Raises:
             NumericalError: blocks that are not finite.
         """
-        domain = self.card.domain_warnings(item.structure)
+        domain = self.card.domain_warnings(item.structure, item.blocks.pairs)
         return CrystalPrediction(
             structure=item.structure,
             hamiltonian=self.model.collect(item, blocks),

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from model.checkpoint.card import Card, SymmetryError
 from model.checkpoint.migrations import FORMAT_VERSION
+from model.checkpoint.support import Support
 from model.electronic.dependence import OVERLAP_DAMPING
 from model.errors import CheckpointError
 from model.hamiltonian_model import HamiltonianModel
@@ -39,12 +40,15 @@ class Trained:
     validation: Mapping[str, float]
 
 
-def of_model(config: RunConfig, trained: Trained, symmetry_error: SymmetryError | None = None) -> dict[str, Any]:
+def of_model(
+    config: RunConfig, trained: Trained, support: Support | None, symmetry_error: SymmetryError | None = None
+) -> dict[str, Any]:
     """The card's keys about the model and its training.
 
     Args:
         config: the run.
         trained: its weights.
+        support: of a run of crystals.
         symmetry_error: of an approximate symmetry; still unknown where it is about to be measured.
     """
     model, kind = trained.model, config.reference.kind
@@ -69,6 +73,8 @@ def of_model(config: RunConfig, trained: Trained, symmetry_error: SymmetryError 
         "inputs": list(preparer.inputs),
         "integrals": preparer.source,
         "pair_cutoffs_angstrom": None if cutoffs is None else dict(cutoffs),
+        "support": None if support is None else support.model_dump(),
+        "gauge": "overlap" if cutoffs is not None and config.data.gauge != "none" else "none",
         "symmetry": config.network.symmetry,
         "symmetry_error": None if symmetry_error is None else symmetry_error.model_dump(),
         "target": "hamiltonian_minus_reference" if kind == "fitted" else "hamiltonian",
@@ -145,8 +151,8 @@ def render(card: Card) -> str:
         f"* elements: {' '.join(SYMBOLS[z] for z in card.elements)}; charge {card.charges}, "
         f"multiplicity {card.multiplicities}",
         f"* level: {card.xc} / {card.basis.name}. {card.xc_note}.",
-        f"* largest tested: {card.largest_tested.heavy_atoms} heavy atoms, {card.largest_tested.atoms} atoms, "
-        f"{card.largest_tested.orbitals} orbitals",
+        *_size(card),
+        *_crystal(card),
         *_symmetry(card),
         f"* weights: SHA-256 `{card.weights_sha256}`",
         f"* licence: {card.licence}",
@@ -159,6 +165,37 @@ def render(card: Card) -> str:
             lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.4g}" for v in values) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _size(card: Card) -> list[str]:
+    """The largest molecule that was tested; a crystal's network is local."""
+    if card.periodic:
+        return []
+    tested = card.largest_tested
+    return [f"* largest tested: {tested.heavy_atoms} heavy atoms, {tested.atoms} atoms, {tested.orbitals} orbitals"]
+
+
+def _crystal(card: Card) -> list[str]:
+    """Pairs, surroundings and zero of energy of a crystal's checkpoint."""
+    if not card.periodic:
+        return []
+    lines = [f"* blocks between atoms up to {_listed(card.pair_cutoffs_angstrom or {})} Å apart"]
+    if card.support is not None:
+        neighbours = {symbol: f"{least} to {most}" for symbol, (least, most) in card.support.neighbours.items()}
+        lines.append(
+            f"* trained on distances from {_listed(card.support.shortest_angstrom)} Å; neighbours {_listed(neighbours)}"
+        )
+    if card.gauge == "overlap":
+        lines.append(
+            "* zero of energy: H has no component along S (<H, S> = 0); only differences of energies mean anything"
+        )
+    return lines
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    """Values by name, numbers to hundredths."""
+    shown = {name: f"{value:.2f}" if isinstance(value, float) else str(value) for name, value in sorted(values.items())}
+    return ", ".join(f"{value} ({name})" for name, value in shown.items())
 
 
 def _symmetry(card: Card) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from model.checkpoint.self_test import measure_symmetry
 from model.errors import CheckpointError
 from model.predictor import Predictor
 from model.preparation import PairRule
+from model.structure import SYMBOLS, Structure
 from training.card import Trained, make_card, of_labels, of_model, of_report, render
 from training.fit.config import RunConfig
+from training.fit.domain import DOMAIN_FILE, Domain
 from training.fit.labels import read_labels, with_level
-from training.fit.model import build_model, load_or_fit_reference, orbital_space
+from training.fit.model import build_model, load_or_fit_reference, load_or_fit_tables, orbital_space
 from training.fit.start import REFERENCE_FILE
 from training.fit.state import BEST_FILE, STATE_FILE, read_tensors
 
@@ -65,13 +67,19 @@ def release(
         named = {"name": folder.name, "version": version, "description": description, "licence": licence}
         approximate = config.network.symmetry == "approximate"
         unknown = SymmetryError(hamiltonian=0.0, energy=0.0) if approximate else None
-        model = of_model(config, trained, unknown)
+        domain = crystal_domain(config)
+        model = of_model(config, trained, None if domain is None else domain.support, unknown)
         card = make_card(named | model | of_labels(labels) | of_report(report), digest)
-        _write(temporary, card)
+        _write(temporary, card, () if domain is None else domain.examples)
         if approximate:
             card = _measured(temporary, card)
         Predictor.load(temporary)
     return card
+
+
+def crystal_domain(config: RunConfig) -> Domain | None:
+    """What a run of crystals found in its data; None for one of molecules."""
+    return Domain.load(config.output) if (config.output / DOMAIN_FILE).is_file() else None
 
 
 def trained_weights(config: RunConfig, which: str) -> Trained:
@@ -86,13 +94,11 @@ def trained_weights(config: RunConfig, which: str) -> Trained:
             raise CheckpointError(
                 f"The run {config.name!r} has no {name}.", hint="Run 'python -m training fit' with this run file first."
             )
-    if not config.model.integrals == "pyscf_molecule":
-        raise CheckpointError(
-            f"The run {config.name!r} has integrals = {config.model.integrals!r}; only models of molecules are released.",
-            hint="Its weights stay in the run folder; best.safetensors is what was trained.",
-        )
-    space = orbital_space(config, [])
-    model = build_model(config, space, load_or_fit_reference(config, space, []), PairRule())
+    domain = crystal_domain(config)
+    space = orbital_space(config, []) if domain is None else domain.space
+    pairs = PairRule() if domain is None else domain.pairs
+    reference = load_or_fit_reference(config, space, [])
+    model = build_model(config, space, reference, pairs, load_or_fit_tables(config, space, []))
     tensors, metadata = read_tensors(config.output / BEST_FILE)
     model.network.load_state_dict(_group(tensors, "network/"))
     model.standardisation.load_state_dict(_group(tensors, "standardisation/"))
@@ -104,11 +110,13 @@ def trained_weights(config: RunConfig, which: str) -> Trained:
     return Trained(model, which, step, _validation(config.output / "metrics.jsonl", step))
 
 
-def _write(folder: Path, card: Card) -> None:
+def _write(folder: Path, card: Card, crystals: Sequence[Structure]) -> None:
     """Card, golden answers and README, beside the weights."""
     store.save_json(folder / store.CARD, card.model_dump())
     store.save_json(folder / store.GOLDEN, {"energy_unit": "hartree", "structures": []})
-    golden = golden_molecules(card.elements, card.charges, card.multiplicities)
+    golden = (
+        dict(_named(crystals)) if card.periodic else golden_molecules(card.elements, card.charges, card.multiplicities)
+    )
     if not golden:
         raise CheckpointError(
             f"No golden molecule has the card's elements and charges {card.charges}.",
@@ -116,6 +124,13 @@ def _write(folder: Path, card: Card) -> None:
         )
     store.save_json(folder / store.GOLDEN, golden_record(Predictor.load(folder, verify_golden=False), golden))
     (folder / "README.md").write_text(render(card), encoding="utf-8")
+
+
+def _named(crystals: Sequence[Structure]) -> Iterator[tuple[str, Structure]]:
+    """Golden crystals by their formulas."""
+    for structure in crystals:
+        symbols = [SYMBOLS[z] for z in structure.numbers.tolist()]
+        yield "".join(f"{symbol}{symbols.count(symbol)}" for symbol in sorted(set(symbols))), structure
 
 
 def _measured(folder: Path, card: Card) -> Card:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.checkpoint.migrations import FORMAT_VERSION, migrate_card
+from model.checkpoint.support import Support
 from model.errors import (
     CheckpointError,
     UnsupportedBasisError,
@@ -22,6 +23,7 @@ from model.errors import (
 )
 from model.level import Level
 from model.orbitals.space import OrbitalSpace
+from model.pairs.pair_list import PairList
 from model.reference.registry import REFERENCES
 from model.structure import SYMBOLS, Structure
 
@@ -121,6 +123,9 @@ class Card(BaseModel):
         inputs: known matrices that the network reads, in order (``hamiltonian_model.INPUTS``).
         integrals: where they come from (``hamiltonian_model.SOURCES``).
         pair_cutoffs_angstrom: longest pair with a block, by "A-B" of element symbols; None: all pairs of a molecule's atoms.
+        support: what crystals it was trained on; None for molecules.
+        gauge: zero of energy: "overlap" for the H that has no component along S (``model.blocks.gauge``), "none" for the
+            labels' own.
         symmetry: what the self-test holds it to: "O(3)"; "SO(3)" for rotations without reflections; or "approximate" for
             neither, but as close to it as ``symmetry_error`` says.
         symmetry_error: measured when it was released, if its symmetry is approximate; else None.
@@ -156,6 +161,8 @@ class Card(BaseModel):
     inputs: list[str]
     integrals: str
     pair_cutoffs_angstrom: dict[str, float] | None
+    support: Support | None
+    gauge: Literal["none", "overlap"]
     symmetry: Literal["O(3)", "SO(3)", "approximate"]
     symmetry_error: SymmetryError | None
     target: Literal["hamiltonian_minus_reference", "hamiltonian"]
@@ -232,8 +239,15 @@ class Card(BaseModel):
                 field="multiplicity",
             )
 
-    def domain_warnings(self, structure: Structure) -> tuple[str, ...]:
-        """Reasons to trust a prediction less: empty means the structure is in the domain that was tested."""
+    def domain_warnings(self, structure: Structure, pairs: PairList | None = None) -> tuple[str, ...]:
+        """Reasons to trust a prediction less: empty means the structure is in the domain that was tested.
+
+        Args:
+            structure: of the checkpoint's elements.
+            pairs: of a crystal, within the checkpoint's cutoffs. Its size is no reason: the network is local.
+        """
+        if self.periodic:
+            return () if self.support is None or pairs is None else self.support.outside(structure, pairs)
         limit = self.largest_tested
         heavy = int((structure.numbers > 1).sum())
         warnings = []

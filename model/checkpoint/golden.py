@@ -69,22 +69,28 @@ def golden_structure(entry: Mapping[str, Any]) -> Structure:
 
 def golden_record(predictor: Predicts, structures: Mapping[str, Structure]) -> dict[str, Any]:
     """Answers to store as ``golden.json``, for structures of the checkpoint's domain by name."""
-    entries = []
-    for name, structure in structures.items():
-        cell = structure.cell_angstrom
-        entries.append(
-            {
-                "name": name,
-                "numbers": [int(z) for z in structure.numbers],
-                "positions_angstrom": structure.positions_angstrom.tolist(),
-                "charge": structure.charge,
-                "multiplicity": structure.multiplicity,
-                "cell_angstrom": None if cell is None else cell.tolist(),
-                "pbc": list(structure.pbc),
-                _ANSWER[structure.is_periodic]: answers(predictor, structure).tolist(),
-            }
-        )
+    entries = [
+        {
+            "name": name,
+            **golden_entry(structure),
+            _ANSWER[structure.is_periodic]: answers(predictor, structure).tolist(),
+        }
+        for name, structure in structures.items()
+    ]
     return {"energy_unit": "hartree", "structures": entries}
+
+
+def golden_entry(structure: Structure) -> dict[str, Any]:
+    """What :func:`golden_structure` reads back."""
+    cell = structure.cell_angstrom
+    return {
+        "numbers": [int(z) for z in structure.numbers],
+        "positions_angstrom": structure.positions_angstrom.tolist(),
+        "charge": structure.charge,
+        "multiplicity": structure.multiplicity,
+        "cell_angstrom": None if cell is None else cell.tolist(),
+        "pbc": list(structure.pbc),
+    }
 
 
 def answers(predictor: Predicts, structure: Structure) -> NDArray[np.float64]:

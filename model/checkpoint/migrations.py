@@ -12,7 +12,7 @@ from typing import Any, Final
 FORMAT_VERSION: Final = 4
 """The format that is written. 1: first; 2: damping of the correction; 3: inputs, integral source, spin, periodicity, symmetry
 and pair cutoffs are declared, golden entries carry charge and multiplicity, the published QHNet has its name;
-4: a symmetry may be approximate, by a measured error."""
+4: a symmetry may be approximate, by a measured error; crystals have a gauge and a support."""
 
 Values = dict[str, Any]
 
@@ -67,8 +67,8 @@ def _from_2(values: Values) -> Values:
 
 
 def _from_3(values: Values) -> Values:
-    """All symmetries were exact."""
-    return values | {"symmetry_error": None}
+    """All symmetries were exact, and no crystal had been released."""
+    return values | {"symmetry_error": None, "support": None, "gauge": "none"}
 
 
 _CARD_STEPS: Final[Mapping[int, Callable[[Values], Values]]] = {1: _from_1, 2: _from_2, 3: _from_3}

@@ -5,20 +5,22 @@ The functions are those of PySCF's library (GTH bases among them); pseudopotenti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pyscf import gto
+from pyscf.pbc.gto import pseudo
 
 from model.blocks.block_set import BlockSet
+from model.errors import UnsupportedElementError
 from model.integrals.pyscf_molecule import typed_mole, verify_basis
 from model.integrals.source import Integrals, orbital_labels
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
-from model.structure import Structure
+from model.structure import SYMBOLS, Structure
 
 
 class PySCFCrystal:
@@ -69,6 +71,23 @@ class CrystalIntegrals:
             block = crosses[int(which.ravel()[pair])][offsets[i] : offsets[i + 1], offsets[j] : offsets[j + 1]]
             values[0, result.starts[pair] : result.starts[pair + 1]] = block.ravel()
         return result
+
+
+def valence_electrons(potentials: str, elements: Sequence[int]) -> dict[int, int]:
+    """Electrons that a set of PySCF's pseudopotentials leaves to the basis, by atomic number.
+
+    Raises:
+        UnsupportedElementError: the set is not PySCF's, or has nothing for an element.
+    """
+    found = {}
+    for number in elements:
+        try:
+            found[int(number)] = int(sum(pseudo.load(potentials, SYMBOLS[int(number)])[0]))
+        except (KeyError, RuntimeError, OSError) as error:
+            raise UnsupportedElementError(
+                f"PySCF has no pseudopotential {potentials[:40]!r} for {SYMBOLS[int(number)]}.", field="numbers"
+            ) from error
+    return found
 
 
 def _atoms(structure: Structure, moved_angstrom: NDArray[np.float64], basis: str) -> Any:

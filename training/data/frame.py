@@ -10,17 +10,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.blocks.block_set import BlockSet
+from model.blocks.gauge import gauge_shift, shifted
 from model.blocks.matrices import cut_matrix, dense_matrix
 from model.level import Level
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
 from model.structure import SYMBOLS, Structure
+
+Gauge = Literal["auto", "overlap", "none"]
+"""Which zero of energy labels are given; see ``Frame.in_gauge``."""
 
 
 class DatasetError(Exception):
@@ -105,6 +109,26 @@ class Frame:
             return self
         overlap = None if self.overlap is None else self.overlap.in_order(space.order)
         return replace(self, hamiltonian=self.hamiltonian.in_order(space.order), overlap=overlap)
+
+    def in_gauge(self, gauge: Gauge) -> Frame:
+        """The same label with the zero of energy that a run asks for (``model.blocks.gauge``).
+
+        Args:
+            gauge: "overlap": H - mu S, the Fermi energy lower by mu too; "none": as it is; "auto": the former for a
+                crystal with an overlap, else the latter.
+
+        Raises:
+            DatasetError: "overlap" for a label without one.
+        """
+        if gauge == "none" or (gauge == "auto" and (self.overlap is None or not self.structure.is_periodic)):
+            return self
+        if self.overlap is None:
+            raise DatasetError(
+                f"{self.molecule}/{self.index} has no overlap, which [data] gauge = 'overlap' needs; set it to 'none'."
+            )
+        shift = gauge_shift(self.hamiltonian, self.overlap)
+        fermi = None if self.fermi_energy_hartree is None else self.fermi_energy_hartree - shift
+        return replace(self, hamiltonian=shifted(self.hamiltonian, self.overlap, -shift), fermi_energy_hartree=fermi)
 
 
 def molecular_blocks(space: OrbitalSpace, structure: Structure, matrix: NDArray[np.float64]) -> BlockSet:

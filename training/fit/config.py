@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, cast, get_args
 
 from model.errors import ModelError
 from model.level import SPIN_TREATMENTS
 from model.network_config import NetworkConfig
 from model.preparation import INPUTS, SOURCES
 from model.structure import SYMBOLS
+from training.data.frame import Gauge
 from training.data.sources import AUTO, FORMATS
 from training.fit.optimiser_config import OptimiserConfig
 from training.fit.stages import StagesConfig
@@ -45,6 +46,8 @@ class DataConfig:
     max_molecules: at most so many training and validation molecules (0: all), for short trials.
     frames_per_molecule: at most so many geometries of each molecule (0: all).
     max_validation: at most so many validation frames (0: all), spread evenly; they are held in memory.
+    gauge: zero of energy of labels: "overlap" for H - mu S, "none" for H as it is, "auto" for the former where labels are of
+        crystals and have overlaps (``training.data.frame.Frame.in_gauge``).
     stream: make training samples while training instead of holding them all, for sets that do not fit in memory.
     """
 
@@ -58,6 +61,7 @@ class DataConfig:
     max_validation: int = 0
     stream: bool = False
     extra: tuple[Path, ...] = ()
+    gauge: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,7 @@ class LossConfig:
 
 CHOICES: Final = {
     ("data", "format"): (*FORMATS, AUTO),
+    ("data", "gauge"): get_args(Gauge),
     ("model", "integrals"): tuple(SOURCES),
     ("model", "spin"): SPIN_TREATMENTS,
     ("reference", "kind"): ("fitted", "none"),

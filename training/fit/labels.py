@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from model.level import Level
 from training.atomic import write_json
+from training.data.frame import Gauge
 from training.data.sources import AUTO, Frame, composition, held_out_compositions, open_source, read_frames, select
 from training.fit.config import ConfigError, DataConfig, RunConfig
 
@@ -118,11 +120,11 @@ def _extra_frames(config: RunConfig) -> Iterator[Frame]:
                     f"{path}: {frame.smiles or frame.molecule} has a chemical formula that {data.file} holds out of "
                     "training; take it out of the file's recipe."
                 )
-            yield frame
+            yield frame.in_gauge(cast(Gauge, data.gauge))
 
 
 def _frames(data: DataConfig, splits: Sequence[str], *, max_frames: int | None = None) -> Iterator[Frame]:
-    return read_frames(
+    frames = read_frames(
         data.file,
         splits,
         frames_per_molecule=data.frames_per_molecule or None,
@@ -131,6 +133,7 @@ def _frames(data: DataConfig, splits: Sequence[str], *, max_frames: int | None =
         format=data.format,
         scheme=data.split,
     )
+    return (frame.in_gauge(cast(Gauge, data.gauge)) for frame in frames)
 
 
 def keep_labels(folder: Path, labels: TrainedOn) -> None:

@@ -20,6 +20,7 @@ from training.fit import statistics
 from training.fit.batches import TrainingSet, batches_of
 from training.fit.config import RunConfig
 from training.fit.device import choose_device, keep_freed_memory
+from training.fit.domain import Domain, with_valence
 from training.fit.interruption import StopSignals, locked
 from training.fit.labels import (
     every_training_frame,
@@ -91,14 +92,17 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
     # of a streamed set some frames are read for H0, or for orbitals and pairs that only the data know
     needed = not data.stream or config.reference.kind != "none" or not config.model.integrals.startswith("pyscf")
     frames = list(training_frames(config)) if needed else []
-    space = orbital_space(config, frames)
+    space = with_valence(orbital_space(config, frames), labels.level)
     frames = [frame.in_space(space) for frame in frames]
     reference = load_or_fit_reference(config, space, frames, start)
     held_back = list(validation_frames(config))
     tables = load_or_fit_tables(
         config, space, chain(every_training_frame(config) if data.stream else frames, held_back)
     )
-    model = build_model(config, space, reference, pair_rule(config, frames), tables)
+    pairs = pair_rule(config, frames)
+    if pairs.cutoffs_angstrom is not None:
+        Domain.of(frames, space, pairs).save(config.output)
+    model = build_model(config, space, reference, pairs, tables)
     measured = measured_terms(molecular=all(frame.is_molecular for frame in held_back))
     validation = make_samples(held_back, model.preparer, measured, cache=cache, processes=config.processes)
     samples: list[Sample] | StreamedSamples

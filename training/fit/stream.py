@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Final, overload
+from typing import Final, cast, overload
 
 import numpy as np
 
 from model.preparation import Preparer
+from training.data.frame import Gauge
 from training.data.sources import FrameSource, open_source, select
 from training.fit.config import DataConfig
 from training.fit.losses.term import Term
@@ -40,10 +41,11 @@ class Recipe:
     source: FrameSource
     preparer: Preparer
     terms: tuple[Term, ...]
+    gauge: Gauge
 
     def make(self, index: int, split: str) -> Arrays:
         """The sample of one frame, as arrays."""
-        return sample_arrays(self.source.frame(index, split), self.preparer, self.terms)
+        return sample_arrays(self.source.frame(index, split).in_gauge(self.gauge), self.preparer, self.terms)
 
 
 class StreamedSamples(Sequence[Sample]):
@@ -67,7 +69,7 @@ class StreamedSamples(Sequence[Sample]):
         ]
         counts = source.atom_counts()
         self.sizes = [SampleSize(int(n * n)) for n in (counts[index] for index, _ in self._frames)]
-        self._recipe = Recipe(source, preparer, tuple(terms))
+        self._recipe = Recipe(source, preparer, tuple(terms), cast(Gauge, data.gauge))
         self._pending: dict[int, Future[Arrays]] = {}
         self._pool = (
             ProcessPoolExecutor(
