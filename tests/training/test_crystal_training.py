@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from model.architectures.registry import ARCHITECTURES
 from model.blocks.block_set import BlockSet, Spin
+from model.blocks.gauge import gauge_shift
+from model.checkpoint.self_test import self_test
 from model.errors import IntegralError
 from model.hamiltonian_model import HamiltonianModel
 from model.integrals.bond_channels import BondChannels
@@ -23,6 +25,7 @@ from model.level import Level
 from model.network_config import NetworkConfig
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
+from model.predictor import Predictor
 from model.preparation import PairRule
 from model.structure import Structure
 from training.data import sources
@@ -34,6 +37,7 @@ from training.fit.run import fit
 from training.fit.samples import join, make_samples
 from training.fit.start import INTEGRALS_FILE
 from training.fit.state import STATE_FILE, read_tensors
+from training.release import release
 
 SPINS: tuple[Spin, ...] = ("restricted", "unrestricted", "spinor")
 SPACE = OrbitalSpace("test", {1: (0,), 5: (0, 1), 7: (0, 0, 1)}, order="openmx", valence={1: 1, 5: 3, 7: 5})
@@ -289,3 +293,56 @@ def test_pairs_of_crystals_reach_as_far_as_the_labels(tmp_path: Path, monkeypatc
         assert (theirs.find(own) >= 0).all()
     shorter = replace(config, model=replace(config.model, pair_cutoff_angstrom=2.0))
     assert set(pair_rule(shorter, frames).cutoffs_angstrom.values()) == {2.0}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("spin", ["restricted", "spinor"])
+def test_a_run_of_crystals_is_released_with_gauge_and_support(
+    spin: Spin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder loads, repeats its golden answers, is equivariant, and knows electrons and surroundings."""
+    monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals(spin))  # type: ignore[arg-type]
+    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    path = write_run(tmp_path, "guess = 0.0")
+    text = (
+        path.read_text(encoding="utf-8")
+        .replace('inputs = ["overlap"]', "inputs = []")
+        .replace("n_inputs = 1", "n_inputs = 0")
+    )
+    path.write_text(text, encoding="utf-8")
+    config = read_run(path)
+    fit(config)
+    named = {"version": "0.0.1", "description": "of a test", "licence": "none"}
+    card = release(config, tmp_path / "crystals", **named, report=None)
+    assert card.periodic
+    assert card.gauge == "overlap"
+    assert card.basis.valence == {"H": 1, "B": 3, "N": 5}
+    assert card.support is not None
+    assert set(card.support.neighbours) == {"H", "B", "N"}
+    predictor = Predictor.load(tmp_path / "crystals")
+    self_test(predictor, predictor.checkpoint.golden)
+    frame = crystal(0, spin)
+    prediction = predictor.predict_crystals([frame.structure])[0]
+    assert prediction.in_domain
+    assert prediction.hamiltonian.hermitian_error() < 1e-12
+    positions = frame.structure.positions_angstrom.copy()
+    positions[2, 2] -= 0.4
+    assert not predictor.predict_crystals([replace(frame.structure, positions_angstrom=positions)])[0].in_domain
+    assert "no component along S" in (tmp_path / "crystals" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_gauge_is_the_runs_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = crystal(0, "restricted")
+    assert frame.overlap is not None
+    assert frame.in_gauge("none") is frame
+    assert gauge_shift(frame.in_gauge("auto").hamiltonian, frame.overlap) == pytest.approx(0.0, abs=1e-12)
+    bare = replace(frame, overlap=None)
+    assert bare.in_gauge("auto") is bare
+    with pytest.raises(DatasetError, match="has no overlap"):
+        bare.in_gauge("overlap")
+    path = write_run(tmp_path, "guess = 0.0")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("[data]", '[data]\ngauge = "fermi"').replace('"test"', '"deeph"'),
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError, match="allowed are auto, overlap, none"):
+        read_run(path)

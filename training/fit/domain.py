@@ -12,6 +12,7 @@ import numpy as np
 
 from model.checkpoint.golden import golden_entry, golden_structure
 from model.checkpoint.support import Support
+from model.errors import UnsupportedElementError
 from model.integrals.pyscf_crystal import valence_electrons
 from model.level import Level
 from model.orbitals.space import OrbitalSpace
@@ -89,11 +90,10 @@ class Domain:
 
 
 def with_valence(space: OrbitalSpace, level: Level) -> OrbitalSpace:
-    """The space, saying how many electrons the pseudopotentials of a level leave to it.
-
-    Raises:
-        UnsupportedElementError: PySCF does not know the pseudopotentials.
-    """
+    """The space, saying how many electrons the pseudopotentials of a level leave to it, where PySCF has these."""
     if space.valence is not None or level.potentials is None:
         return space
-    return replace(space, valence=valence_electrons(level.potentials, space.elements))
+    try:
+        return replace(space, valence=valence_electrons(level.potentials, space.elements))
+    except UnsupportedElementError:
+        return space  # another program's; without a number of electrons nobody makes a Fermi level of it
