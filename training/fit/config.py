@@ -46,8 +46,7 @@ class DataConfig:
     max_molecules: at most so many training and validation molecules (0: all), for short trials.
     frames_per_molecule: at most so many geometries of each molecule (0: all).
     max_validation: at most so many validation frames (0: all), spread evenly; they are held in memory.
-    gauge: zero of energy of labels: "overlap" for H - mu S, "none" for H as it is, "auto" for the former where labels are of
-        crystals and have overlaps (``training.data.frame.Frame.in_gauge``).
+    gauge: zero of energy of labels, see ``training.data.frame.Frame.in_gauge``.
     stream: make training samples while training instead of holding them all, for sets that do not fit in memory.
     """
 
@@ -287,10 +286,9 @@ def _check(config: RunConfig, path: Path) -> None:
         (config.reference.ratio > 1, f"[reference] ratio is {config.reference.ratio}; it must be above 1"),
         (
             bool(config.elements) and not unknown,
-            f"[run] elements: {', '.join(unknown) or 'none'} must be symbols like H, C",
+            f"[run] elements {', '.join(unknown) or 'none'} must be symbols like C",
         ),
-        (bool(data.train), "[data] train must name a split"),
-        (bool(data.validation), "[data] validation must name a split"),
+        (bool(data.train) and bool(data.validation), "[data] train and validation must each name a split"),
     ]
     orbitals = config.loss.guess > 0.0 or config.loss.spectral > 0.0
     mode = config.network.second_stage.mode
