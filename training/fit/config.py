@@ -286,9 +286,10 @@ def _check(config: RunConfig, path: Path) -> None:
         (config.reference.ratio > 1, f"[reference] ratio is {config.reference.ratio}; it must be above 1"),
         (
             bool(config.elements) and not unknown,
-            f"[run] elements {', '.join(unknown) or 'none'} must be symbols like C",
+            f"[run] elements: {', '.join(unknown) or 'none'} must be symbols like H, C",
         ),
-        (bool(data.train) and bool(data.validation), "[data] train and validation must each name a split"),
+        (bool(data.train), "[data] train must name a split"),
+        (bool(data.validation), "[data] validation must name a split"),
     ]
     orbitals = config.loss.guess > 0.0 or config.loss.spectral > 0.0
     mode = config.network.second_stage.mode
