@@ -69,7 +69,7 @@ CRYSTAL_METRICS: Final[tuple[Metric, ...]] = (
             (
                 "bands_rms_meV",
                 "meV",
-                "levels within 2 eV of E_F, aligned there; mean over structures",
+                "levels within 2 eV of E_F or the gap, aligned at E_F; mean over structures",
                 _of("bands_rms", np.mean),
             ),
             ("bands_rms_worst_meV", "meV", "of the worst structure", _of("bands_rms", np.max)),

@@ -3,7 +3,8 @@
 Both matrices are diagonalised in the label's overlap, on a Gamma-centred mesh and along a path. Each spectrum is aligned at
 its own Fermi level, because energies of a crystal have no common zero.
 
-    bands      e(k, n) - E_F, by rank, of the label's levels within 2 eV of its E_F: root mean square and largest difference
+    bands      e(k, n) - E_F, by rank, of the label's levels within 2 eV of its E_F, of an insulator within 2 eV of its gap's
+               edges: root mean square and largest difference
     gap        lowest empty less highest full level on the mesh; 0 for a metal
     DOS        half the integral of |D - D'| over that of D, E_F - 10 eV to E_F + 5 eV, Gaussians of 0.1 eV
                (0: equal, 1: disjoint)
@@ -40,6 +41,8 @@ DRAWN_EV: Final = (-6.0, 4.0)
 """Levels that a report keeps, from E_F."""
 REACH_ANGSTROM: Final = 20.0
 """Periods that a mesh resolves: as many points along a lattice vector as it fits into this."""
+MESH_STEP: Final = 3
+"""A mesh of more than one point has a multiple of this: K of hexagonal cells, where graphene's bands meet, lies on it."""
 MAXIMUM_ORBITALS: Final = 3000
 """Larger cells are not diagonalised here."""
 
@@ -107,9 +110,8 @@ def compare_spectra(
     both_mesh = [
         EV_PER_HARTREE * (bands.energies - level.energy) for (bands, _), level in zip(mesh, levels, strict=True)
     ]
-    rms, worst = _near_fermi(
-        np.concatenate([aligned[0], both_mesh[0]], axis=1), np.concatenate([aligned[1], both_mesh[1]], axis=1)
-    )
+    label_levels, predicted_levels = (np.concatenate(pair, axis=1) for pair in zip(aligned, both_mesh, strict=True))
+    rms, worst = _near_fermi(label_levels, predicted_levels, levels[0])
     grid = np.linspace(*DOS_RANGE_EV, DOS_POINTS)
     each = mesh[0][0].electrons_each
     dos = [each * density_of_states(energies, weights, grid) / len(structure) for energies in both_mesh]
@@ -149,11 +151,14 @@ def electrons_of(structure: Structure, label: BlockSet, overlap: BlockSet, fermi
 def mesh_of(structure: Structure, *, halved: bool) -> tuple[Array, Array]:
     """Gamma-centred mesh of even density: k-points and weights."""
     lengths = np.linalg.norm(structure.cell_angstrom, axis=1) if structure.cell_angstrom is not None else np.ones(3)
-    counts = [
-        max(1, int(np.ceil(REACH_ANGSTROM / length))) if periodic else 1
-        for length, periodic in zip(lengths, structure.pbc, strict=True)
-    ]
+    counts = [_points(length) if periodic else 1 for length, periodic in zip(lengths, structure.pbc, strict=True)]
     return k_mesh(counts, halved=halved)
+
+
+def _points(length: float) -> int:
+    """Points of a mesh along a lattice vector, Å."""
+    count = int(np.ceil(REACH_ANGSTROM / length))
+    return count if count == 1 else MESH_STEP * -(-count // MESH_STEP)
 
 
 def path_of(structure: Structure, n_points: int) -> tuple[Array, dict[str, Any]]:
@@ -198,9 +203,10 @@ def _on_mesh(hamiltonian: BlockSet, overlap: BlockSet, points: Array) -> tuple[B
     return Bands(points, energies, smallest, projected, hamiltonian.spin), solved
 
 
-def _near_fermi(label: Array, predicted: Array) -> tuple[float | None, float | None]:
-    """Root mean square and largest error of levels near E_F, meV; levels (spin, k, band), eV from E_F."""
-    chosen = np.abs(np.nan_to_num(label, nan=np.inf)) <= WINDOW_EV
+def _near_fermi(label: Array, predicted: Array, level: FermiLevel) -> tuple[float | None, float | None]:
+    """Root mean square and largest error of levels near E_F or the gap, meV; levels (spin, k, band), eV from E_F."""
+    half_gap = 0.5 * EV_PER_HARTREE * (level.gap or 0.0)  # an insulator's level is in the middle
+    chosen = np.abs(np.nan_to_num(label, nan=np.inf)) <= WINDOW_EV + half_gap
     if not chosen.any():
         return None, None
     error = 1e3 * (predicted[chosen] - label[chosen])
