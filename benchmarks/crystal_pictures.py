@@ -14,7 +14,6 @@ import re
 from pathlib import Path
 
 import matplotlib as mpl
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from model.predictor import Predictor
 from training.data.sources import DatasetError, Frame, read_frames
@@ -70,7 +69,7 @@ def draw(predictor: Predictor, frame: Frame, n_points: int, folder: Path) -> lis
     with mpl.rc_context(STYLE):
         for kind, figure in spectra_figures([entry], title).items():
             path = folder / f"{kind}-{re.sub(r'[^A-Za-z0-9_.-]', '_', frame.molecule)}.png"
-            FigureCanvasAgg(figure).print_png(str(path))
+            figure.savefig(path)
             written.append(path)
     return written
 

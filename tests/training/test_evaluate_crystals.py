@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from model.blocks.block_set import BlockSet
+from model.blocks.gauge import gauge_shift, shifted
 from model.blocks.matrices import cut_matrix
 from model.electronic.fermi import FermiLevel
 from model.formats.deeph import write_deeph
@@ -21,7 +22,7 @@ from model.structure import Structure
 from tests.model.test_crystals import CUTOFFS, sheet, space, structure_of, write_checkpoint
 from training.__main__ import main
 from training.data.sources import DatasetError, Frame
-from training.evaluate.crystals import CrystalComparison, common_zero, compare_crystal
+from training.evaluate.crystals import CrystalComparison, compare_crystal
 from training.evaluate.errors import ShellErrors
 from training.evaluate.spectra import WINDOW_EV, _misplaced, compare_spectra
 
@@ -49,6 +50,10 @@ def frame() -> Frame:
     return labelled(1)
 
 
+def in_gauge(blocks: BlockSet, overlap: BlockSet) -> BlockSet:
+    return shifted(blocks, overlap, -gauge_shift(blocks, overlap))
+
+
 def compared(frame: Frame, predicted: BlockSet) -> CrystalComparison:
     class NoIntegrals:
         warnings = ()
@@ -72,7 +77,7 @@ def test_known_errors_of_elements(frame: Frame) -> None:
     """On-site and off-site means, distances and the map, against sums over dense matrices."""
     error = frame.hamiltonian.with_values(1e-4 * RNG.normal(size=frame.hamiltonian.values.shape)).hermitised()
     assert frame.overlap is not None
-    error, _ = common_zero(error, frame.overlap)
+    error = in_gauge(error, frame.overlap)
     found = compared(frame, frame.hamiltonian.with_values(frame.hamiltonian.values + error.values))
     size = 27211.386 * np.abs(error.values[0])
     pairs = error.pairs
@@ -111,7 +116,7 @@ def test_the_map_of_blocks_is_that_of_a_matrix() -> None:
 def test_stretched_levels(frame: Frame) -> None:
     """(1 + x) H moves every level by x times its distance from the zero, the gap by x of it, and no electron."""
     assert frame.overlap is not None
-    fixed, _ = common_zero(frame.hamiltonian, frame.overlap)
+    fixed = in_gauge(frame.hamiltonian, frame.overlap)
     stretched = fixed.with_values(1.01 * fixed.values)
     found = compare_spectra(frame.structure, fixed, stretched, frame.overlap, 8.0, 12).errors
     assert found.gap_label is not None
@@ -234,7 +239,7 @@ def test_pictures_for_the_docs(checkpoint: Path, data: Path, tmp_path: Path, mon
 def test_an_insulator_has_levels_at_its_edges(frame: Frame) -> None:
     """With a gap wider than the window, too."""
     assert frame.overlap is not None
-    fixed, _ = common_zero(frame.hamiltonian, frame.overlap)
+    fixed = in_gauge(frame.hamiltonian, frame.overlap)
     wide = fixed.with_values(6.0 * fixed.values)
     found = compare_spectra(frame.structure, wide, wide.with_values(1.001 * wide.values), frame.overlap, 8.0, 12).errors
     assert found.gap_label is not None

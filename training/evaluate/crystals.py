@@ -1,6 +1,6 @@
 """All figures of one predicted crystal against its label, in meV.
 
-Energies of a crystal have no common zero, so both matrices are compared with theirs: H - mu S, mu = <H, S> / <S, S>.
+Energies of a crystal have no common zero, so both matrices are compared with theirs: H - mu S (``model.blocks.gauge``).
 Errors are those of the label's pairs; |dH| of a complex element is its modulus, and of several spin parts the mean.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.blocks.block_set import BlockSet
+from model.blocks.gauge import gauge_shift, shifted
 from model.electronic.bands import PROJECTION_THRESHOLD
 from model.errors import ElectronCountError, IntegralError, NumericalError
 from model.predictor import CrystalPrediction
@@ -104,9 +105,8 @@ def compare_crystal(
     zeros: list[float] | None = None
     label, predicted = frame.hamiltonian, prediction.hamiltonian.in_order(frame.hamiltonian.space.order)
     if overlap is not None:
-        fixed = [common_zero(blocks, overlap) for blocks in (label, predicted)]
-        zeros = [mu for _, mu in fixed]
-        label, predicted = fixed[0][0], fixed[1][0]
+        zeros = [gauge_shift(blocks, overlap) for blocks in (label, predicted)]
+        label, predicted = shifted(label, overlap, -zeros[0]), shifted(predicted, overlap, -zeros[1])
     difference = np.abs(predicted.on_pairs(label.pairs).values - label.values).mean(axis=0, keepdims=True)
     absolute = BlockSet(label.space, label.numbers, label.pairs, MEV_PER_HARTREE * difference)
     found: Spectra | None = None
@@ -133,17 +133,6 @@ def compare_crystal(
         **(spectral if found is None else asdict(found.errors)),
     )
     return CrystalComparison(errors, absolute, found, "" if found is not None else note)
-
-
-def common_zero(hamiltonian: BlockSet, overlap: BlockSet) -> tuple[BlockSet, float]:
-    """H - mu S and mu = <H, S> / <S, S>, over all stored blocks; mu in H's unit."""
-    s = overlap.on_pairs(hamiltonian.pairs).values[0]
-    diagonal = [0] if hamiltonian.spin == "restricted" else [0, -1]
-    mean = hamiltonian.values[diagonal].real.mean(axis=0)
-    mu = float((mean @ s) / (s @ s))
-    values = hamiltonian.values.copy()
-    values[diagonal] -= mu * s
-    return hamiltonian.with_values(values), mu
 
 
 def formula_of(numbers: NDArray[np.int64]) -> str:
