@@ -22,7 +22,18 @@ from service.errors import ServiceError, StartupError
 logger = logging.getLogger(__name__)
 
 APPLICATION_ID: Final = 0x54474A42
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+
+_KEYS: Final = """
+CREATE TABLE keys (
+    sequence INTEGER PRIMARY KEY,
+    owner TEXT,
+    key TEXT NOT NULL,
+    request TEXT NOT NULL
+);
+CREATE INDEX keys_by_name ON keys (key);
+"""
+"""Idempotency keys of jobs, with a digest of what was sent under them."""
 
 _SCHEMA: Final = """
 CREATE TABLE jobs (
@@ -43,7 +54,8 @@ CREATE TABLE jobs (
     problem TEXT,
     size INTEGER NOT NULL DEFAULT 0,
     media_type TEXT,
-    headers TEXT
+    headers TEXT,
+    sha256 TEXT
 );
 CREATE TABLE bodies (
     sequence INTEGER PRIMARY KEY,
@@ -51,6 +63,9 @@ CREATE TABLE bodies (
 );
 CREATE INDEX jobs_by_state ON jobs (state, sequence);
 """
+
+_UPGRADES: Final = {1: f"ALTER TABLE jobs ADD COLUMN sha256 TEXT; {_KEYS}"}
+"""By the version that a file has: what makes the next one of it."""
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -153,7 +168,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     application, version = (_number(connection, name) for name in ("application_id", "user_version"))
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     is_new = (application, version, tables) == (0, 0, 0)
-    if not is_new and (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
+    if not is_new and (application != APPLICATION_ID or version not in (SCHEMA_VERSION, *_UPGRADES)):
         raise StartupError(
             f"The job store {path} was written by another program or by another version of this one. Name another "
             "folder in TRACEGRAD_JOBS_FOLDER, or move the file away."
@@ -164,9 +179,11 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(f"PRAGMA {pragma}")
     if is_new:
         connection.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
+            f"BEGIN IMMEDIATE; {_SCHEMA} {_KEYS} PRAGMA application_id = {APPLICATION_ID}; "
             f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
+    for old in range(SCHEMA_VERSION if is_new else version, SCHEMA_VERSION):
+        connection.executescript(f"BEGIN IMMEDIATE; {_UPGRADES[old]} PRAGMA user_version = {old + 1}; COMMIT;")
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

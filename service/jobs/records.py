@@ -7,6 +7,7 @@ A deleted job has no state: it is gone.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -49,12 +50,19 @@ class JobRequest:
             ``PredictRequest.model_validate_json`` or ``GuessRequest.model_validate_json`` brings it back whole.
         format_out: name of the answer's format, settled at submission.
         request_id: X-Request-ID of the submission; names the job in the server's log.
+        key: the caller's Idempotency-Key: the same request under the same key is the same job. Read at submission alone.
     """
 
     kind: Kind
     body: str
     format_out: str
     request_id: str
+    key: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of everything that makes it another request, in hexadecimal."""
+        return hashlib.sha256("\0".join((self.kind, self.format_out, self.body)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,7 @@ class StoredResult:
         size: bytes.
         media_type: content type.
         headers: further response headers.
+        sha256: of the content, hexadecimal; None of a job that an earlier version of the service finished.
     """
 
     sequence: int
@@ -100,6 +109,7 @@ class StoredResult:
     size: int
     media_type: str
     headers: dict[str, str]
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ when the process died is queued again when the store is next opened.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import shutil
@@ -80,17 +81,23 @@ class JobStore:
             undo.pop_all()
 
     def add(self, request: JobRequest, owner: str | None) -> JobRecord:
-        """Accept a job; it is on disk when this returns.
+        """Accept a job; it is on disk when this returns. A request that came before under its key is that job, however far.
 
         Args:
             request: what to compute.
             owner: name of the API key, or None where keys are off.
 
         Raises:
-            ServiceError: ``queue_full`` or ``storage_full``; nothing is accepted then.
+            ServiceError: ``queue_full`` or ``storage_full``, or ``invalid_request`` for another request under a key that is
+                taken; nothing is accepted then.
         """
         now, job_id = self._clock(), new_job_id()
+        if request.key is not None:
+            self.purge()  # a key is free again when its job's time is over
         with self._database.transaction() as rows:
+            before = _same_request(rows, request, owner)
+            if before is not None:
+                return before
             waiting = rows.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
             if waiting >= self._limits.max_waiting:
                 raise ServiceError(
@@ -106,6 +113,8 @@ class JobStore:
                 (job_id, owner, request.kind, request.format_out, request.request_id, now, now + self._limits.ttl_s),
             ).lastrowid
             rows.execute("INSERT INTO bodies VALUES (?, ?)", (sequence, request.body))
+            if request.key is not None:
+                rows.execute("INSERT INTO keys VALUES (?, ?, ?, ?)", (sequence, owner, request.key, request.digest))
             (row,) = _select(rows, job_id, owner)
             return _record(row)
 
@@ -156,6 +165,7 @@ class JobStore:
                 size=len(rendered.content),
                 media_type=rendered.media_type,
                 headers=json.dumps(rendered.headers),
+                sha256=hashlib.sha256(rendered.content).hexdigest(),
             )
         finally:
             if not changed:
@@ -243,8 +253,8 @@ class JobStore:
             # Results first: on a full disk they make the room that the rest needs.
             for sequence, run in deleted:
                 self._results.remove(sequence, run)
-                rows.execute("DELETE FROM jobs WHERE sequence = ?", (sequence,))
-                rows.execute("DELETE FROM bodies WHERE sequence = ?", (sequence,))
+                for table in ("jobs", "bodies", "keys"):
+                    rows.execute(f"DELETE FROM {table} WHERE sequence = ?", (sequence,))
         if deleted:
             self._database.forget()
         return len(deleted)
@@ -267,6 +277,31 @@ def _reported(folder: Path) -> Iterator[None]:
         raise StartupError(f"The job store {folder} cannot be used: its disk is full. Free some space.") from error
 
 
+def _same_request(rows: sqlite3.Connection, request: JobRequest, owner: str | None) -> JobRecord | None:
+    """The owner's job that was made under the request's key, None where there is none.
+
+    Raises:
+        ServiceError: ``invalid_request``; it was made of another request.
+    """
+    if request.key is None:
+        return None
+    found = rows.execute(
+        "SELECT jobs.id, keys.request FROM keys JOIN jobs USING (sequence) WHERE keys.key = ? AND keys.owner IS ?",
+        (request.key, owner),
+    ).fetchone()
+    if found is None:
+        return None
+    if found["request"] != request.digest:
+        raise ServiceError(
+            "invalid_request",
+            "Another request was sent under this Idempotency-Key, and its job is still there.",
+            field="Idempotency-Key",
+            hint="Send a new key with a new request; the same key is for repeating the same request.",
+        )
+    (row,) = _select(rows, found["id"], owner)
+    return _record(row)
+
+
 def _select(rows: sqlite3.Connection, job_id: str, owner: str | None) -> list[sqlite3.Row]:
     return rows.execute(
         "SELECT *, (SELECT count(*) FROM jobs AS ahead WHERE ahead.state = 'queued' AND ahead.sequence <= jobs.sequence) "
@@ -279,7 +314,8 @@ def _record(row: sqlite3.Row) -> JobRecord:
     state = row["state"]
     result = None
     if state == "done":
-        result = StoredResult(row["sequence"], row["run"], row["size"], row["media_type"], json.loads(row["headers"]))
+        headers = json.loads(row["headers"])
+        result = StoredResult(row["sequence"], row["run"], row["size"], row["media_type"], headers, row["sha256"])
     fraction = 1.0 if state == "done" else STAGES.get(row["stage"], 0.0)
     position = row["position"] if state == "queued" else None
     return JobRecord(

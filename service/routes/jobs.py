@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, BinaryIO, Final
 
@@ -31,25 +32,41 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 JobId = Annotated[str, Path(alias="id", description="As the submission's answer says.")]
 
+_KEY: Final = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 _CHUNK_BYTES: Final = 1024 * 1024
+
+_SUBMISSION: Final = structure_operation(JobSubmission, JOB_FORMATS, None)
+_SUBMISSION["parameters"].append(
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        "description": "The same request under the same key is the same job; another request under it is refused.",
+    }
+)
 
 
 @router.post(
     "",
     status_code=202,
     summary="Submit a structure that is too large to wait for",
-    openapi_extra=structure_operation(JobSubmission, JOB_FORMATS, None),
+    openapi_extra=_SUBMISSION,
     responses={202: {"model": JobStatus, "description": "Accepted, and on disk."}},
     response_class=Response,
 )
 async def submit_job(request: Request) -> Response:
-    """Send what `/v1/predict` or `/v1/initial-guess` takes, and which of the two in `kind`."""
+    """Send what `/v1/predict` or `/v1/initial-guess` takes, and which of the two in `kind`.
+
+    With an `Idempotency-Key` of the caller's choice the same request makes one job, however often it is sent.
+    """
     services = ready_services(request)
     async with deadline(services.settings.request_timeout_s):
         submission = await read_request(request, JobSubmission)
         chosen = choose_format(submission.format_out, request.headers.get("accept"), FORMATS[submission.kind])
         body = await run_in_threadpool(_stored_body, submission)
-        job = JobRequest(submission.kind, body, chosen.name, str(request.state.request_id))
+        key = _idempotency_key(request)
+        job = JobRequest(submission.kind, body, chosen.name, str(request.state.request_id), key)
         record = await services.jobs.submit(job, _owner(request))
     response = _status(request, record, 202)
     response.headers["Location"] = _links(request, record)["status"]
@@ -142,6 +159,25 @@ def _stored_body(submission: JobSubmission) -> str:
     return submission.model_dump_json(exclude_unset=True, exclude={"kind"})
 
 
+def _idempotency_key(request: Request) -> str | None:
+    """The header's text, None where it is absent.
+
+    Raises:
+        ServiceError: ``invalid_request``.
+    """
+    keys = request.headers.getlist("idempotency-key")
+    if not keys:
+        return None
+    if len(keys) > 1 or _KEY.fullmatch(keys[0]) is None:
+        raise ServiceError(
+            "invalid_request",
+            "The Idempotency-Key is not one text of 1 to 255 printable ASCII characters.",
+            field="Idempotency-Key",
+            hint="Send a UUID, a new one for each new request.",
+        )
+    return keys[0]
+
+
 def _owner(request: Request) -> str | None:
     """Name of the request's API key; None where keys are off."""
     name: str | None = request.scope.get("state", {}).get("key_name")
@@ -156,6 +192,7 @@ def _status(request: Request, record: JobRecord, status: int) -> Response:
         "progress": record.progress.model_dump(),
         "problem": None if record.problem is None else _problem(request, record.problem).body,
         "links": _links(request, record),
+        "artifacts": _artifacts(request, record),
     }
     response = Response(dump_json(body), status, media_type="application/json")
     if record.state in ("queued", "running"):
@@ -166,6 +203,23 @@ def _status(request: Request, record: JobRecord, status: int) -> Response:
 def _links(request: Request, record: JobRecord) -> dict[str, str]:
     path = f"{request.scope.get('root_path', '')}{router.prefix}/{record.id}"
     return {"status": path, "result": f"{path}/result"}
+
+
+def _artifacts(request: Request, record: JobRecord) -> list[dict[str, str | int | None]]:
+    """What the job gave: one file, its answer."""
+    result = record.result
+    if result is None:
+        return []
+    form = next(form for form in FORMATS[record.kind] if form.name == record.format_out)
+    return [
+        {
+            "name": f"{record.kind}.{form.suffix or form.name}",
+            "media_type": result.media_type,
+            "bytes": result.size,
+            "sha256": result.sha256,
+            "link": _links(request, record)["result"],
+        }
+    ]
 
 
 def _problem(request: Request, stored: Problem) -> Problem:

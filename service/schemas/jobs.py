@@ -49,6 +49,24 @@ class JobLinks(WireModel):
     result: str
 
 
+class Artifact(WireModel):
+    """A file that a job gave.
+
+    Attributes:
+        name: for people and disks.
+        media_type: content type.
+        bytes: its size.
+        sha256: of its content, hexadecimal; null of a job that an earlier version of the service finished.
+        link: GET for it.
+    """
+
+    name: str
+    media_type: str
+    bytes: int
+    sha256: str | None
+    link: str
+
+
 class JobStatus(WireModel):
     """What is told of a job; times are UTC, ISO 8601.
 
@@ -67,6 +85,7 @@ class JobStatus(WireModel):
         progress: how far it is.
         problem: why it failed, as its result route answers.
         links: where it is.
+        artifacts: what it gave, once it is done.
     """
 
     id: str
@@ -82,3 +101,4 @@ class JobStatus(WireModel):
     progress: Progress
     problem: ProblemBody | None
     links: JobLinks
+    artifacts: list[Artifact]

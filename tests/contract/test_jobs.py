@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -356,3 +357,43 @@ def test_a_service_that_stops_leaves_its_jobs_to_the_next_one(blocked, serve, se
         for job, name in zip(jobs, ("first", "second"), strict=True):
             assert result(client, job).json()["meta"]["request_id"] == name
             assert until(client, job, "done")["attempts"] == 1
+
+
+# --- idempotency keys, artifacts
+
+
+def test_the_same_request_under_a_key_is_one_job_and_another_one_is_refused(serve, settings, water, tmp_path):
+    changed, key = settings.model_copy(update={"jobs_folder": tmp_path / "jobs"}), {"Idempotency-Key": "a key of ours"}
+    with serve(create_app(changed)) as client:
+        job = submit(client, water, **key)
+        assert submit(client, water, **key)["id"] == job["id"]
+        assert submit(client, water)["id"] != job["id"]
+        until(client, job, "done")
+    with serve(create_app(changed)) as client:
+        again = submit(client, water, **key)
+        assert (again["id"], again["state"]) == (job["id"], "done")
+        reply = client.post("/v1/jobs", json={**water, "outputs": ["hamiltonian"]}, headers=key)
+        refused(reply, 422, "invalid_request")
+        assert reply.json()["field"] == "Idempotency-Key"
+        assert client.delete(job["links"]["status"]).status_code == 204
+        assert submit(client, water, **key)["id"] != job["id"]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "caf\xe9", "a\tb"])
+def test_a_key_that_is_none_is_refused(client, water, key):
+    reply = client.post("/v1/jobs", json=water, headers={"Idempotency-Key": key.encode("latin-1")})
+    refused(reply, 422, "invalid_request")
+
+
+@pytest.mark.parametrize(("format_out", "suffix"), [("json", "json"), ("npz", "npz")])
+def test_a_done_job_lists_what_it_gave(client, water, format_out, suffix):
+    job = submit(client, {**water, "format_out": format_out})
+    content = result(client, job)
+    (artifact,) = until(client, job, "done")["artifacts"]
+    assert artifact == {
+        "name": f"predict.{suffix}",
+        "media_type": content.headers["content-type"],
+        "bytes": len(content.content),
+        "sha256": hashlib.sha256(content.content).hexdigest(),
+        "link": job["links"]["result"],
+    }

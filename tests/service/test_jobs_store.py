@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -500,3 +503,78 @@ def test_a_named_folder_is_used_and_never_removed(tmp_path):
     store = open_job_store(Settings(jobs_folder=tmp_path / "mine"), home=tmp_path)
     store.close()
     assert (tmp_path / "mine" / FILE_NAME).exists()
+
+
+# --- idempotency keys
+
+
+KEYED = replace(REQUEST, key="a key")
+
+
+def test_a_request_under_its_key_is_one_job_whatever_happens_to_the_process(folder, clock):
+    store = open_store(folder, clock)
+    job = store.add(KEYED, "ann")
+    assert store.add(replace(KEYED, request_id="another"), "ann").id == job.id
+    store.close()
+    store = open_store(folder, clock)
+    again = store.add(KEYED, "ann")
+    assert (again.id, again.request_id, again.progress.position) == (job.id, "request-1", 1)
+    assert store.finish(claimed(store), RENDERED)
+    done = store.add(KEYED, "ann")
+    assert (done.id, done.state) == (job.id, "done")
+    assert done.result.sha256 == hashlib.sha256(RENDERED.content).hexdigest()
+    assert store.claim() is None
+    store.close()
+
+
+@pytest.mark.parametrize("change", [{"body": "{}"}, {"format_out": "npz"}, {"kind": "initial-guess"}])
+def test_another_request_under_a_key_is_refused(store, change):
+    store.add(KEYED, None)
+    with pytest.raises(ServiceError, match="Idempotency-Key") as refused:
+        store.add(replace(KEYED, **change), None)
+    assert (refused.value.code, refused.value.field) == ("invalid_request", "Idempotency-Key")
+    claimed(store)
+    assert store.claim() is None
+
+
+def test_keys_are_their_owner_s_and_requests_without_one_are_all_new(store):
+    ids = [store.add(request, owner).id for request in (KEYED, REQUEST) for owner in (None, "ann", "bob")]
+    ids += [store.add(REQUEST, None).id, store.add(replace(KEYED, key="b key"), None).id]
+    assert len(set(ids)) == 8
+
+
+def test_a_key_is_free_again_when_its_job_is_deleted_or_over(store, clock):
+    job = store.add(KEYED, None)
+    assert store.remove(job.id, None)
+    second = store.add(replace(KEYED, body="{}"), None)
+    assert second.id != job.id
+    assert store.finish(claimed(store), RENDERED)
+    clock.now += TTL_S
+    assert store.add(KEYED, None).id != second.id
+
+
+def test_a_repeated_request_is_answered_by_a_full_queue(folder, clock):
+    store = open_store(folder, clock, max_waiting=1)
+    job = store.add(KEYED, None)
+    assert store.add(KEYED, None).id == job.id
+    with pytest.raises(ServiceError):
+        store.add(replace(KEYED, key="b key"), None)
+    store.close()
+
+
+def test_a_store_of_the_first_version_is_taken_over(folder, clock):
+    store = open_store(folder, clock)
+    waiting, done = store.add(REQUEST, None), store.add(REQUEST, None)
+    claimed(store)
+    assert store.give_back() == 1
+    store.close()
+    file = sqlite3.connect(folder / FILE_NAME)
+    file.executescript("DROP TABLE keys; ALTER TABLE jobs DROP COLUMN sha256; PRAGMA user_version = 1;")
+    file.close()
+    store = open_store(folder, clock)
+    assert [state_of(store, job.id) for job in (waiting, done)] == ["queued", "queued"]
+    keyed = store.add(KEYED, None)
+    assert store.add(KEYED, None).id == keyed.id
+    assert store.finish(claimed(store), RENDERED)
+    assert read(store, waiting.id) == RENDERED.content
+    store.close()
