@@ -7,6 +7,7 @@ Needs numpy and httpx; PySCF is used only where the caller has it already (``tra
 """
 
 from tracegrad_client.client import Client
+from tracegrad_client.crystal import Crystal
 from tracegrad_client.energies import OrbitalEnergies
 from tracegrad_client.errors import (
     AuthenticationError,
@@ -32,6 +33,7 @@ from tracegrad_client.job import GuessJob, JobState
 __all__ = [
     "AuthenticationError",
     "Client",
+    "Crystal",
     "DeadlineExceededError",
     "Guess",
     "GuessJob",

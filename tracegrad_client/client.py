@@ -14,11 +14,12 @@ from typing import Any, Final, Self, TypeVar, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from tracegrad_client import matrices
+from tracegrad_client import crystal, matrices
 from tracegrad_client.ask import Ask, Options
 from tracegrad_client.batch import Outcome, request_guesses
+from tracegrad_client.crystal import Crystal
 from tracegrad_client.energies import EnergyUnit, OrbitalEnergies, check_unit, read_energies
-from tracegrad_client.errors import InvalidAnswerError
+from tracegrad_client.errors import InvalidAnswerError, InvalidInputError
 from tracegrad_client.guard import DEFAULT_THRESHOLD
 from tracegrad_client.guess import Guess, guess_for
 from tracegrad_client.job import GuessJob
@@ -158,6 +159,26 @@ class Client:
         ask = Ask(self.model, **options)
         tensors = self._tensors("/v1/predict", ask.body(ask.molecule(molecule), outputs=matrices.OUTPUTS))
         return matrices.read_matrices(tensors, molecule)
+
+    def crystal(self, atoms: Any, **options: Unpack[Options]) -> Crystal:
+        """The predicted H(R) and S(R) of a crystal, with its Fermi level: ``client.crystal(atoms).energies(k)``.
+
+        Args:
+            atoms: an ase.Atoms with a cell that is periodic along at least one lattice vector.
+            options: xc, basis; see :class:`tracegrad_client.ask.Options`.
+
+        Raises:
+            InvalidInputError: no periodic direction.
+            TraceGradError: one of its leaves.
+        """
+        ask = Ask(self.model, **options)
+        sent = ask.molecule(atoms)
+        if not any(sent.pbc):
+            raise InvalidInputError(
+                "The structure has no periodic direction.", hint="Set atoms.pbc, or ask for hamiltonian(molecule)."
+            )
+        body = {**ask.body(sent, outputs=crystal.OUTPUTS), "ao_order": crystal.ORDER}
+        return crystal.read_crystal(self._tensors("/v1/predict", body), sent)
 
     def orbital_energies(
         self, molecule: Any, *, unit: EnergyUnit = "hartree", **options: Unpack[Options]
