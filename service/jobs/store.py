@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Final, Literal
 
 from service.errors import Problem, ServiceError, StartupError, problem_of
 from service.jobs.database import Database, storage_full
+from service.jobs.keys import job_under_key, remember_key
 from service.jobs.records import (
     STAGES,
     Claim,
@@ -95,9 +96,9 @@ class JobStore:
         if request.key is not None:
             self.purge()  # a key is free again when its job's time is over
         with self._database.transaction() as rows:
-            before = _same_request(rows, request, owner)
+            before = job_under_key(rows, request, owner)
             if before is not None:
-                return before
+                return _record(*_select(rows, before, owner))
             waiting = rows.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
             if waiting >= self._limits.max_waiting:
                 raise ServiceError(
@@ -113,8 +114,7 @@ class JobStore:
                 (job_id, owner, request.kind, request.format_out, request.request_id, now, now + self._limits.ttl_s),
             ).lastrowid
             rows.execute("INSERT INTO bodies VALUES (?, ?)", (sequence, request.body))
-            if request.key is not None:
-                rows.execute("INSERT INTO keys VALUES (?, ?, ?, ?)", (sequence, owner, request.key, request.digest))
+            remember_key(rows, sequence, request, owner)
             (row,) = _select(rows, job_id, owner)
             return _record(row)
 
@@ -275,31 +275,6 @@ def _reported(folder: Path) -> Iterator[None]:
         ) from error
     except ServiceError as error:
         raise StartupError(f"The job store {folder} cannot be used: its disk is full. Free some space.") from error
-
-
-def _same_request(rows: sqlite3.Connection, request: JobRequest, owner: str | None) -> JobRecord | None:
-    """The owner's job that was made under the request's key, None where there is none.
-
-    Raises:
-        ServiceError: ``invalid_request``; it was made of another request.
-    """
-    if request.key is None:
-        return None
-    found = rows.execute(
-        "SELECT jobs.id, keys.request FROM keys JOIN jobs USING (sequence) WHERE keys.key = ? AND keys.owner IS ?",
-        (request.key, owner),
-    ).fetchone()
-    if found is None:
-        return None
-    if found["request"] != request.digest:
-        raise ServiceError(
-            "invalid_request",
-            "Another request was sent under this Idempotency-Key, and its job is still there.",
-            field="Idempotency-Key",
-            hint="Send a new key with a new request; the same key is for repeating the same request.",
-        )
-    (row,) = _select(rows, found["id"], owner)
-    return _record(row)
 
 
 def _select(rows: sqlite3.Connection, job_id: str, owner: str | None) -> list[sqlite3.Row]:
