@@ -39,6 +39,7 @@ def main() -> int:
     from service.app import create_app
     from service.checkpoints.startup import load_registry
     from service.errors import StartupError
+    from service.http.connections import ConnectionLimits, most_connections, protocol_with
     from service.jobs.location import open_job_store
     from service.observability.logs import configure_logging
     from service.observability.metrics import Metrics
@@ -60,6 +61,13 @@ def main() -> int:
     except StartupError as error:
         print(str(error), file=sys.stderr)
         return 2
+    limits = ConnectionLimits(
+        header_bytes=settings.max_header_bytes,
+        header_timeout_s=settings.header_timeout_s,
+        body_timeout_s=settings.request_timeout_s + 5.0,
+        per_address=settings.max_connections_per_address,
+        total=most_connections(),
+    )
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -68,6 +76,8 @@ def main() -> int:
         log_config=None,  # its lines go through our handler
         access_log=False,  # it has paths and queries; the log of requests is ours
         workers=1,
+        http=protocol_with(limits),
+        ws="none",  # it would answer past access, quotas and the rules of the log
         server_header=False,
         timeout_graceful_shutdown=int(settings.request_timeout_s) + 1,
     )

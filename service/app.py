@@ -17,6 +17,7 @@ from service.checkpoints.registry import Registry
 from service.checkpoints.startup import load_registry
 from service.checkpoints.swap import ModelManager
 from service.http.access import AccessMiddleware
+from service.http.local_callers import LOOPBACK, LocalCallersMiddleware
 from service.http.middleware import BodyLimitMiddleware, CrossOriginMiddleware, HeadMiddleware, RequestIdMiddleware
 from service.http.observer import Observer
 from service.http.openapi import ANY_PROBLEM, build_openapi
@@ -145,6 +146,9 @@ def create_app(
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(AccessMiddleware, keys=keys)
+    hosts = settings.allowed_hosts or (LOOPBACK if keys is None and settings.host in LOOPBACK else ("*",))
+    if "*" not in hosts:
+        app.add_middleware(LocalCallersMiddleware, hosts=hosts, origins=settings.cors_origins)
     if settings.cors_origins:
         app.add_middleware(CrossOriginMiddleware, origins=settings.cors_origins)
     app.add_middleware(RequestIdMiddleware, observer=Observer(counts, spans))

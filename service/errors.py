@@ -14,8 +14,22 @@ from typing import Final, Literal, NamedTuple
 
 from model.errors import DomainError, FormatError, ModelError, NumericalError, StructureError
 
-Group = Literal["body", "access", "route", "model", "job", "result", "admin", "structure", "ready", "storage", "server"]
-"""Which routes answer with a code: those that read a body, those behind keys, those that name a model ..."""
+Group = Literal[
+    "connection",
+    "body",
+    "access",
+    "route",
+    "model",
+    "job",
+    "result",
+    "admin",
+    "structure",
+    "ready",
+    "storage",
+    "server",
+]
+"""Which routes answer with a code: those that read a body, those behind keys, those that name a model ... What is refused
+before there is a request, with its connection, belongs to no route."""
 
 
 class ErrorRow(NamedTuple):
@@ -40,6 +54,7 @@ ERROR_TABLE: Final[Mapping[str, ErrorRow]] = {
     "unknown_job": ErrorRow(404, "No such job", "job", "never was, is another key's, was deleted, or its time is over"),
     "method_not_allowed": ErrorRow(405, "The route does not know this method", "route", "with Allow"),
     "not_acceptable": ErrorRow(406, "The asked format is not available", "structure"),
+    "request_timeout": ErrorRow(408, "The headers did not arrive in time", "connection", "the connection is closed"),
     "job_not_finished": ErrorRow(409, "The job is not finished", "result", _RETRY),
     "model_busy": ErrorRow(409, "Models are being changed", "admin", _RETRY),
     "model_needed": ErrorRow(409, "The model is needed", "admin", "only force unloads it"),
@@ -65,6 +80,8 @@ ERROR_TABLE: Final[Mapping[str, ErrorRow]] = {
     "numerical_failure": ErrorRow(422, "No finite result for this structure", "structure"),
     "model_rejected": ErrorRow(422, "The checkpoint failed a check", "admin", "what served before still serves"),
     "quota_exceeded": ErrorRow(429, "Too many requests", "access", _RETRY),
+    "too_many_connections": ErrorRow(429, "Too many open connections", "connection", _RETRY),
+    "headers_too_large": ErrorRow(431, "The header section is too large", "connection", "the connection is closed"),
     "internal_error": ErrorRow(
         500, "The server failed", "server", "the request id finds the cause in the server's log"
     ),

@@ -36,6 +36,12 @@ class Settings(BaseSettings):
         api_keys_file: TOML file with the hashes of the API keys (docs/operations.md). None: everything is open but the
             admin routes, which are closed.
         cors_origins: origins whose pages may call from a browser, separated by commas; "*" for all, none by default.
+        allowed_hosts: names that a Host header may have, separated by commas; "*" for all. By default a service without keys
+            that listens on this machine alone takes the names of this machine, and any other takes all.
+        max_connections_per_address: open connections of one address; 0 for no limit, as behind a proxy, which has one
+            address for all callers.
+        max_header_bytes: request line and header fields of a request.
+        header_timeout_s: seconds that a connection may take to send the headers of a request.
         max_atoms: largest structure, in atoms.
         max_orbitals: largest structure, in atomic orbitals. Memory grows with atoms times orbitals squared: about 2 GB
             at 730 orbitals (92 atoms).
@@ -77,6 +83,10 @@ class Settings(BaseSettings):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")] = "auto"
     api_keys_file: Path | None = None
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split)] = ()
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
+    max_connections_per_address: Annotated[int, Field(ge=0, le=100_000)] = 256
+    max_header_bytes: Annotated[int, Field(ge=4096, le=MEBIBYTE)] = 64 * 1024
+    header_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     max_atoms: Annotated[int, Field(ge=1, le=100_000)] = 200
     max_orbitals: Annotated[int, Field(ge=1, le=100_000)] = 1000
     max_k_cost: Annotated[int, Field(ge=1, le=10**15)] = 10**10

@@ -18,6 +18,7 @@ from model.predictor import Predictor
 from service.app import create_app
 from service.checkpoints.loaded import LoadedModel
 from service.checkpoints.registry import Registry
+from service.http.connections import ConnectionLimits, protocol_with
 from service.serving.local import LocalBackend
 from service.settings import Settings
 
@@ -29,7 +30,8 @@ Serve = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
 @contextmanager
 def serving(app: FastAPI) -> Iterator[httpx.Client]:
     """Serve an app on a free port of this machine."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+    protocol = protocol_with(ConnectionLimits())
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", http=protocol, ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -62,7 +62,7 @@ def test_other_pages_are_refused_with_a_problem_and_without_the_setting_no_page_
     assert other.json()["request_id"] == other.headers["x-request-id"]
     for service, origin in ((open_to_a_page, "https://elsewhere.org"), (client, ORIGIN)):
         reply = service.post("/v1/predict", json=water, headers={"Origin": origin})
-        assert reply.status_code == 200
+        assert (reply.status_code, reply.json()["code"]) == (403, "forbidden")
         assert "access-control-allow-origin" not in reply.headers
 
 

@@ -99,7 +99,7 @@ def test_a_late_answer_is_504_and_a_waiting_one_is_dropped(serve, settings, pred
 
 def test_a_body_that_never_ends_is_504(serve, settings):
     short = settings.model_copy(update={"request_timeout_s": 0.5})
-    head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     with serve(create_app(short)) as client:
         address = (client.base_url.host, client.base_url.port)
         with socket.create_connection(address, timeout=30) as raw:
@@ -113,7 +113,7 @@ def test_before_the_models_are_there_the_service_lives_but_is_not_ready(settings
     async def ask() -> list[httpx.Response]:
         # No lifespan: the app as it is before it has started.
         transport = httpx.ASGITransport(create_app(settings))
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return [
                 await client.get("/health/live"),
                 await client.get("/health/ready"),

@@ -205,7 +205,7 @@ def test_a_saturated_service_refuses_with_care_and_answers_everything_else(gated
 
 def request(route: str, body: bytes, length: int | None = None, content_type: str = "application/json") -> bytes:
     """A request; with a ``length`` above that of the body, the beginning of one."""
-    head = f"POST {route} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\n"
+    head = f"POST {route} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\n"
     return f"{head}Content-Length: {length or len(body)}\r\n\r\n".encode() + body
 
 

@@ -145,7 +145,7 @@ def test_a_full_service_is_still_scraped_and_says_how_full_it_is(serve, settings
 
 
 def test_a_caller_who_hangs_up_is_499_and_no_error(serve, settings):
-    head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     with serve(create_app(settings)) as client:
         with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as raw:
             raw.sendall(head)

@@ -63,7 +63,7 @@ def send(app: FastAPI, method: str, path: str, **options: Any) -> httpx.Response
     """One request to an app that has not been started, and so has no models."""
 
     async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             return await client.request(method, path, **options)
 
     return asyncio.run(ask())
@@ -474,7 +474,7 @@ def test_every_line_of_a_request_has_its_id_in_any_thread_and_no_other_line_has(
 
     async def two() -> None:
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             await asyncio.gather(*(client.post("/work", headers={"X-Request-ID": f"id-{n}"}) for n in range(5)))
 
     with log_lines("json") as lines:
@@ -727,7 +727,8 @@ from service.app import create_app
 from service.observability.tracing import finished_spans, span
 from service.settings import Settings
 async def ask():
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(Settings())), base_url="http://x") as client:
+    transport = httpx.ASGITransport(create_app(Settings()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         assert (await client.post("/v1/predict")).status_code == 503
 asyncio.run(ask())
 with span("parse"): finished_spans([("queue", 1.0)])
