@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from training.fit.config import ConfigError, read_run
+from training.generate.crystals.recipe import is_crystal_recipe, read_crystal_recipe
 from training.generate.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,9 @@ def test_runs_of_the_repository_are_valid(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "training" / "recipes").glob("*.toml")), ids=lambda path: path.stem)
 def test_recipes_of_the_repository_are_valid(path: Path) -> None:
+    if is_crystal_recipe(path):
+        assert read_crystal_recipe(path).structures
+        return
     recipe = read_recipe(path)
     assert len(recipe.smiles.inline) == len(set(recipe.smiles.inline))
 
