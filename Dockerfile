@@ -22,7 +22,7 @@ RUN pip install --no-deps --index-url "${TORCH_INDEX}" "$(grep -E '^torch==' con
 COPY pyproject.toml README.md LICENSE ./
 COPY model ./model
 COPY service ./service
-RUN pip install --constraint constraints.txt '.[tracing]' && pip check
+RUN pip install --constraint constraints.txt '.[tracing,pictures]' && pip check
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 tracegrad \

@@ -6,6 +6,7 @@ and send what comes back.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,17 +16,25 @@ from model.structure import Structure
 from service.answers.arrays import GUESS_OUTPUTS, NEEDS_ORBITALS, Result, make_result
 from service.answers.bytes import ENCODERS
 from service.answers.files import WRITERS
-from service.answers.output_formats import OutputFormat, headers_of, refuse_array_options
+from service.answers.output_formats import PICTURE_FORMATS, OutputFormat, headers_of, refuse_array_options
 from service.checkpoints.choice import Choice, Wanted
 from service.crystals.folders import folder_warning, zipped_folder
-from service.crystals.plan import Plan, plan_crystal, refuse_crystal_options
+from service.crystals.pictures import draw
+from service.crystals.plan import Plan, plan_crystal, refuse_crystal_options, refuse_without_cell
 from service.crystals.results import crystal_result
 from service.crystals.study import Study, make_study
 from service.errors import ServiceError
 from service.observability import logs
 from service.observability.metrics import STAGES, warning_kinds
 from service.observability.tracing import finished_spans, span
-from service.schemas.requests import GuessOptions, PredictOptions
+from service.schemas.requests import (
+    BandsOptions,
+    CommonOptions,
+    DosOptions,
+    GuessOptions,
+    PredictOptions,
+    StructureOptions,
+)
 from service.schemas.structures import WireStructure
 from service.serving.backend import Predicted
 from service.serving.cache import content_key, entity_tag, matches
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
     from model.checkpoint.card import Card
     from model.predictor import CrystalPrediction, Prediction
 
+_STEMS: Final[Mapping[type[StructureOptions], str]] = {GuessOptions: "guess", BandsOptions: "bands", DosOptions: "dos"}
 NOTHING_NEW: Final = "*"
 """As ``known_tags``: only check that there would be an answer."""
 
@@ -63,7 +73,7 @@ class Ask:
     """
 
     structure: WireStructure | RawStructure
-    options: PredictOptions | GuessOptions
+    options: StructureOptions
     form: OutputFormat
     limits: SizeLimits
     request_id: str
@@ -76,6 +86,7 @@ class Ask:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the arrays to send, for a molecule."""
+        assert isinstance(self.options, PredictOptions | GuessOptions)
         if isinstance(self.options, PredictOptions):
             return self.options.outputs
         return (*GUESS_OUTPUTS, *(name for name in self.options.outputs if name not in GUESS_OUTPUTS))
@@ -83,7 +94,7 @@ class Ask:
     @property
     def stem(self) -> str:
         """Of the offered file name."""
-        return "guess" if isinstance(self.options, GuessOptions) else "prediction"
+        return next((stem for kind, stem in _STEMS.items() if isinstance(self.options, kind)), "prediction")
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
         raw = await read_structure(ask.structure, services.parsers, ask.limits)
     parse_ms = 1e3 * (time.perf_counter() - began)
     structure, assumed = build_structure(raw, options, ask.limits)
+    refuse_without_cell(options, structure)
     with services.registry.leased(structure, Wanted(options.model, options.xc, options.basis)) as choice:
         model = choice.model
         logs.note(model=model.name)
@@ -126,7 +138,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
         plan = None
         if structure.is_periodic:
             rows = n_orbitals * (2 if card.spin == "spinor" else 1)
-            plan = plan_crystal(options, ask.form, structure, rows, ask.limits)
+            plan = await asyncio.to_thread(plan_crystal, options, ask.form, structure, rows, ask.limits)
         else:
             refuse_crystal_options(options, ask.form)
         outputs = ask.outputs if plan is None else plan.outputs
@@ -153,7 +165,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
         }
         ask.on_stage("serialise")
         began = time.perf_counter()
-        known = _Known(card, outputs, about, (*choice.warnings, *folder_warning(card, ask.form.name)), defaults)
+        known = _Known(card, plan, outputs, about, (*choice.warnings, *folder_warning(card, ask.form.name)), defaults)
         with span("serialise"):
             content = await services.encode(_written, ask, predicted.prediction, study, known)
         services.metrics.stage(model.name, "serialise", time.perf_counter() - began)
@@ -216,6 +228,7 @@ class _Known:
     """What is known of an answer beside its numbers; see ``make_result``."""
 
     card: Card
+    plan: Plan | None
     outputs: tuple[str, ...]
     about: Mapping[str, Any]
     warnings: tuple[str, ...]
@@ -226,16 +239,18 @@ def _written(
     ask: Ask, prediction: Prediction | CrystalPrediction, study: Study | None, known: _Known
 ) -> bytes | Result:
     """The answer in its format; runs in the encoding thread."""
-    rest = (known.outputs, known.about, known.warnings, known.defaults)
-    if study is not None:
+    rest = (known.about, known.warnings, known.defaults)
+    if study is not None and known.plan is not None:
         crystal = cast("CrystalPrediction", prediction)
+        if ask.form in PICTURE_FORMATS:
+            return draw(study, known.plan, ask.form.name)
         if not ask.form.holds_arrays:
             said = (*crystal.warnings, *study.warnings, *known.warnings)
             return zipped_folder(crystal, study, known.card, ask.form.name, said)
-        result = crystal_result(crystal, study, known.card, ask.options, *rest)
+        result = crystal_result(crystal, study, known.plan, known.card, ask.options, *rest)
     else:
         molecule = cast("Prediction", prediction)
         if not ask.form.holds_arrays:
             return WRITERS[ask.form.name](molecule, known.card)
-        result = make_result(molecule, known.card, ask.options, *rest)
+        result = make_result(molecule, known.card, cast("CommonOptions", ask.options), known.outputs, *rest)
     return ENCODERS[ask.form.name](result) if ask.encoded else result

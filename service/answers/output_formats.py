@@ -42,7 +42,13 @@ DEEPH: Final = OutputFormat("deeph", "application/zip", "zip", False, "crystals"
 DEEPH_LEGACY: Final = OutputFormat("deeph-legacy", "application/zip", "zip", False, "crystals")
 ABACUS: Final = OutputFormat("abacus", "application/zip", "zip", False, "crystals")
 
+PNG: Final = OutputFormat("png", "image/png", "png", False, "crystals")
+SVG: Final = OutputFormat("svg", "image/svg+xml", "svg", False, "crystals")
+
 ARRAY_FORMATS: Final = (JSON, NPZ, SAFETENSORS)
+PICTURE_FORMATS: Final = (PNG, SVG)
+BAND_FORMATS: Final = (*ARRAY_FORMATS, *PICTURE_FORMATS)
+"""Of bands and of densities of states."""
 FOLDER_FORMATS: Final = (DEEPH, DEEPH_LEGACY, ABACUS)
 PREDICT_FORMATS: Final = (*ARRAY_FORMATS, *FOLDER_FORMATS)
 GUESS_FORMATS: Final = (*ARRAY_FORMATS, CHK, MOLDEN, CUBE, QCSCHEMA)

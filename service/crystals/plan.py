@@ -11,12 +11,15 @@ import numpy as np
 
 from model.errors import UnsupportedPeriodicityError
 from model.structure import Structure
-from service.answers.output_formats import OutputFormat, refuse_other_systems
+from service.answers.output_formats import PICTURE_FORMATS, OutputFormat, refuse_other_systems
+from service.crystals.paths import DEFAULT_POINTS, KPath, own_path, special_path
 from service.errors import ServiceError
 from service.schemas.requests import (
     CRYSTAL_OUTPUTS,
     DEFAULT_CRYSTAL_OUTPUTS,
     MOLECULE_OUTPUTS,
+    BandsOptions,
+    DosOptions,
     GuessOptions,
     PredictOptions,
     StructureOptions,
@@ -25,6 +28,12 @@ from service.structures.build import SizeLimits
 
 MESH_SPACING: Final = 0.25
 """Largest distance between k-points of a mesh that nobody chose, 1/Å (with 2 pi): 12 x 12 for graphene."""
+
+DOS_SPACING: Final = 0.12
+"""The same for a density of states."""
+
+MOST_WIDTHS: Final = 5000
+"""Widths of the Gaussian in the window of a density of states."""
 
 COARSE: Final = 3
 """Counts above 1 are multiples of this, so that K of hexagonal cells is on the mesh, where semimetals close."""
@@ -41,12 +50,18 @@ class Plan:
         mesh: on which levels are filled; None if nobody needs the Fermi level.
         density: whether D(R) is wanted.
         defaults: what the caller left open.
+        path: along which bands are wanted.
+        window_ev: of bands or of a density of states, from the Fermi level.
+        sigma_ev: width of a density of states; None where there is to be none.
     """
 
     outputs: tuple[str, ...]
     mesh: Mesh | None
     density: bool
     defaults: tuple[str, ...]
+    path: KPath | None = None
+    window_ev: tuple[float, float] | None = None
+    sigma_ev: float | None = None
 
 
 def plan_crystal(
@@ -72,6 +87,8 @@ def plan_crystal(
             field="pbc",
         )
     refuse_other_systems(form, is_periodic=True)
+    if isinstance(options, BandsOptions | DosOptions):
+        return _plan_levels(options, form, structure, n_orbitals, limits)
     asked: tuple[str, ...] = ()
     defaults = []
     if isinstance(options, PredictOptions):
@@ -82,12 +99,100 @@ def plan_crystal(
         _refuse_outputs(asked, CRYSTAL_OUTPUTS, "A crystal")
     if form.holds_arrays and not {"fermi_energy", "density_blocks"} & set(asked):
         return Plan(asked, None, False, tuple(defaults))
-    mesh = _mesh(options.kmesh, structure)
+    mesh = _mesh(options.kmesh, structure, MESH_SPACING)
     if options.kmesh is None:
         defaults.append(f"kmesh={'x'.join(map(str, mesh))}")
     density = "density_blocks" in asked
     limits.check_k_points((math.prod(mesh) // 2 + 1) * (2 if density else 1), n_orbitals)
     return Plan(asked, mesh, density, tuple(defaults))
+
+
+def _plan_levels(
+    options: BandsOptions | DosOptions, form: OutputFormat, structure: Structure, n_orbitals: int, limits: SizeLimits
+) -> Plan:
+    if form in PICTURE_FORMATS:
+        require_matplotlib()
+    window = options.window_ev
+    if window is not None and not window[0] < window[1]:
+        raise ServiceError(
+            "invalid_request",
+            "The window does not begin below its end.",
+            field="window_ev",
+            hint="Lowest and highest energy from the Fermi level in eV, [-5, 5].",
+        )
+    defaults = []
+    path = sigma = None
+    if isinstance(options, BandsOptions):
+        path = _path(options, structure)
+        if options.path is None and options.kpts is None:
+            defaults.append(f"path={path.name}")
+        if options.npoints is None and options.kpts is None:
+            defaults.append(f"npoints={DEFAULT_POINTS}")
+    else:
+        assert window is not None
+        sigma = options.sigma_ev
+        if (window[1] - window[0]) / sigma > MOST_WIDTHS:
+            raise ServiceError(
+                "invalid_request",
+                f"The window is more than {MOST_WIDTHS} times as wide as sigma_ev.",
+                field="window_ev",
+                hint="Send a narrower window or a larger sigma_ev.",
+            )
+        for name, value in (("window_ev", f"{window[0]:g},{window[1]:g}"), ("sigma_ev", f"{sigma:g}")):
+            if name not in options.model_fields_set:
+                defaults.append(f"{name}={value}")
+    mesh = _mesh(options.kmesh, structure, MESH_SPACING if path is not None else DOS_SPACING)
+    if options.kmesh is None:
+        defaults.append(f"kmesh={'x'.join(map(str, mesh))}")
+    limits.check_k_points(math.prod(mesh) // 2 + 1 + (0 if path is None else len(path.points)), n_orbitals)
+    return Plan((), mesh, False, tuple(defaults), path, window, sigma)
+
+
+def require_matplotlib() -> None:
+    """Refuse pictures before anything is computed for them.
+
+    Raises:
+        ServiceError: ``not_acceptable`` where matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ServiceError(
+            "not_acceptable",
+            "This server cannot draw: matplotlib is not installed.",
+            field="format_out",
+            allowed=["json", "npz", "safetensors"],
+            hint="Ask for the numbers, or install the server with the extra 'pictures'.",
+        ) from error
+
+
+def _path(options: BandsOptions, structure: Structure) -> KPath:
+    if options.kpts is None:
+        return special_path(structure, options.path, options.npoints)
+    if options.path is not None or options.npoints is not None:
+        raise ServiceError(
+            "invalid_request",
+            "There are k-points and a path.",
+            field="kpts",
+            hint="Send kpts alone, or path and npoints.",
+        )
+    return own_path(structure, options.kpts)
+
+
+def refuse_without_cell(options: StructureOptions, structure: Structure) -> None:
+    """Refuse bands and densities of states of what has no periodic direction.
+
+    Raises:
+        ServiceError: ``invalid_request``.
+    """
+    if isinstance(options, BandsOptions | DosOptions) and not structure.is_periodic:
+        raise ServiceError(
+            "invalid_request",
+            "Bands and densities of states are of crystals; the structure has no periodic direction.",
+            field="pbc",
+            hint="Send the lattice vectors and say which directions are periodic (pbc); a molecule's levels are "
+            "orbital_energies of /v1/predict.",
+        )
 
 
 def refuse_crystal_options(options: StructureOptions, form: OutputFormat) -> None:
@@ -124,9 +229,9 @@ def default_mesh(structure: Structure, spacing: float) -> Mesh:
     return a, b, c
 
 
-def _mesh(given: str | None, structure: Structure) -> Mesh:
+def _mesh(given: str | None, structure: Structure, spacing: float) -> Mesh:
     if given is None:
-        return default_mesh(structure, MESH_SPACING)
+        return default_mesh(structure, spacing)
     a, b, c = map(int, given.split("x"))
     if any(count > 1 and not is_periodic for count, is_periodic in zip((a, b, c), structure.pbc, strict=True)):
         raise ServiceError(

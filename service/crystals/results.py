@@ -13,6 +13,7 @@ from model.blocks.block_set import BlockSet
 from model.integrals.source import orbital_labels
 from model.units import EV_PER_HARTREE
 from service.answers.arrays import Result
+from service.crystals.plan import Plan
 from service.crystals.study import Study
 from service.schemas.requests import AOOrder, StructureOptions
 from service.schemas.responses import Checks, Meta, Timings
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 def crystal_result(
     prediction: CrystalPrediction,
     study: Study,
+    plan: Plan,
     card: Card,
     options: StructureOptions,
-    outputs: Sequence[str],
     about: Mapping[str, Any],
     warnings: Sequence[str],
     defaults_applied: Sequence[str],
@@ -37,9 +38,9 @@ def crystal_result(
     Args:
         prediction: the model's answer.
         study: what was solved with it.
+        plan: what was asked.
         card: of the model.
         options: order and unit.
-        outputs: names of the arrays to send.
         about, warnings, defaults_applied: as of ``make_result``.
     """
     factor = EV_PER_HARTREE if options.energy_unit == "eV" else 1.0
@@ -48,14 +49,16 @@ def crystal_result(
     blocks = {
         name: _scaled(found.in_order(order), factor if name == "blocks" else 1.0)
         for name, found in matrices.items()
-        if name in outputs and found is not None
+        if name in plan.outputs and found is not None
     }
     arrays: dict[str, NDArray[Any]] = {}
     if blocks:
         arrays["atom_offsets"] = np.asarray(prediction.hamiltonian.atom_offsets, dtype=np.int64)
     scalars: dict[str, Any] = {}
     level = study.level
-    if level is not None and "fermi_energy" in outputs:
+    if study.bands is not None or study.dos is not None:
+        arrays, scalars = _levels(study, plan, factor)
+    if level is not None and ("fermi_energy" in plan.outputs or scalars):
         scalars["fermi_energy"] = level.energy * factor
         scalars["gap"] = None if level.gap is None else level.gap * factor
         scalars["is_metal"] = level.is_metal
@@ -84,6 +87,38 @@ def crystal_result(
     )
     said = [*prediction.warnings, *study.warnings, *warnings]
     return Result(arrays, scalars, None, meta, checks, said, list(defaults_applied), lattice_blocks=blocks)
+
+
+def _levels(study: Study, plan: Plan, factor: float) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """What bands and densities of states have."""
+    arrays: dict[str, NDArray[Any]] = {}
+    scalars: dict[str, Any] = {"smallest_overlap_eigenvalue": study.smallest_overlap}
+    if study.bands is not None and study.level is not None and plan.path is not None:
+        energies = study.bands.energies
+        kept = np.arange(energies.shape[-1])
+        if plan.window_ev is not None:
+            low, high = (study.level.energy + edge / EV_PER_HARTREE for edge in plan.window_ev)
+            kept = np.flatnonzero(((energies >= low) & (energies <= high)).any(axis=(0, 1)))
+        arrays = {
+            "kpts": plan.path.points,
+            "distances": plan.path.distances,
+            "energies": _one_spin(energies[..., kept] * factor),
+            "band_indices": kept,
+        }
+        scalars["labels"] = [{"index": index, "label": label} for index, label in plan.path.labels]
+        scalars["path"] = plan.path.name
+    elif study.dos is not None:
+        arrays = {
+            "energies": study.dos.energies * factor,
+            "dos": _one_spin(study.dos.values / factor),
+            "integrated": _one_spin(study.dos.integrated),
+        }
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, scalars
+
+
+def _one_spin(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Without the axis of spins where there is one."""
+    return values[0] if len(values) == 1 else values
 
 
 def _scaled(blocks: BlockSet, factor: float) -> BlockSet:

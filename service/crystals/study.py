@@ -5,8 +5,9 @@ Runs in a thread of the eigensolves.
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
@@ -15,16 +16,21 @@ import scipy.linalg
 
 from model.blocks.block_set import BlockSet
 from model.blocks.matrices import BlochSum
-from model.electronic.bands import PROJECTION_THRESHOLD, band_energies
+from model.electronic.bands import PROJECTION_THRESHOLD, Bands, band_energies
 from model.electronic.density import density_matrix
+from model.electronic.dos import DensityOfStates, density_of_states
 from model.electronic.fermi import FermiLevel, fermi_level, k_mesh
 from model.electronic.overlap import OVERLAP_THRESHOLD
 from model.errors import IntegralError
+from model.units import EV_PER_HARTREE
 from service.crystals.plan import Plan
 from service.errors import ServiceError
 
 if TYPE_CHECKING:
     from model.predictor import CrystalPrediction
+
+GRID_PER_WIDTH: Final = 4
+"""Energies of a density of states within one sigma."""
 
 NEARLY_SINGULAR: Final = 1e-4
 """Smallest eigenvalue of S below which an answer warns: an error of 1 meV in H may become 10 eV in a band."""
@@ -38,6 +44,8 @@ class Study:
         overlap: S(R); None where the model has none and nobody needs it.
         level: Fermi level, hartree.
         density: D(R).
+        bands: along the path.
+        dos: on its grid, hartree.
         smallest_overlap: smallest eigenvalue of S(k) over the k-points that were looked at.
         warnings: what people should know.
         milliseconds: what it took.
@@ -46,6 +54,8 @@ class Study:
     overlap: BlockSet | None
     level: FermiLevel | None
     density: BlockSet | None
+    bands: Bands | None
+    dos: DensityOfStates | None
     smallest_overlap: float | None
     warnings: tuple[str, ...]
     milliseconds: float
@@ -66,14 +76,25 @@ def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int) -> S
     started = time.perf_counter()
     hamiltonian = prediction.hamiltonian
     overlap = _overlap(prediction, needed=plan.mesh is not None or "overlap_blocks" in plan.outputs)
-    level = density = smallest = None
+    level = density = smallest = along = dos = None
     projected = 0
     if overlap is not None and plan.mesh is not None:
         points, weights = k_mesh(plan.mesh, halved=hamiltonian.spin != "spinor")
+        if plan.path is not None:
+            points = np.concatenate([points, plan.path.points])
+            # the path's gap counts, its electrons do not
+            weights = np.concatenate([weights, np.zeros(len(plan.path.points))])
         bands = band_energies(hamiltonian, overlap, points)
         smallest, projected = float(bands.smallest_overlap.min()), int(bands.n_projected.max())
         _refuse_negative(smallest)
         level = fermi_level(bands, weights, n_electrons)
+        if plan.path is not None:
+            along = _last(bands, len(plan.path.points))
+        if plan.sigma_ev is not None and plan.window_ev is not None:
+            sigma = plan.sigma_ev / EV_PER_HARTREE
+            low, high = (edge / EV_PER_HARTREE for edge in plan.window_ev)
+            grid = level.energy + np.linspace(low, high, math.ceil((high - low) / sigma * GRID_PER_WIDTH) + 1)
+            dos = density_of_states(bands, weights, grid, sigma)
         if plan.density:
             density = density_matrix(hamiltonian, overlap, points, weights, n_electrons=n_electrons).blocks
     elif overlap is not None:
@@ -82,9 +103,22 @@ def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int) -> S
         overlap,
         level,
         density,
+        along,
+        dos,
         smallest,
         _warnings(smallest, projected),
         1e3 * (time.perf_counter() - started),
+    )
+
+
+def _last(bands: Bands, count: int) -> Bands:
+    """The last k-points of some bands."""
+    return replace(
+        bands,
+        k_points=bands.k_points[-count:],
+        energies=bands.energies[:, -count:],
+        smallest_overlap=bands.smallest_overlap[-count:],
+        n_projected=bands.n_projected[-count:],
     )
 
 

@@ -19,17 +19,28 @@ from starlette.requests import Request
 from service.errors import ServiceError
 from service.http.json_body import read_json
 from service.http.validation import MAX_ERRORS, service_error
-from service.schemas.requests import BatchRequest, CommonOptions, GuessRequest, PredictRequest
+from service.schemas.requests import (
+    JSON_ONLY,
+    BandsRequest,
+    BatchRequest,
+    CommonOptions,
+    DosRequest,
+    GuessRequest,
+    PredictRequest,
+)
 from service.schemas.structures import FileStructure
 from service.structures.formats import ACCEPTED, CONTENT_TYPES, format_of_file_name, resolve_format
 
-RequestModel = TypeVar("RequestModel", bound=PredictRequest | GuessRequest | BatchRequest)
+RequestModel = TypeVar("RequestModel", bound=PredictRequest | GuessRequest | BatchRequest | BandsRequest | DosRequest)
 
-_INTEGER_OPTIONS: Final = frozenset({"charge", "multiplicity"})
+KNOWN_OPTIONS: Final = frozenset({*CommonOptions.model_fields, *BandsRequest.model_fields, *DosRequest.model_fields})
+_INTEGER_OPTIONS: Final = frozenset({"charge", "multiplicity", "npoints"})
 _TRUTH: Final[Mapping[str, bool]] = {"true": True, "false": False}
 _LIST_OPTIONS: Final = frozenset({"outputs"})
+_NUMBER_OPTIONS: Final = frozenset({"sigma_ev", "window_ev"})
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,9}")
 _MAX_FORM_FIELDS: Final = 32
+_MAX_NUMBERS: Final = 2
 
 
 async def read_request(
@@ -163,7 +174,7 @@ async def _from_raw(request: Request, model: type[RequestModel], content_type: s
 def _build(model: type[RequestModel], options: Mapping[str, str], file_format: str, text: str) -> RequestModel:
     """A request from options that are all text."""
     # the file is the structure, or the structures, here
-    known = set(model.model_fields) - {"structure", "structures"}
+    known = set(model.model_fields) - {"structure", "structures", *JSON_ONLY}
     unknown = set(options) - known
     if unknown:
         raise ServiceError(
@@ -178,6 +189,8 @@ def _build(model: type[RequestModel], options: Mapping[str, str], file_format: s
             if not _INTEGER.fullmatch(value.strip()):
                 raise ServiceError("invalid_request", "Not an integer of reasonable size.", field=name)
             values[name] = int(value)
+        elif name in _NUMBER_OPTIONS:
+            values[name] = _numbers(name, value)
         elif name == "pbc":
             # what is neither is left to the model of the options to refuse
             values[name] = _TRUTH.get(value.strip().lower(), value)
@@ -195,6 +208,17 @@ def _build(model: type[RequestModel], options: Mapping[str, str], file_format: s
         raise service_error(error, options_only=True) from None
 
 
+def _numbers(name: str, value: str) -> float | tuple[float, ...]:
+    """A number, or two with a comma between; how many there may be is for the model of the options to say."""
+    try:
+        numbers = tuple(float(item) for item in value.split(",", _MAX_NUMBERS))
+    except ValueError:
+        raise ServiceError(
+            "invalid_request", "Not a number, or not numbers with a comma between.", field=name, hint="0.1, or -5,5"
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
 def _single(items: list[tuple[str, str]]) -> dict[str, str]:
     """Options by name. Lists may be repeated; anything else given twice is an error."""
     result: dict[str, str] = {}
@@ -202,7 +226,7 @@ def _single(items: list[tuple[str, str]]) -> dict[str, str]:
         if name in result and name in _LIST_OPTIONS:
             result[name] += "," + value
         elif name in result:
-            field = name if name in CommonOptions.model_fields else None
+            field = name if name in KNOWN_OPTIONS else None
             raise ServiceError("invalid_request", "An option is given more than once.", field=field)
         else:
             result[name] = value

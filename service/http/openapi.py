@@ -14,13 +14,20 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.answers.output_formats import ARRAY_FORMATS, GUESS_FORMATS, JOB_FORMATS, PREDICT_FORMATS, OutputFormat
+from service.answers.output_formats import (
+    ARRAY_FORMATS,
+    BAND_FORMATS,
+    GUESS_FORMATS,
+    JOB_FORMATS,
+    PREDICT_FORMATS,
+    OutputFormat,
+)
 from service.errors import ERROR_TABLE, Group
 from service.http.access import needed_scope
 from service.schemas.jobs import JobSubmission
 from service.schemas.models import LoadRequest, UnloadRequest
-from service.schemas.requests import BatchRequest, GuessRequest, PredictRequest
-from service.schemas.responses import Answer, BatchAnswer, ProblemBody
+from service.schemas.requests import JSON_ONLY, BandsRequest, BatchRequest, DosRequest, GuessRequest, PredictRequest
+from service.schemas.responses import Answer, BandsAnswer, BatchAnswer, DosAnswer, ProblemBody
 from service.structures.formats import ACCEPTED, CONTENT_TYPES
 
 _REF: Final = "#/components/schemas/{model}"
@@ -39,6 +46,8 @@ _FORMATS: Final[Mapping[type[BaseModel], Sequence[OutputFormat]]] = {
     PredictRequest: PREDICT_FORMATS,
     BatchRequest: ARRAY_FORMATS,
     GuessRequest: GUESS_FORMATS,
+    BandsRequest: BAND_FORMATS,
+    DosRequest: BAND_FORMATS,
     JobSubmission: JOB_FORMATS,
 }
 _SECURITY_SCHEMES: Final = {
@@ -92,7 +101,7 @@ def structure_operation(
         answer: model of the JSON answer; None where the answer comes later.
     """
     schemas = _without_defaults(model.model_json_schema(ref_template=_REF)["properties"])
-    options = {name: schema for name, schema in schemas.items() if name not in ("structure", "structures")}
+    options = {name: schema for name, schema in schemas.items() if name not in ("structure", "structures", *JSON_ONLY)}
     options["format_out"] = _names(formats)
     form = {
         "file": {"type": "string", "format": "binary", "description": "The structure file."},
@@ -103,7 +112,7 @@ def structure_operation(
     responses = problems("body", "structure", "model", "ready", *(() if answer else ("storage",)))
     if answer is not None:
         responses["200"] = _answers(formats, "The answer, in the format of format_out or Accept.", answer)
-    if answer is Answer:
+    if answer in (Answer, BandsAnswer, DosAnswer):
         responses["304"] = {"description": "What If-None-Match names is still the answer."}
     return {
         "requestBody": {
@@ -184,6 +193,10 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
                 BatchRequest,
                 Answer,
                 BatchAnswer,
+                BandsRequest,
+                BandsAnswer,
+                DosRequest,
+                DosAnswer,
                 ProblemBody,
                 JobSubmission,
                 LoadRequest,

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from service.errors import ServiceError
 from service.schemas.jobs import JobSubmission
 from service.schemas.models import LoadRequest, UnloadRequest
-from service.schemas.requests import GuessRequest, PredictRequest
+from service.schemas.requests import BandsRequest, DosRequest, GuessRequest, PredictRequest
 from service.schemas.structures import AtomsStructure, FileStructure, QCSchemaMolecule, QCSchemaStructure
 
 MAX_ERRORS: Final = 20
@@ -27,7 +27,8 @@ _KINDS: Final[Mapping[str, type[BaseModel]]] = {
 }
 
 _BODIES: Final[Mapping[str, type[BaseModel]]] = {
-    model.__name__: model for model in (PredictRequest, GuessRequest, JobSubmission, LoadRequest, UnloadRequest)
+    model.__name__: model
+    for model in (PredictRequest, GuessRequest, BandsRequest, DosRequest, JobSubmission, LoadRequest, UnloadRequest)
 }
 _MODELS: Final[Sequence[type[BaseModel]]] = (*_BODIES.values(), *_KINDS.values(), QCSchemaMolecule)
 KNOWN_FIELDS: Final = frozenset(name for model in _MODELS for name in model.model_fields)

@@ -1,4 +1,4 @@
-"""``POST /v1/predict`` and ``/v1/initial-guess``: one structure in, numbers or a file out."""
+"""``POST /v1/predict``, ``/v1/initial-guess``, ``/v1/bands`` and ``/v1/dos``: one structure in, numbers or a file out."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.answer import Answered, Ask, answer
-from service.answers.output_formats import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
+from service.answers.output_formats import BAND_FORMATS, GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
 from service.http.deadline import deadline, while_connected
 from service.http.intake import read_request
 from service.http.negotiation import choose_format
 from service.http.openapi import structure_operation
 from service.routes.ready import ready_services
-from service.schemas.requests import GuessRequest, PredictRequest
+from service.schemas.requests import BandsRequest, DosRequest, GuessRequest, PredictRequest
+from service.schemas.responses import BandsAnswer, DosAnswer
 from service.state import limits_of
 
 router = APIRouter(prefix="/v1", tags=["structures"])
@@ -43,8 +44,32 @@ async def initial_guess(request: Request) -> Response:
     return await _answer(request, GuessRequest, GUESS_FORMATS)
 
 
+@router.post(
+    "/bands",
+    summary="Predict the bands of a crystal",
+    openapi_extra=structure_operation(BandsRequest, BAND_FORMATS, BandsAnswer),
+    response_class=Response,
+)
+async def bands(request: Request) -> Response:
+    """Send a crystal, and a path or k-points; get back energies, Fermi level and gap, or a picture."""
+    return await _answer(request, BandsRequest, BAND_FORMATS)
+
+
+@router.post(
+    "/dos",
+    summary="Predict the density of states of a crystal",
+    openapi_extra=structure_operation(DosRequest, BAND_FORMATS, DosAnswer),
+    response_class=Response,
+)
+async def dos(request: Request) -> Response:
+    """Send a crystal; get back its density of states on a mesh of k-points, or a picture."""
+    return await _answer(request, DosRequest, BAND_FORMATS)
+
+
 async def _answer(
-    request: Request, model: type[PredictRequest | GuessRequest], formats: Sequence[OutputFormat]
+    request: Request,
+    model: type[PredictRequest | GuessRequest | BandsRequest | DosRequest],
+    formats: Sequence[OutputFormat],
 ) -> Response:
     services = ready_services(request)
     started = time.perf_counter()

@@ -6,7 +6,7 @@ parameters of a raw body, under the same names.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field
 
@@ -33,6 +33,14 @@ EnergyUnit = Literal["hartree", "eV"]
 Outputs = Annotated[tuple[Output, ...], Field(max_length=len(OUTPUTS))]
 Mesh = Annotated[str, Field(max_length=11, pattern=r"^[1-9][0-9]{0,2}(x[1-9][0-9]{0,2}){2}$")]
 """A Gamma-centred mesh of k-points, "6x6x1"."""
+MAX_K_POINTS: Final = 2000
+JSON_ONLY: Final = frozenset({"kpts"})
+"""Options that are no form fields or query parameters."""
+KCoordinate = Annotated[float, Field(ge=-1000.0, le=1000.0)]
+KPoint = tuple[KCoordinate, KCoordinate, KCoordinate]
+EnergyEV = Annotated[float, Field(ge=-1000.0, le=1000.0)]
+Window = tuple[EnergyEV, EnergyEV]
+"""Lowest and highest energy from the Fermi level, eV."""
 
 
 class StructureOptions(WireModel):
@@ -90,6 +98,46 @@ class GuessOptions(CommonOptions):
     """
 
     outputs: Outputs = ()
+
+
+class BandsOptions(StructureOptions):
+    """Options of ``/v1/bands``.
+
+    Attributes:
+        path: names of special points, "GMKG", with a comma between pieces that do not touch; null for the usual path.
+        npoints: k-points of the path, about.
+        kpts: fractional k-points instead of a path (JSON bodies only).
+        window_ev: only bands that enter it, from the Fermi level; null for all. Of a picture, what it shows.
+    """
+
+    path: Annotated[str, Field(min_length=2, max_length=100, pattern=r"^[A-Za-z0-9,]+$")] | None = None
+    npoints: Annotated[int, Field(ge=2, le=MAX_K_POINTS)] | None = None
+    kpts: Annotated[list[KPoint], Field(min_length=1, max_length=MAX_K_POINTS)] | None = None
+    window_ev: Window | None = None
+
+
+class DosOptions(StructureOptions):
+    """Options of ``/v1/dos``.
+
+    Attributes:
+        window_ev: lowest and highest energy, from the Fermi level.
+        sigma_ev: standard deviation of the Gaussian that each level becomes.
+    """
+
+    window_ev: Window = (-10.0, 10.0)
+    sigma_ev: Annotated[float, Field(ge=0.001, le=10.0)] = 0.1
+
+
+class BandsRequest(BandsOptions):
+    """JSON body of ``/v1/bands``."""
+
+    structure: WireStructure
+
+
+class DosRequest(DosOptions):
+    """JSON body of ``/v1/dos``."""
+
+    structure: WireStructure
 
 
 class PredictRequest(PredictOptions):

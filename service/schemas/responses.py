@@ -123,6 +123,81 @@ class Answer(WireModel):
     defaults_applied: list[str]
 
 
+class BandLabel(WireModel):
+    """Name of a special point, and the index of its k-point."""
+
+    index: int
+    label: str
+
+
+class BandsResults(WireModel):
+    """Bands along a path, in the answer's energy unit.
+
+    Attributes:
+        kpts: fractional k-points.
+        distances: along the path, 1/Å (with 2 pi).
+        labels: special points.
+        path: their names; null for the caller's own k-points.
+        energies: ``[k][band]``, ascending; of collinear spins ``[spin][k][band]``. Null where functions were projected out.
+        band_indices: which bands these are, from 0, where a window leaves some out.
+        fermi_energy: of the mesh and the path.
+        gap: lowest empty less highest full energy of mesh and path; 0 for a metal.
+        is_metal: whether a band is partly full.
+        smallest_overlap_eigenvalue: of S(k), over mesh and path.
+    """
+
+    kpts: list[tuple[float, float, float]]
+    distances: list[float]
+    labels: list[BandLabel]
+    path: str | None
+    energies: list[list[float | None]] | list[list[list[float | None]]]
+    band_indices: list[int]
+    fermi_energy: float
+    gap: float | None
+    is_metal: bool
+    smallest_overlap_eigenvalue: float
+
+
+class DosResults(WireModel):
+    """A density of states, of a cell, in the answer's energy unit.
+
+    Attributes:
+        energies: where.
+        dos: electrons that fit per unit of energy; of collinear spins ``[spin][energy]``.
+        integrated: electrons that fit below each energy, the same shape.
+        fermi_energy, gap, is_metal: of the mesh.
+        smallest_overlap_eigenvalue: of S(k), over the mesh.
+    """
+
+    energies: list[float]
+    dos: list[float] | list[list[float]]
+    integrated: list[float] | list[list[float]]
+    fermi_energy: float
+    gap: float | None
+    is_metal: bool
+    smallest_overlap_eigenvalue: float
+
+
+class BandsAnswer(WireModel):
+    """Body of a JSON answer of ``/v1/bands``."""
+
+    meta: Meta
+    results: BandsResults
+    checks: Checks
+    warnings: list[str]
+    defaults_applied: list[str]
+
+
+class DosAnswer(WireModel):
+    """Body of a JSON answer of ``/v1/dos``."""
+
+    meta: Meta
+    results: DosResults
+    checks: Checks
+    warnings: list[str]
+    defaults_applied: list[str]
+
+
 class ProblemFinding(WireModel):
     """One of several findings about a request."""
 

@@ -83,6 +83,8 @@ def test_the_document_describes_every_route(client):
     assert set(document["paths"]) == {
         "/v1/predict",
         "/v1/predict/batch",
+        "/v1/bands",
+        "/v1/dos",
         "/v1/initial-guess",
         "/v1/jobs",
         "/v1/jobs/{id}",
