@@ -11,7 +11,9 @@ from model.blocks.block_set import BlockSet
 from model.blocks.matrices import dense_matrix
 from model.blocks.motions import unfold
 from model.electronic.bands import band_energies
+from model.electronic.fermi import fermi_level, k_mesh
 from model.electronic.sparse import SparseLevels
+from model.electronic.sparse_fermi import sparse_fermi_level
 from model.errors import ElectronCountError, NumericalError, StructureError
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
@@ -107,3 +109,28 @@ def test_what_cannot_be_asked_for(cell: tuple[BlockSet, BlockSet]) -> None:
     )
     with pytest.raises(NumericalError, match="not hermitian"):
         SparseLevels(lopsided, overlap)
+
+
+@pytest.mark.parametrize(("n_electrons", "gap"), [(127, 0.0), (101, 0.0), (128, 3.0)])
+def test_the_fermi_level_is_that_of_all_bands(cell: tuple[BlockSet, BlockSet], n_electrons: int, gap: float) -> None:
+    """Metals, and an insulator: the upper half of the functions of each atom is lifted by the gap."""
+    hamiltonian, overlap = cell
+    lift = BlockSet.zeros(hamiltonian.space, hamiltonian.numbers, hamiltonian.pairs)
+    onsite = np.flatnonzero((lift.pairs.first == lift.pairs.second) & ~lift.pairs.shift.any(axis=1))
+    for pair in onsite.tolist():
+        lift.values[0, lift.starts[pair] : lift.starts[pair + 1]] = np.diag([0.0, 0.0, gap, gap]).ravel()
+    lifted = hamiltonian.with_values(hamiltonian.values + lift.values)
+    points, weights = k_mesh((3, 2, 1), halved=True)
+    expected = fermi_level(band_energies(lifted, overlap, points), weights, n_electrons)
+    found = sparse_fermi_level(lifted, overlap, points, weights, n_electrons, n_states=60)
+    assert expected.is_metal == found.is_metal == (gap == 0.0)
+    assert found.energy == pytest.approx(expected.energy, abs=1e-8)
+    assert found.gap == pytest.approx(expected.gap, abs=1e-8)
+
+
+def test_a_level_that_the_states_do_not_enclose(cell: tuple[BlockSet, BlockSet]) -> None:
+    points, weights = k_mesh((2, 1, 1))
+    with pytest.raises(NumericalError, match="do not reach"):
+        sparse_fermi_level(*cell, points, weights, 127, n_states=6, smearing_hartree=0.05)
+    with pytest.raises(ElectronCountError):
+        sparse_fermi_level(*cell, points, weights, 256)
