@@ -89,7 +89,7 @@ def occupations(
         electrons_each: electrons that a state holds.
         smearing: kT, hartree, above 0.
     """
-    return np.asarray(electrons_each * expit((level - np.nan_to_num(energies, nan=np.inf)) / smearing))
+    return np.asarray(electrons_each * expit((level - np.nan_to_num(energies, nan=np.inf, posinf=np.inf)) / smearing))
 
 
 def chemical_potential(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -246,3 +247,16 @@ def test_an_insulator_has_levels_at_its_edges(frame: Frame) -> None:
     assert found.gap_label > 2e3 * WINDOW_EV
     assert found.bands_rms is not None
     assert found.bands_rms > 0.5e-3 * found.gap_label * 0.9, "half the gap is stretched by a thousandth"
+
+
+def test_labels_that_state_no_level(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    """They are those of a checkpoint that was trained on such labels, and of no other."""
+    labels, unstated = tmp_path / "labels", tmp_path / "unstated"
+    shutil.copytree(data, labels)
+    (labels / "level.json").unlink()
+    shutil.copytree(checkpoint, unstated)
+    card = json.loads((unstated / "card.json").read_text())
+    (unstated / "card.json").write_text(json.dumps(card | {"xc": "unknown"}))
+    words = ["--splits", "test", "--no-spectra"]
+    assert main(["evaluate", str(unstated), str(labels), *words]) == 0
+    assert main(["evaluate", str(checkpoint), str(labels), *words]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.level import UNKNOWN
 from model.predictor import Predictor
 from training.atomic import write_json, write_text
 from training.data.sources import DatasetError, FrameSource, open_source, read_frames, select
@@ -100,7 +102,10 @@ def _refuse_foreign_labels(
     """
     card = predictor.card
     with open_source(data) as source:
-        found = source.level.describe_differences(card.level, own=str(data), others=f"checkpoint {card.name!r}")
+        level = source.level
+        if level.basis == UNKNOWN and card.level.xc == UNKNOWN:  # neither says what it is: as when it was trained
+            level = replace(level, basis=card.level.basis)
+        found = level.describe_differences(card.level, own=str(data), others=f"checkpoint {card.name!r}")
         if found:
             raise DatasetError(f"{found}; evaluate the checkpoint on labels of its own level.")
         for split in splits:
