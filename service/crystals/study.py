@@ -162,7 +162,12 @@ def _refuse_negative(smallest: float) -> None:
 
 def _warnings(smallest: float | None, projected: int) -> tuple[str, ...]:
     found = []
-    if smallest is not None and smallest < NEARLY_SINGULAR:
+    if smallest is not None and smallest <= OVERLAP_THRESHOLD:
+        found.append(
+            f"The overlap is not positive definite: its smallest eigenvalue is {smallest:.1e}. No levels or densities can be "
+            "made of these matrices."
+        )
+    elif smallest is not None and smallest < NEARLY_SINGULAR:
         found.append(
             f"The overlap is nearly singular: its smallest eigenvalue is {smallest:.1e}, and an error of the predicted "
             "Hamiltonian may be magnified by up to its inverse. Do not trust single bands."

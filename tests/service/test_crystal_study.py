@@ -1,0 +1,65 @@
+"""What is solved of a crystal where its overlap is sick: warned of, projected out, or refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from model.blocks.block_set import BlockSet
+from model.orbitals.space import OrbitalSpace
+from model.pairs.pair_list import PairList
+from model.predictor import CrystalPrediction
+from model.structure import Structure
+from service.crystals.plan import Plan
+from service.crystals.study import make_study, smallest_eigenvalue
+from service.errors import ServiceError
+
+SPACE = OrbitalSpace("s", {1: (0,)})
+CELL = Structure(np.array([1, 1]), np.array([[0, 0, 0], [0, 0, 0.8]]), cell_angstrom=4.0 * np.eye(3), pbc=(True,) * 3)
+PAIRS = PairList.of(CELL, [0], [1], [[0, 0, 0]])
+MESH = Plan(("fermi_energy",), (1, 1, 1), density=False, defaults=())
+
+
+@dataclass
+class Known:
+    overlap: BlockSet
+    labels: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def dimers(overlap: float) -> CrystalPrediction:
+    """Two s orbitals of this overlap in a cell, blind to other cells: S has the eigenvalues 1 - overlap and 1 + overlap."""
+    blocks = BlockSet(SPACE, CELL.numbers, PAIRS, np.array([[1.0, 1.0, overlap, overlap]]))
+    hamiltonian = blocks.with_values(np.array([[-0.5, -0.4, -0.3, -0.3]]))
+    return CrystalPrediction(CELL, hamiltonian, Known(blocks), True, (), {})
+
+
+def test_a_sound_overlap_is_reported_without_a_word():
+    study = make_study(dimers(0.4), MESH, 2)
+    assert study.smallest_overlap == pytest.approx(0.6)
+    assert study.warnings == ()
+    assert study.level is not None
+    assert smallest_eigenvalue(dimers(0.4).integrals.overlap, (True,) * 3) == pytest.approx(0.6)  # type: ignore[arg-type]
+
+
+def test_a_nearly_singular_overlap_is_warned_of_and_what_depends_is_counted():
+    study = make_study(dimers(1 - 1e-5), MESH, 2)
+    assert study.smallest_overlap == pytest.approx(1e-5)
+    near, projected = study.warnings
+    assert "nearly singular" in near
+    assert "1.0e-05" in near
+    assert "Up to 1 combinations" in projected
+    merely_small = make_study(dimers(1 - 3e-4), MESH, 2).warnings
+    assert [("projected" in text, "nearly" in text) for text in merely_small] == [(True, False)]
+
+
+def test_an_overlap_that_is_not_positive_is_refused_for_levels_and_not_for_blocks():
+    with pytest.raises(ServiceError) as refused:
+        make_study(dimers(1.01), MESH, 2)
+    assert (refused.value.code, refused.value.field) == ("numerical_failure", "structure")
+    assert "-1.0e-02" in refused.value.detail
+    blocks = make_study(dimers(1.01), Plan(("blocks",), None, density=False, defaults=()), 2)
+    assert blocks.smallest_overlap == pytest.approx(-0.01)
+    assert "not positive definite" in blocks.warnings[0]
