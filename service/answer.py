@@ -167,7 +167,8 @@ async def answer(services: Services, ask: Ask) -> Answered:
         began = time.perf_counter()
         known = _Known(card, plan, outputs, about, (*choice.warnings, *folder_warning(card, ask.form.name)), defaults)
         with span("serialise"):
-            content = await services.encode(_written, ask, predicted.prediction, study, known)
+            run = services.encode if ask.form.holds_arrays else services.export
+            content = await run(_written, ask, predicted.prediction, study, known)
         services.metrics.stage(model.name, "serialise", time.perf_counter() - began)
     warnings = (*predicted.prediction.warnings, *(() if study is None else study.warnings), *known.warnings)
     return Answered(content, tag, headers_of(ask.form, ask.stem, warnings))

@@ -7,6 +7,7 @@ The domain errors (``model.errors``) carry a code and no status; errors of the H
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,6 +98,8 @@ PROBLEM_TYPE_PREFIX: Final = "urn:tracegrad:problem:"
 
 MAX_RETRY_AFTER_S: Final = 60
 
+FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 INTERNAL_DETAIL: Final = "The server failed to answer. The request id names this failure in the server's log."
 
 
@@ -175,6 +178,12 @@ def problem_of(error: Exception, request_id: str) -> Problem:
             "too_large_for_memory",
             "The calculation needs more memory than this server has.",
             hint="Send a smaller structure, or ask for fewer outputs.",
+        )
+    elif isinstance(error, OSError) and error.errno in FULL_DISK:
+        error = ServiceError(
+            "storage_full",
+            "There is no room on this server's disk to write the answer.",
+            hint="Ask for json, npz or safetensors, which need no disk, or try again later.",
         )
     if not isinstance(error, ServiceError):
         error = ServiceError("internal_error", INTERNAL_DETAIL)

@@ -56,7 +56,7 @@ class Settings(BaseSettings):
         request_timeout_s: seconds a request may take, reading of the body included.
         parse_timeout_s: seconds the file parser may take for one file.
         parse_memory_bytes: address space of a file parser process.
-        parse_workers: number of file parser processes.
+        parse_workers: number of file parser processes; of several, one is kept for callers who have used little.
         jobs_folder: folder of the jobs, for one process at a time; jobs in it survive a restart. None: with
             ``python -m service``, ``~/.local/state/tracegrad/jobs-<port>``, so that a restart on the same port continues
             them; where that cannot be written, and for an app made in another program, a temporary folder, and a
@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     parse_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
     parse_memory_bytes: Annotated[int, Field(ge=512 * MEBIBYTE)] = 1024 * MEBIBYTE
-    parse_workers: Annotated[int, Field(ge=1, le=32)] = 1
+    parse_workers: Annotated[int, Field(ge=1, le=32)] = 2
     jobs_folder: Path | None = None
     job_ttl_s: Annotated[float, Field(gt=0, le=366 * 86_400)] = 86_400.0
     max_jobs: Annotated[int, Field(ge=1, le=100_000)] = 100

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from service.checkpoints.registry import Registry
 from service.checkpoints.swap import ModelManager
@@ -15,18 +15,23 @@ from service.jobs.runner import JobRunner
 from service.observability.logs import bind
 from service.observability.metrics import Metrics
 from service.serving.cache import PredictionCache
+from service.serving.fair import FairPool
 from service.settings import Settings
 from service.structures.build import SizeLimits
 from service.structures.pool import ParserPool
 
 T = TypeVar("T")
+EXPORT_THREADS: Final = 2
 Phase = Literal["starting", "ready", "draining"]
 
 
 @dataclass(frozen=True)
 class Services:
-    """The running parts; the encoder is one thread for JSON, binary formats and exports: off the event loop, and PySCF's
-    writers one at a time."""
+    """The running parts.
+
+    The encoder is one thread for JSON and binary formats, which take milliseconds. Exports by PySCF, which may take
+    seconds, have threads of their own, shared out by caller.
+    """
 
     settings: Settings
     registry: Registry
@@ -36,16 +41,22 @@ class Services:
     manager: ModelManager
     jobs: JobRunner
     encoder: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1, thread_name_prefix="encoder"))
+    exporter: FairPool = field(default_factory=partial(FairPool, EXPORT_THREADS, "export"))
 
     async def encode(self, function: Callable[..., T], *arguments: object) -> T:
         """Run an encoder in the encoding thread, with the log fields and the trace of the request."""
         return await asyncio.get_running_loop().run_in_executor(self.encoder, bind(function), *arguments)
+
+    async def export(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run a writer of files in one of its threads, when the caller's turn comes."""
+        return await self.exporter.run(function, *arguments)
 
     def close(self) -> None:
         """Finish what runs, end threads and processes."""
         self.manager.close()
         self.registry.close()
         self.parsers.close()
+        self.exporter.close()
         self.encoder.shutdown(wait=True, cancel_futures=True)
 
 

@@ -1,14 +1,14 @@
-"""How many requests a key has left in the last minute: a moving window for each key, in this process's memory."""
+"""How much a key has left of the last minute: a moving window for each key, in this process's memory.
+
+Time is the monotonic clock's: a wall clock that is set back or forward would lock callers out, or let them in.
+"""
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from typing import Final
-
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from service.access.key_ring import ApiKey
 
@@ -16,23 +16,30 @@ WINDOW_S: Final = 60
 
 
 class Quotas:
-    """The windows of all keys. They are empty after a restart."""
+    """The windows of all keys. They are empty after a restart. For one thread: the event loop's."""
 
     def __init__(self) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._taken: dict[str, deque[tuple[float, int]]] = {}
 
-    def take(self, key: ApiKey) -> int | None:
-        """Count one request against a key.
+    def take(self, key: ApiKey, count: int = 1) -> int | None:
+        """Count requests, or structures of one, against a key: all of them or none.
 
         Returns:
-            None if it is within the quota; else the whole seconds, 1 to 60, after which one more will be. A request
-            that is refused is not counted, so a caller that waits that long gets through.
+            None if they are within the quota; else the whole seconds, 1 to 60, after which they will be, if nothing else
+            is asked. What is refused is not counted, so a caller that waits that long gets through. More than the
+            whole quota never is within it.
         """
-        if key.requests_per_minute is None:
+        if key.requests_per_minute is None or count <= 0:
             return None
-        limit = RateLimitItemPerMinute(key.requests_per_minute)
-        if self._limiter.hit(limit, key.name):
+        taken, now = self._taken.setdefault(key.name, deque()), time.monotonic()
+        while taken and taken[0][0] <= now - WINDOW_S:
+            taken.popleft()
+        over = sum(each for _, each in taken) + count - key.requests_per_minute
+        if over <= 0:
+            taken.append((now, count))
             return None
-        # The window frees just after its oldest request is a minute old: one second more than the whole ones.
-        left = self._limiter.get_window_stats(limit, key.name).reset_time - time.time()
-        return max(1, min(WINDOW_S, math.floor(left) + 1))
+        for at, each in taken:
+            over -= each
+            if over <= 0:
+                return max(1, min(WINDOW_S, math.floor(at + WINDOW_S - now) + 1))
+        return WINDOW_S

@@ -1,12 +1,13 @@
 """A guess as a file that other programs read: a PySCF chkfile, a Molden file, a Gaussian cube of the density, QCSchema.
 
 These formats have their own conventions (AO order, hartree, bohr); PySCF's writers know them, and ``qcschema`` its own.
-PySCF's writers take file names, so each of their exports has a private folder that is gone when it returns. Nothing is
-ever read from a client's file.
+PySCF's writers of text take file names, so each of these exports has a private folder that is gone when it returns. HDF5 is
+written in memory: on a disk that fills up its library ends the process. Nothing is ever read from a client's file.
 """
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,21 +34,18 @@ CUBE_POINTS: Final = (20, 90)
 
 def write_chk(prediction: Prediction, card: Card) -> bytes:
     """PySCF chkfile for ``mf.chkfile = "guess.chk"; mf.init_guess = "chkfile"``."""
-    from pyscf.scf import chkfile
+    import h5py
 
     mole, orbitals = _mole(prediction, card), _orbitals(prediction)
-
-    def write(path: Path) -> None:
-        chkfile.dump_scf(
-            mole,
-            str(path),
-            UNKNOWN_TOTAL_ENERGY_HARTREE,
-            orbitals.energies,
-            orbitals.coefficients,
-            orbitals.occupations,
-        )
-
-    return _written(write, "guess.chk")
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:  # the layout of pyscf.scf.chkfile.dump_scf
+        file["mol"] = mole.dumps()
+        scf = file.create_group("scf")
+        scf["e_tot"] = UNKNOWN_TOTAL_ENERGY_HARTREE
+        scf["mo_energy"] = orbitals.energies
+        scf["mo_occ"] = orbitals.occupations
+        scf["mo_coeff"] = orbitals.coefficients
+    return memory.getvalue()
 
 
 def write_molden(prediction: Prediction, card: Card) -> bytes:

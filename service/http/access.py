@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 # The path as the router will read it (a root path is cut off): with another reading a request could pass as one route
@@ -28,6 +29,7 @@ from service.access.quota import Quotas
 from service.errors import ServiceError, problem_of
 from service.http.problems import problem_response
 from service.observability import logs
+from service.serving.fair import caller
 
 OPEN_PATHS: Final = frozenset({"/", "/docs", "/openapi.json", "/metrics"})
 OPEN_PREFIX: Final = "/health/"
@@ -38,7 +40,7 @@ MAX_KEY_BYTES: Final = 256
 
 
 class AccessMiddleware:
-    """Admits requests, and puts the name of their key into ``scope["state"]["key_name"]``.
+    """Admits requests, and puts the name of their key into ``scope["state"]["key_name"]``; see :func:`charge_for`.
 
     The name is None where no key was needed. It is set for requests that are refused for their scope or their quota,
     too: these belong to the key's owner.
@@ -59,6 +61,8 @@ class AccessMiddleware:
             return
         state = scope.setdefault("state", {})
         state["key_name"] = None
+        client = scope.get("client")
+        caller.set(client[0] if client else "")
         try:
             self._admit(scope)
         except ServiceError as error:
@@ -91,7 +95,10 @@ class AccessMiddleware:
             )
         scope["state"]["key_name"] = key.name
         logs.note(key_name=key.name)
-        self._charge(key, self._quotas)
+        caller.set(f"key {key.name}")
+        charge = partial(_charge, key, self._quotas)
+        charge(1)
+        scope["state"]["charge"] = charge
         if needed not in key.scopes:
             raise ServiceError(
                 "forbidden",
@@ -99,16 +106,36 @@ class AccessMiddleware:
                 hint="Ask the operator of this service for a key that has it.",
             )
 
-    @staticmethod
-    def _charge(key: ApiKey, quotas: Quotas) -> None:
-        wait_s = quotas.take(key)
-        if wait_s is not None:
-            raise ServiceError(
-                "quota_exceeded",
-                f"The {key.requests_per_minute} requests a minute of this API key are spent.",
-                hint="Try again after the time in Retry-After.",
-                retry_after_s=wait_s,
-            )
+
+def _charge(key: ApiKey, quotas: Quotas, count: int, counted: int = 0) -> None:
+    wait_s = quotas.take(key, count)
+    if wait_s is None:
+        return
+    quota = key.requests_per_minute or 0
+    if count + counted > quota:
+        raise ServiceError(
+            "quota_exceeded",
+            f"The request holds more than the {quota} structures a minute of this API key.",
+            hint="Send fewer structures in one request.",
+            retry_after_s=wait_s,
+        )
+    raise ServiceError(
+        "quota_exceeded",
+        f"The {quota} requests a minute of this API key are spent.",
+        hint="Try again after the time in Retry-After.",
+        retry_after_s=wait_s,
+    )
+
+
+def charge_for(scope: Scope, count: int) -> None:
+    """Count the structures of a request beyond its first against its key, where it has one.
+
+    Raises:
+        ServiceError: ``quota_exceeded``.
+    """
+    charge = scope["state"].get("charge")
+    if charge is not None:
+        charge(count - 1, 1)
 
 
 def needed_scope(path: str) -> key_ring.Scope | None:

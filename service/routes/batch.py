@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, cast
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -17,6 +18,7 @@ from service.answers.arrays import Result
 from service.answers.bytes import BatchEntry, encode_batch
 from service.answers.output_formats import ARRAY_FORMATS, OutputFormat, headers_of
 from service.errors import ServiceError, is_internal, problem_of
+from service.http.access import charge_for
 from service.http.deadline import deadline, while_connected
 from service.http.intake import read_request
 from service.http.negotiation import choose_format
@@ -77,12 +79,19 @@ async def predict_batch(request: Request) -> Response:
         limit = services.settings.max_batch_structures
         body = await read_request(request, BatchRequest, max_structures=limit)
         form = choose_format(body.format_out, request.headers.get("accept"), ARRAY_FORMATS)
-        work = _answers(services, body, form, str(request.state.request_id), started)
+        work = _answers(
+            services, body, form, str(request.state.request_id), started, partial(charge_for, request.scope)
+        )
         return await while_connected(request, work)
 
 
 async def _answers(
-    services: Services, body: BatchRequest, form: OutputFormat, request_id: str, started: float
+    services: Services,
+    body: BatchRequest,
+    form: OutputFormat,
+    request_id: str,
+    started: float,
+    charge: Callable[[int], None],
 ) -> Response:
     services.registry.expect(body.model)
     caps = limits_of(services.settings)
@@ -94,7 +103,11 @@ async def _answers(
         assert isinstance(content, Result)
         return content
 
+    if not _is_one_file(body):
+        charge(len(body.structures))
     raw = await _read_all(services, body)
+    if _is_one_file(body):
+        charge(len(raw))
     tasks = [item if isinstance(item, Exception) else asyncio.create_task(one(item)) for item in raw]
     running = [task for task in tasks if isinstance(task, asyncio.Task)]
     try:
@@ -121,10 +134,14 @@ async def _answers(
     )
 
 
+def _is_one_file(body: BatchRequest) -> bool:
+    return len(body.structures) == 1 and isinstance(body.structures[0], FileStructure)
+
+
 async def _read_all(services: Services, body: BatchRequest) -> Sequence[RawStructure | Exception]:
     """Every structure as plain numbers, or what is wrong with it; a single file may hold many."""
-    if len(body.structures) == 1 and isinstance(body.structures[0], FileStructure):
-        file = body.structures[0]
+    if _is_one_file(body):
+        file = cast(FileStructure, body.structures[0])
         most = services.settings.max_batch_structures
         return await services.parsers.parse_many(resolve_format(file.format), file.text, most)
     raw: list[RawStructure | Exception] = []

@@ -7,7 +7,6 @@ the usual file costs a millisecond or two.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -18,12 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from service.errors import ServiceError
+from service.serving.fair import FairPool
 from service.settings import Settings
 from service.structures.formats import ACCEPTED, HINTS
 
@@ -159,7 +158,7 @@ class ParserProcess:
 
 
 class ParserPool:
-    """A few parser processes behind a bounded queue."""
+    """A few parser processes behind a bounded queue, shared out by caller."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -167,7 +166,7 @@ class ParserPool:
         self._all = [ParserProcess(settings.parse_memory_bytes) for _ in range(settings.parse_workers)]
         for process in self._all:
             self._processes.put(process)
-        self._executor = ThreadPoolExecutor(settings.parse_workers, thread_name_prefix="parser")
+        self._threads = FairPool(settings.parse_workers, "parser")
         self._pending = 0
 
     def start(self) -> None:
@@ -177,7 +176,7 @@ class ParserPool:
 
     def close(self) -> None:
         """Wait for the file being read, then end all processes."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._threads.close()
         for process in self._all:
             process.stop()
 
@@ -225,17 +224,13 @@ class ParserPool:
             "max_frames": max_frames,
             "cpu_seconds": seconds,
         }
-        future = asyncio.get_running_loop().run_in_executor(self._executor, self._ask, request, seconds)
-        future.add_done_callback(self._done)
-        reply = await asyncio.shield(future)
+        try:
+            reply = await self._threads.run(self._ask, request, seconds)
+        finally:
+            self._pending -= 1
         if "error" in reply:
             raise _error(reply["error"], file_format, max_frames)
         return [_raw(frame, max_atoms) for frame in reply["frames"]]
-
-    def _done(self, future: asyncio.Future[dict[str, Any]]) -> None:
-        self._pending -= 1
-        if not future.cancelled():
-            future.exception()  # read it, so that a caller who left does not leave a complaint in the log
 
     def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         process = self._processes.get()

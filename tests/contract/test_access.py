@@ -14,7 +14,7 @@ from service.access.new_key import new_key, table_of
 from service.app import create_app
 from tracegrad_client import AuthenticationError, Client, QuotaExceededError
 
-KEYS = {name: new_key() for name in ("alice", "bob", "carol", "operator")}
+KEYS = {name: new_key() for name in ("alice", "bob", "carol", "dave", "operator")}
 UNKNOWN = new_key()
 NEEDED = {"type", "title", "status", "detail", "code", "request_id"}
 
@@ -27,6 +27,7 @@ def keyed(serve: Any, settings: Any, tmp_path_factory: pytest.TempPathFactory) -
         table_of("alice", KEYS["alice"])
         + table_of("bob", KEYS["bob"], requests_per_minute=2)
         + table_of("carol", KEYS["carol"], requests_per_minute=1)
+        + table_of("dave", KEYS["dave"], requests_per_minute=4)
         + table_of("operator", KEYS["operator"], admin=True)
     )
     with serve(create_app(settings.model_copy(update={"api_keys_file": path}))) as client:
@@ -90,6 +91,18 @@ def test_a_spent_quota_is_one_keys_own(keyed):
     refused(reply, 429, "quota_exceeded")
     assert 1 <= int(reply.headers["retry-after"]) <= 60
     assert keyed.get("/v1/models", headers=bearer("alice")).status_code == 200
+
+
+def test_a_batch_counts_its_structures(keyed, water):
+    batch = {"structures": [water["structure"]] * 5}
+    body = refused(keyed.post("/v1/predict/batch", json=batch, headers=bearer("dave")), 429, "quota_exceeded")
+    assert "4 structures" in body["detail"]
+    batch["structures"].pop()
+    # the refused one counts as the request that it was
+    refused(keyed.post("/v1/predict/batch", json=batch, headers=bearer("dave")), 429, "quota_exceeded")
+    batch["structures"].pop()
+    batch["structures"].pop()
+    assert keyed.post("/v1/predict/batch", json=batch, headers=bearer("dave")).json()["meta"]["succeeded"] == 2
 
 
 def test_a_large_body_without_a_key_is_refused_for_the_key_and_the_connection_goes_on(keyed):

@@ -115,7 +115,7 @@ def test_a_caller_who_leaves_while_the_file_is_read_leaves_nothing_behind(serve,
 
 
 def test_a_parser_killed_between_two_files_is_not_noticed(serve, settings):
-    app = create_app(settings)
+    app = create_app(settings.model_copy(update={"parse_workers": 1}))
     with serve(app) as client:
         for _ in range(2):
             process = parser_of(app)
@@ -125,7 +125,7 @@ def test_a_parser_killed_between_two_files_is_not_noticed(serve, settings):
 
 
 def test_a_parser_killed_in_the_middle_of_a_file_costs_that_file_alone(serve, settings):
-    app = create_app(settings)
+    app = create_app(settings.model_copy(update={"parse_workers": 1}))
     with serve(app) as client, ThreadPoolExecutor(2) as pool:
         process = parser_of(app)
         hit = pool.submit(client.post, "/v1/predict", json=SLOW_FILE)

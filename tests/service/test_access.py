@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from service.access.key_ring import ApiKey, KeyRing, digest_of
 from service.access.keys_file import load_keys
 from service.access.new_key import new_key, table_of
+from service.access.quota import Quotas
 from service.app import create_app
 from service.errors import StartupError
 from service.http.access import MAX_KEY_BYTES, AccessMiddleware, presented_key
@@ -300,12 +302,31 @@ def test_a_key_expires_when_its_day_begins() -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Stops the clock; the function that comes back moves it on."""
     now = [1_800_000_000.0]
-    monkeypatch.setattr("time.time", lambda: now[0])
+    monkeypatch.setattr("service.access.quota.time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def pass_seconds(seconds: float) -> None:
         now[0] += seconds
 
     return pass_seconds
+
+
+def test_structures_count_all_or_none_and_more_than_the_quota_never_fit(clock: Callable[[float], None]) -> None:
+    quotas, key = Quotas(), entry("alice", "predict", quota=10)
+    assert quotas.take(key, 11) == 60
+    assert quotas.take(key, 6) is None
+    clock(20.0)
+    assert quotas.take(key, 5) == 41  # the six are a minute old after 40 s
+    assert quotas.take(key, 4) is None
+    clock(40.5)
+    assert quotas.take(key, 6) is None
+
+
+def test_a_step_of_the_wall_clock_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    quotas, key = Quotas(), entry("alice", "predict", quota=1)
+    assert quotas.take(key) is None
+    for step in (3600.0, -3600.0):
+        monkeypatch.setattr("time.time", lambda step=step: 1_800_000_000.0 + step)
+        assert 59 <= (quotas.take(key) or 0) <= 60
 
 
 def test_each_key_has_its_own_quota(clock: Callable[[float], None]) -> None:
