@@ -20,6 +20,18 @@ def longest_messages(cutoff_angstrom: float, n_types: int, pair_cutoffs: Tensor 
     return longest if pair_cutoffs is None else longest.minimum(pair_cutoffs)
 
 
+def fade_out(distances: Tensor, ends_angstrom: Tensor, width_angstrom: float) -> Tensor:
+    """1 up to ``width_angstrom`` before the end, 0 from the end on, twice differentiable: 6 x^5 - 15 x^4 + 10 x^3 between.
+
+    Args:
+        distances: (edge,), Å.
+        ends_angstrom: where each of them ends, (edge,).
+        width_angstrom: over how much, above 0.
+    """
+    x = ((ends_angstrom - distances) / width_angstrom).clamp(0.0, 1.0)
+    return x**3 * (10.0 + x * (6.0 * x - 15.0))
+
+
 class ExponentialBernstein(nn.Module):
     """b_k(r) = binomial(K - 1, k) x^k (1 - x)^(K - 1 - k) * cutoff(r) with x = exp(-alpha r), alpha learned.
 

@@ -26,6 +26,7 @@ from model.architectures.interface import Features, InputCoefficients
 from model.blocks.block_set import Spin
 from model.blocks.spaces import BlockSpace
 from model.errors import CheckpointError
+from model.nn.radial import fade_out
 from model.pairs.graph import AtomGraph, build_graph, join_graphs
 from tests.conftest import shared_file
 from tests.laws.systems import bulk, chain, layer, shaken, with_fragment
@@ -291,3 +292,45 @@ def test_settings_that_cannot_be_are_refused() -> None:
             DeepHE3Config(**settings)
     with pytest.raises(CheckpointError, match="higher l"):
         DeepHE3(DeepHE3Config("4x0e", harmonics_lmax=1), BlockSpace.of((2,)).coefficients, 1)
+
+
+def test_blocks_fade_where_pairs_end() -> None:
+    """What a block is multiplied by has limits and a shape; nothing else of the answer changes."""
+    graph = build_graph([shaken("CH3CN")], cutoff_angstrom=3.0, dtype=torch.float64)
+    lengths = graph.pair_vectors.norm(dim=-1)
+    end, width = float(lengths.max()) + 1e-4, 0.5
+    cutoffs = torch.full((len(ELEMENTS) ** 2,), end, dtype=torch.float64)
+    found = []
+    for fade in (0.0, width):
+        torch.manual_seed(3)
+        config = replace(SMALL, fade_angstrom=fade)
+        network = DeepHE3(config, BlockSpace.of(HEAVY).coefficients, len(ELEMENTS), cutoffs).double().eval()
+        with torch.no_grad():
+            network.lin_edge.weight.normal_()  # it starts at zero
+            found.append(network.run(graph, nothing(graph), types(graph), lambda _index, features, _listed: features))
+    (on_site, sharp), (same, faded) = found
+    assert torch.equal(on_site, same)
+    inside = lengths < end - width
+    assert 0 < inside.sum() < len(lengths)
+    assert torch.equal(sharp[inside], faded[inside])
+    last = lengths.argmax()
+    assert sharp[last].abs().max() > NOT_NOTHING
+    assert faded[last].abs().max() < 1e-9 * sharp[last].abs().max()
+
+
+def test_fade_is_twice_differentiable() -> None:
+    ends = torch.tensor([5.0, 5.0], dtype=torch.float64)
+    distances = torch.tensor([4.5, 5.0], dtype=torch.float64, requires_grad=True)
+    value = fade_out(distances, ends, 0.5)
+    assert torch.equal(value.detach(), torch.tensor([1.0, 0.0], dtype=torch.float64))
+    for shift in (1e-4, -1e-4):  # both sides of both ends
+        near = (distances.detach() + shift).requires_grad_()
+        (first,) = torch.autograd.grad(fade_out(near, ends, 0.5).sum(), near, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), near)
+        assert first.abs().max() < 1e-4
+        assert second.abs().max() < 0.1, "60 / width^2 times the distance to the end, at most"
+
+
+def test_fade_must_be_shorter_than_the_cutoff() -> None:
+    with pytest.raises(CheckpointError, match="fade_angstrom"):
+        replace(SMALL, fade_angstrom=SMALL.cutoff_angstrom)

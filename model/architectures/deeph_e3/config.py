@@ -29,6 +29,8 @@ class DeepHE3Config:
         norm: "graph", as published: means over all atoms or edges of a structure, so that a fragment far away changes the
             answer; or "local": running means over what was trained on, fixed afterwards.
         envelope: whether messages between atoms vanish smoothly before pairs end.
+        fade_angstrom: over how much blocks of two atoms go smoothly to zero before their pairs end, Å; 0, as published:
+            a block appears with a finite value. Molecules, whose pairs do not end, are not changed.
         path: how the same function is evaluated: "fast" (products in bond frames) or "reference" (e3nn's).
 
     Raises:
@@ -45,6 +47,7 @@ class DeepHE3Config:
     cutoff_angstrom: float = 7.2
     norm: str = "local"
     envelope: bool = True
+    fade_angstrom: float = 0.0
     path: str = "fast"
 
     def __post_init__(self) -> None:
@@ -53,6 +56,10 @@ class DeepHE3Config:
                 raise CheckpointError(f"DeepH-E3 {name} {value!r} is not known.", allowed=allowed)
         if parse_slots(self.irreps_mid)[0].irrep != (0, 1):
             raise CheckpointError(f"irreps_mid {self.irreps_mid!r} do not start with even scalars (0e).")
+        if not 0.0 <= self.fade_angstrom < self.cutoff_angstrom:
+            raise CheckpointError(
+                f"fade_angstrom is {self.fade_angstrom}; allowed is 0 (no fade) to cutoff_angstrom, {self.cutoff_angstrom}."
+            )
         if min(self.embedding_channels, self.radial_size) < 2 or self.blocks < 1:
             raise CheckpointError("DeepH-E3 needs at least one block, and two Gaussians of each kind.")
 

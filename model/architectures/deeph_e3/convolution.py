@@ -30,6 +30,7 @@ class Context:
         edges: the edges.
         radial: Gaussians of every edge's length, (edge, function).
         envelope: factor of messages, (edge, 1, 1), or None.
+        fade: factor of listed pairs' blocks, (listed pair, 1), or None.
         to_frame: Wigner matrices of all but the on-site edges for each l; empty on the reference path.
         chunks: how many of these edges a convolution takes at once.
         harmonics: spherical harmonics of every edge on the reference path.
@@ -39,6 +40,7 @@ class Context:
     edges: EdgeList
     radial: Tensor
     envelope: Tensor | None
+    fade: Tensor | None
     to_frame: tuple[Tensor, ...]
     chunks: list[int]
     harmonics: Tensor | None

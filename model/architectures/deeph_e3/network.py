@@ -35,7 +35,7 @@ from model.architectures.interface import (
 from model.nn.frames import WignerMatrices, bond_rotations
 from model.nn.irreps import CoefficientLayout, RaggedLayout
 from model.nn.modules import Modules
-from model.nn.radial import longest_messages, smooth_cutoff
+from model.nn.radial import fade_out, longest_messages, smooth_cutoff
 from model.pairs.graph import AtomGraph
 
 BONDS_AT_ONCE: Final = 4096
@@ -53,6 +53,7 @@ class DeepHE3(nn.Module):
     """
 
     longest_message: Tensor
+    longest_block: Tensor | None
     reverse_place: Tensor
     reverse_sign: Tensor
 
@@ -87,6 +88,7 @@ class DeepHE3(nn.Module):
         self.lin_edge = EdgeHead(targets, self.order)
         longest = longest_messages(config.cutoff_angstrom, n_elements**2, pair_cutoffs)
         self.register_buffer("longest_message", longest, persistent=False)
+        self.register_buffer("longest_block", pair_cutoffs, persistent=False)
         place, sign = self.order.adjoint
         self.register_buffer("reverse_place", torch.from_numpy(place), persistent=False)
         self.register_buffer("reverse_sign", torch.from_numpy(sign), persistent=False)
@@ -130,7 +132,8 @@ class DeepHE3(nn.Module):
         on_site, listed, reverse = out.split([edges.n_atoms, edges.n_listed, len(edges.unlike)])
         adjoint = reverse.index_select(1, self.reverse_place) * self.reverse_sign.to(out.dtype)
         half = 0.5 * (adjoint - listed.index_select(0, edges.unlike))
-        return on_site, listed.index_add(0, edges.unlike, half)
+        listed = listed.index_add(0, edges.unlike, half)
+        return on_site, listed if context.fade is None else listed * context.fade
 
     def edge_coefficients(self, features: Features) -> Tensor:
         """What the network says of every edge, in the order of ``EdgeList``: (edge, coefficient)."""
@@ -154,6 +157,11 @@ class DeepHE3(nn.Module):
         envelope = None
         if config.envelope:
             envelope = smooth_cutoff(distances, self.longest_message[pair_type].to(distances.dtype))[:, None, None]
+        fade = None
+        if config.fade_angstrom and self.longest_block is not None:
+            listed = slice(edges.n_atoms, edges.n_atoms + edges.n_listed)
+            ends = self.longest_block[pair_type[listed]].to(distances.dtype)
+            fade = fade_out(distances[listed], ends, config.fade_angstrom).unsqueeze(1)
         to_frame: Sequence[Tensor] = ()
         harmonics = None
         if config.path == "reference":
@@ -169,6 +177,7 @@ class DeepHE3(nn.Module):
             edges=edges,
             radial=gaussians(distances, config.radial_size, config.cutoff_angstrom),
             envelope=envelope,
+            fade=fade,
             to_frame=tuple(to_frame),
             chunks=[
                 min(BONDS_AT_ONCE, n - start) for n in (len(edges.vectors),) for start in range(0, n, BONDS_AT_ONCE)
