@@ -56,7 +56,7 @@ def draw(predictor: Predictor, frame: Frame, n_points: int, folder: Path) -> lis
         f"{frame.molecule}: {errors.atoms} atoms, H {errors.hamiltonian:.3f} meV, bands {errors.bands_rms} meV, gap "
         f"{errors.gap_label} {errors.gap:+.1f} meV, DOS {errors.dos:.4f}, density {errors.density:.4f}"
     )
-    title = f"{predictor.card.name}: {frame.molecule}, {errors.atoms} atoms, not trained on"
+    title = f"{predictor.card.name}: {frame.molecule}, {errors.atoms} atoms"
     entry = {
         "rank": "held out",
         "formula": errors.formula,

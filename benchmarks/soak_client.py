@@ -161,9 +161,8 @@ class Client:
         self._books.abandoned.add(request_id)
         url = self._http.base_url
         _, writer = await asyncio.open_connection(url.host, url.port)
-        head = (
-            f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nX-Request-ID: {request_id}\r\nContent-Type: application/json\r\n"
-        )
+        lines = ("POST /v1/predict HTTP/1.1", "Host: localhost", f"X-Request-ID: {request_id}")
+        head = "\r\n".join((*lines, "Content-Type: application/json", ""))
         writer.write((head + "Content-Length: 1000\r\n\r\n" + '{"structure": ').encode())
         await writer.drain()
         await asyncio.sleep(self._mix.random.uniform(0.0, 0.1))

@@ -85,6 +85,13 @@ def _parser() -> argparse.ArgumentParser:
         help="of the best validation, or the average at the end: for a run on data unlike the validation's",
     )
     release.add_argument(
+        "--elements",
+        nargs="+",
+        default=[],
+        metavar="SYMBOL",
+        help="answer for these alone, where the evaluation shows that the run's others are not good enough",
+    )
+    release.add_argument(
         "--report",
         type=Path,
         nargs="+",
@@ -215,6 +222,7 @@ def _release(options: argparse.Namespace) -> None:
         licence=options.licence,
         report=report,
         weights=options.weights,
+        elements=options.elements,
     )
     print(f"{options.folder}: {card.name} {card.version}, weights {card.weights_sha256[:16]}...")
 

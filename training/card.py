@@ -109,7 +109,7 @@ def of_report(report: Mapping[str, Any] | None) -> dict[str, Any]:
     sizes = ("atoms", "heavy_atoms", "orbitals")
     return {
         "metrics": {name: split["summary"] for name, split in splits.items()},
-        "largest_tested": {name: int(max((frame[name] for frame in frames), default=0)) for name in sizes},
+        "largest_tested": {name: int(max((frame.get(name, 0) for frame in frames), default=0)) for name in sizes},
     }
 
 

@@ -41,6 +41,7 @@ def release(
     licence: str,
     report: Mapping[str, Any] | None,
     weights: str = "best",
+    elements: Sequence[str] = (),
 ) -> Card:
     """Write a checkpoint folder.
 
@@ -52,10 +53,12 @@ def release(
         licence: of weights and labels.
         report: from ``training.evaluate.report`` of these very weights, or None for a first release that is then evaluated.
         weights: "best": of the best validation; "last": the average at the end, for a run on data unlike the validation's.
+        elements: symbols that the checkpoint may be asked about, where its evaluation shows that others of the run's are
+            not good enough yet; none for all.
 
     Raises:
-        CheckpointError: the run has no such weights yet, the report is not about these weights, the version exists with
-            other weights, or the result cannot be loaded back; nothing was replaced.
+        CheckpointError: the run has no such weights yet, an element that it does not have, the report is not about these
+            weights, the version exists with other weights, or the result cannot be loaded back; nothing was replaced.
     """
     labels = read_labels(config.output, config)
     config = with_level(config, labels.level)
@@ -69,8 +72,10 @@ def release(
         unknown = SymmetryError(hamiltonian=0.0, energy=0.0) if approximate else None
         domain = crystal_domain(config)
         model = of_model(config, trained, None if domain is None else domain.support, unknown)
-        card = make_card(named | model | of_labels(labels) | of_report(report), digest)
-        _write(temporary, card, () if domain is None else domain.examples)
+        served = {"elements": _served(elements, model["elements"])}
+        card = make_card(named | model | served | of_labels(labels) | of_report(report), digest)
+        examples = () if domain is None else domain.examples
+        _write(temporary, card, [each for each in examples if set(each.numbers.tolist()) <= set(card.elements)])
         if approximate:
             card = _measured(temporary, card)
         Predictor.load(temporary)
@@ -124,6 +129,16 @@ def _write(folder: Path, card: Card, crystals: Sequence[Structure]) -> None:
         )
     store.save_json(folder / store.GOLDEN, golden_record(Predictor.load(folder, verify_golden=False), golden))
     (folder / "README.md").write_text(render(card), encoding="utf-8")
+
+
+def _served(chosen: Sequence[str], trained: list[int]) -> list[int]:
+    """Atomic numbers that a card lists, of those that were trained on."""
+    unknown = [symbol for symbol in chosen if symbol not in SYMBOLS or SYMBOLS.index(symbol) not in trained]
+    if unknown:
+        raise CheckpointError(
+            f"The run was not trained on {', '.join(unknown)}.", allowed=[SYMBOLS[number] for number in trained]
+        )
+    return sorted(SYMBOLS.index(symbol) for symbol in chosen) or trained
 
 
 def _named(crystals: Sequence[Structure]) -> Iterator[tuple[str, Structure]]:

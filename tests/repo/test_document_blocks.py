@@ -30,7 +30,7 @@ URL = "http://127.0.0.1:8000"
 NOT_RUN = {
     "make serve": "sets up an environment and serves until it is stopped; tests/repo/test_documents.py knows its targets",
     "pip install ./tracegrad_client": "needs a package index; tests/repo/test_distributions.py builds the wheel",
-    "crystal = client.crystal(atoms)": "checkpoints/ has no model of crystals; tests/client/test_crystal.py runs its lines",
+    "crystal = client.crystal(atoms)": "its atoms are a crystal; tests/client/test_crystal.py runs its lines",
 }
 
 
@@ -82,6 +82,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the structure files that the documents name."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "benchmarks" / "molecules" / "ethanol.xyz", tmp_path)
+    shutil.copy(ROOT / "benchmarks" / "molecules" / "graphene.vasp", tmp_path / "POSCAR")
     shutil.copy(ROOT / "benchmarks" / "molecules" / "water.xyz", tmp_path / "mol.xyz")
     shutil.copy(ROOT / "benchmarks" / "molecules" / "c6h11no2.xyz", tmp_path / "large.xyz")
     ase.io.write(tmp_path / "trajectory.extxyz", [ase_molecule(name) for name in ("H2O", "CH3OH", "H2O")])

@@ -17,7 +17,7 @@ from model.architectures.registry import ARCHITECTURES
 from model.blocks.block_set import BlockSet, Spin
 from model.blocks.gauge import gauge_shift
 from model.checkpoint.self_test import self_test
-from model.errors import IntegralError
+from model.errors import CheckpointError, IntegralError
 from model.hamiltonian_model import HamiltonianModel
 from model.integrals.bond_channels import BondChannels
 from model.integrals.two_centre_tables import PairTable, TwoCentreTables, channels_of
@@ -318,6 +318,10 @@ def test_a_run_of_crystals_is_released_with_gauge_and_support(
     assert card.basis.valence == {"H": 1, "B": 3, "N": 5}
     assert card.support is not None
     assert set(card.support.neighbours) == {"H", "B", "N"}
+    with pytest.raises(CheckpointError, match="not trained on C"):
+        release(config, tmp_path / "carbon", **named, report=None, elements=["C"])
+    fewer = release(config, tmp_path / "fewer", **named, report=None, elements=["H", "B", "N"])
+    assert fewer.elements == card.elements
     predictor = Predictor.load(tmp_path / "crystals")
     self_test(predictor, predictor.checkpoint.golden)
     frame = crystal(0, spin)

@@ -51,9 +51,11 @@ class Domain:
             kind = tuple(np.unique(structure.numbers).tolist())
             if kind not in examples or len(structure) < len(examples[kind]):
                 examples[kind] = structure
-        largest_first = sorted(examples, key=lambda kind: (-len(kind), kind))[:MOST_GOLDEN]
+        # the richest and the plainest sets of elements: a release may leave some elements out
+        kinds = sorted(examples, key=lambda kind: (-len(kind), kind))
+        chosen = [*kinds[: MOST_GOLDEN - 1], *kinds[MOST_GOLDEN - 1 :][-1:]]
         support = Support.of((structure, pairs.pairs(structure)) for structure in structures)
-        return cls(space, pairs, support, tuple(examples[kind] for kind in largest_first))
+        return cls(space, pairs, support, tuple(examples[kind] for kind in chosen))
 
     def save(self, folder: Path) -> None:
         """Write ``domain.json``."""
