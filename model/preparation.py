@@ -29,7 +29,7 @@ from model.pairs.graph import AtomGraph
 from model.pairs.pair_list import PairList
 from model.reference.interface import Reference, ReferenceResult
 from model.reference.none import NoReference
-from model.structure import SYMBOLS, Structure
+from model.structure import Structure, element_pair
 
 
 def _two_centre(space: OrbitalSpace, tables: TwoCentreTables | None) -> IntegralSource:
@@ -51,17 +51,12 @@ INPUTS: Final = ("overlap", "reference", "density")
 """Matrices that a network may read: S, H0, and S D S with the density D that H0 comes from."""
 
 
-def element_pair(a: int, b: int) -> str:
-    """Name of two elements' pair, "B-N": symbols of the atomic numbers in alphabetical order."""
-    return "-".join(sorted((SYMBOLS[a], SYMBOLS[b])))
-
-
 @dataclass(frozen=True)
 class PairRule:
     """Which pairs of atoms have blocks.
 
     Attributes:
-        cutoffs_angstrom: by :func:`element_pair`; None takes every pair of a molecule's atoms.
+        cutoffs_angstrom: by :func:`model.structure.element_pair`; None takes every pair of a molecule's atoms.
     """
 
     cutoffs_angstrom: Mapping[str, float] | None = None

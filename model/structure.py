@@ -47,6 +47,11 @@ SYMBOLS: Final[tuple[str, ...]] = tuple(
 """Element symbols by atomic number (index 0 is unused)."""
 
 
+def element_pair(a: int, b: int) -> str:
+    """Name of two elements' pair, "B-N": symbols of the atomic numbers in alphabetical order."""
+    return "-".join(sorted((SYMBOLS[a], SYMBOLS[b])))
+
+
 @dataclass(frozen=True, eq=False)
 class Structure:
     """Atoms in space with charge and spin.

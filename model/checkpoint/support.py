@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from model.pairs.pair_list import PairList
-from model.preparation import element_pair
-from model.structure import SYMBOLS, Structure
+from model.structure import SYMBOLS, Structure, element_pair
 
 SLACK_ANGSTROM = 0.02
 """Two sets of shaken crystals differ by so much in their shortest distances."""

@@ -14,7 +14,7 @@ from tests.laws.subjects import Case, Kind, Subject, subject
 from tests.laws.suite import LAWS
 
 FAULT = 1e-6
-"""Relative error of the blocks that a law has to find; a step of continuity is longer, so a jump is a hundred times that."""
+"""Relative error of the blocks that a law has to find; a step of continuity is longer, so a jump is a thousand times that."""
 
 Fault = Callable[[Structure, int], float]
 
@@ -46,7 +46,7 @@ def jump(structure: Structure, _batch: int) -> float:
     from model.pairs.pair_list import PairList
     from tests.laws.subjects import MESSAGES_ANGSTROM
 
-    return 100.0 * len(PairList.within(structure, MESSAGES_ANGSTROM))
+    return 1000.0 * len(PairList.within(structure, MESSAGES_ANGSTROM))
 
 
 FAULTS: dict[str, tuple[Fault, tuple[Kind, ...]]] = {

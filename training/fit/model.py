@@ -18,11 +18,11 @@ from model.integrals.pyscf_molecule import load_basis
 from model.integrals.two_centre_fit import fit_two_centre
 from model.integrals.two_centre_tables import TwoCentreTables
 from model.orbitals.space import OrbitalSpace
-from model.preparation import PairRule, element_pair
+from model.preparation import PairRule
 from model.reference.fitted import FittedReference
 from model.reference.interface import Reference
 from model.reference.none import NoReference
-from model.structure import SYMBOLS
+from model.structure import SYMBOLS, element_pair
 from training.data.frame import Frame
 from training.fit.config import ConfigError, RunConfig
 from training.fit.reference import fit_reference
