@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from model.checkpoint.card import Card, SymmetryError
+from model.checkpoint.card import BasisCard, Card, SymmetryError
 from model.checkpoint.migrations import FORMAT_VERSION
 from model.checkpoint.support import Support
 from model.electronic.dependence import OVERLAP_DAMPING
@@ -53,20 +53,13 @@ def of_model(
     """
     model, kind = trained.model, config.reference.kind
     space, preparer = model.space, model.preparer
-    valence = None if space.valence is None else {SYMBOLS[z]: count for z, count in space.valence.items()}
     cutoffs = preparer.pairs.cutoffs_angstrom
     training = run_record(config)
     training |= {"weights": trained.which, "step": trained.step, "validation": dict(trained.validation)}
     return {
         "architecture": config.network.to_mapping(),
         "elements": list(space.elements),
-        "basis": {
-            "name": space.name,
-            "shells": {SYMBOLS[z]: list(space.shells[z]) for z in space.elements},
-            "fingerprint": space.fingerprint,
-            "order": space.order,
-            "valence": valence,
-        },
+        "basis": BasisCard.of(space).model_dump(),
         "spin": model.block_space.spin,
         "time_reversal": model.block_space.time_reversal,
         "periodic": cutoffs is not None,

@@ -48,6 +48,23 @@ class BasisCard(BaseModel):
     order: str
     valence: dict[str, int] | None
 
+    @classmethod
+    def of(cls, space: OrbitalSpace) -> Self:
+        """What :meth:`space` makes the space of again."""
+        valence = None if space.valence is None else {SYMBOLS[z]: count for z, count in space.valence.items()}
+        shells = {SYMBOLS[z]: list(space.shells[z]) for z in space.elements}
+        return cls(name=space.name, shells=shells, fingerprint=space.fingerprint, order=space.order, valence=valence)
+
+    def space(self) -> OrbitalSpace:
+        """The orbitals as the model uses them.
+
+        Raises:
+            UnsupportedBasisError: shells or an order that no space has.
+        """
+        shells = {SYMBOLS.index(symbol): tuple(ls) for symbol, ls in self.shells.items()}
+        valence = None if self.valence is None else {SYMBOLS.index(s): count for s, count in self.valence.items()}
+        return OrbitalSpace(self.name, shells, self.fingerprint, self.order, valence)
+
 
 def _known_reference(kind: str) -> str:
     if kind not in REFERENCES:
@@ -187,11 +204,8 @@ class Card(BaseModel):
         Raises:
             CheckpointError: shells or an order that no space has.
         """
-        basis = self.basis
-        shells = {SYMBOLS.index(symbol): tuple(ls) for symbol, ls in basis.shells.items()}
-        valence = None if basis.valence is None else {SYMBOLS.index(s): count for s, count in basis.valence.items()}
         try:
-            return OrbitalSpace(basis.name, shells, basis.fingerprint, basis.order, valence)
+            return self.basis.space()
         except UnsupportedBasisError as error:
             raise CheckpointError(f"The card's basis cannot be: {error}") from error
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from model.checkpoint.card import BasisCard
 from model.checkpoint.golden import golden_entry, golden_structure
 from model.checkpoint.support import Support
 from model.errors import UnsupportedElementError
@@ -17,7 +18,7 @@ from model.integrals.pyscf_crystal import valence_electrons
 from model.level import Level
 from model.orbitals.space import OrbitalSpace
 from model.preparation import PairRule
-from model.structure import SYMBOLS, Structure
+from model.structure import Structure
 from training.atomic import write_json
 from training.data.frame import Frame
 
@@ -59,17 +60,10 @@ class Domain:
 
     def save(self, folder: Path) -> None:
         """Write ``domain.json``."""
-        space = self.space
         write_json(
             folder / DOMAIN_FILE,
             {
-                "basis": {
-                    "name": space.name,
-                    "shells": {SYMBOLS[z]: list(space.shells[z]) for z in space.elements},
-                    "fingerprint": space.fingerprint,
-                    "order": space.order,
-                    "valence": None if space.valence is None else {SYMBOLS[z]: n for z, n in space.valence.items()},
-                },
+                "basis": BasisCard.of(self.space).model_dump(),
                 "pair_cutoffs_angstrom": dict(self.pairs.cutoffs_angstrom or {}),
                 "support": self.support.model_dump(),
                 "examples": [golden_entry(structure) for structure in self.examples],
@@ -80,11 +74,8 @@ class Domain:
     def load(cls, folder: Path) -> Domain:
         """Read what :meth:`save` wrote."""
         stored: dict[str, Any] = json.loads((folder / DOMAIN_FILE).read_text(encoding="utf-8"))
-        basis, number = stored["basis"], SYMBOLS.index
-        valence = None if basis["valence"] is None else {number(s): int(n) for s, n in basis["valence"].items()}
-        shells = {number(symbol): tuple(ls) for symbol, ls in basis["shells"].items()}
         return cls(
-            OrbitalSpace(basis["name"], shells, basis["fingerprint"], basis["order"], valence),
+            BasisCard.model_validate(stored["basis"]).space(),
             PairRule(stored["pair_cutoffs_angstrom"]),
             Support.model_validate(stored["support"]),
             tuple(golden_structure(entry) for entry in stored["examples"]),

@@ -22,6 +22,7 @@ from training.data.sources import DatasetError
 from training.generate.geometry import Geometry
 from training.generate.label.molecule import Label
 from training.generate.plan import Failure, Molecule
+from training.generate.shard_folder import ShardFolder
 
 DATA_FILE, TABLE_FILE, FAILURES_FILE = "focks.h5", "molecules.csv", "failures.jsonl"
 GROUP: Final = "molecule"
@@ -37,30 +38,11 @@ class LabelledFrame:
     label: Label
 
 
-class ShardStore:
-    """The shards of a data set.
-
-    Args:
-        folder: made if needed.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def shard(self, key: str) -> Path:
-        """Where a molecule's labels are."""
-        return self.folder / f"{key}.h5"
-
-    def _reason(self, key: str) -> Path:
-        return self.folder / f"{key}.failed.json"
+class ShardStore(ShardFolder):
+    """The shards of a data set of molecules."""
 
     def _marker(self, key: str) -> Path:
         return self.folder / f"{key}.started"
-
-    def is_done(self, key: str) -> bool:
-        """Whether a molecule has been labelled, or has failed."""
-        return self.shard(key).is_file() or self._reason(key).is_file()
 
     def start(self, key: str) -> None:
         """Note that a worker has taken a molecule: if it dies, this one is suspect."""
@@ -99,7 +81,7 @@ class ShardStore:
     def fail(self, failures: Sequence[Failure], key: str) -> None:
         """Note why a molecule has no labels."""
         text = json.dumps([dataclasses.asdict(failure) for failure in failures])
-        write_text(self._reason(key), text)
+        write_text(self.reason(key), text)
         self._marker(key).unlink(missing_ok=True)
 
     def failures(self, molecules: Sequence[Molecule]) -> list[Failure]:
@@ -109,8 +91,8 @@ class ShardStore:
             if self.shard(molecule.key).is_file():
                 with h5py.File(self.shard(molecule.key)) as file:
                     found += json.loads(file[GROUP].attrs[DROPPED])
-            elif self._reason(molecule.key).is_file():
-                found += json.loads(self._reason(molecule.key).read_text(encoding="utf-8"))
+            elif self.reason(molecule.key).is_file():
+                found += json.loads(self.reason(molecule.key).read_text(encoding="utf-8"))
         return [Failure(**values) for values in found]
 
     def labelled(self, molecules: Sequence[Molecule]) -> list[Molecule]:

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from model.blocks.gauge import gauge_shift, shifted
 from model.blocks.motions import turn
 from model.structure import Structure
 from model.units import EV_PER_HARTREE
@@ -42,15 +43,13 @@ def turned_copy(structure: Structure) -> Structure:
 
 
 def turn_error(label: CrystalLabel, copy: CrystalLabel) -> TurnError:
-    """Compare a label with that of its turned copy, after the gauge fix mu = <dH, S> / <S, S>."""
+    """Compare a label with that of its turned copy; their difference has no component along S."""
     first = label.matrices.require_hamiltonian()
     overlap = label.matrices.overlap
     assert overlap is not None
-    turned = turn(first, TURN).values
-    other = copy.matrices.require_hamiltonian().on_pairs(first.pairs).values
-    s = np.zeros_like(turned)
-    s[[0] if len(s) == 1 else [0, -1]] = turn(overlap.on_pairs(first.pairs), TURN).values[0]
-    difference = other - turned
-    difference -= np.vdot(s, difference) / np.vdot(s, s) * s
-    size = np.abs(difference) * 1000 * EV_PER_HARTREE
+    turned, s = turn(first, TURN), turn(overlap.on_pairs(first.pairs), TURN)
+    other = copy.matrices.require_hamiltonian().on_pairs(first.pairs)
+    difference = turned.with_values(other.values - turned.values)
+    difference = shifted(difference, s, -gauge_shift(difference, s))
+    size = np.abs(difference.values) * 1000 * EV_PER_HARTREE
     return TurnError(float(size.mean()), float(size.max()))

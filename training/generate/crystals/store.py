@@ -17,6 +17,7 @@ from training.atomic import replaced, write_text
 from training.generate.crystals.crystal_file import write_label
 from training.generate.crystals.label import CrystalLabel
 from training.generate.crystals.plan import Crystal
+from training.generate.shard_folder import ShardFolder
 
 DATA_FILE: Final = "crystals.h5"
 LEVEL_FILE: Final = "crystals.level.json"
@@ -34,28 +35,8 @@ class CrystalFailure:
     reason: str
 
 
-class CrystalStore:
-    """The shards of a crystal data set.
-
-    Args:
-        folder: made if needed.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def shard(self, key: str) -> Path:
-        """Where a structure's label is."""
-        return self.folder / f"{key}.h5"
-
-    def reason(self, key: str) -> Path:
-        """Where it stands why there is none."""
-        return self.folder / f"{key}.failed.json"
-
-    def is_done(self, key: str) -> bool:
-        """Whether a structure has been labelled, or has failed."""
-        return self.shard(key).is_file() or self.reason(key).is_file()
+class CrystalStore(ShardFolder):
+    """The shards of a crystal data set."""
 
     def write(self, crystal: Crystal, label: CrystalLabel, attributes: dict[str, Any]) -> None:
         """Write a structure's shard."""
