@@ -114,7 +114,9 @@ class LossConfig:
             1000 times the published loss (MAE in hartree + MSE in hartree^2).
         guess: of the first-order density error per square root of occupied orbitals, in percent.
         spectral: of the first-order error of occupied orbital energies and LUMO, in millihartree; for a short last part.
-        guess_from, spectral_from: share of the run's steps after which these two terms enter (0: from the start).
+        bands: of the first-order error of a crystal's levels and states, weighted by nearness to the Fermi level, in
+            millihartree.
+        guess_from, spectral_from, bands_from: share of the run's steps after which these terms enter (0: from the start).
         trace: lambda of TraceGrad's Eq. 7.
         trace_ramp_steps: steps over which lambda grows from 0.
     """
@@ -124,8 +126,10 @@ class LossConfig:
     mse: float = 0.0
     guess: float = 2.0
     spectral: float = 0.0
+    bands: float = 0.0
     guess_from: float = 0.0
     spectral_from: float = 0.0
+    bands_from: float = 0.0
     trace: float = 0.2
     trace_ramp_steps: int = 500
 
@@ -291,7 +295,7 @@ def _check(config: RunConfig, path: Path) -> None:
         (bool(data.train), "[data] train must name a split"),
         (bool(data.validation), "[data] validation must name a split"),
     ]
-    orbitals = config.loss.guess > 0.0 or config.loss.spectral > 0.0
+    orbitals = max(config.loss.guess, config.loss.spectral, config.loss.bands) > 0.0
     mode = config.network.second_stage.mode
     rules += config.stages.rules(mode, has_start=config.start_from is not None, looks_at_orbitals=orbitals)
     rules += [(value >= 1, f"{name} is {value}; it must be 1 or more") for name, value in counts.items()]

@@ -103,7 +103,8 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
     if pairs.cutoffs_angstrom is not None:
         Domain.of(frames, space, pairs).save(config.output)
     model = build_model(config, space, reference, pairs, tables)
-    measured = measured_terms(molecular=all(frame.is_molecular for frame in held_back))
+    molecular = all(frame.is_molecular for frame in held_back)
+    measured = measured_terms(molecular=molecular, bands=config.loss.bands > 0.0)
     validation = make_samples(held_back, model.preparer, measured, cache=cache, processes=config.processes)
     samples: list[Sample] | StreamedSamples
     terms = terms_of(config.loss)

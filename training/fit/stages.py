@@ -45,7 +45,7 @@ class StagesConfig:
             ),
             (
                 not turns or not looks_at_orbitals,
-                "[stages] augmentation turns blocks, and not what [loss] guess and spectral look at: set both to 0",
+                "[stages] augmentation turns blocks, and not what [loss] guess, spectral and bands look at: set them to 0",
             ),
             (
                 all(0.0 <= share <= 1.0 for share in shares),

@@ -120,10 +120,11 @@ class BatchErrors:
         """Root mean square of dH of each structure, (structure,), hartree."""
         return (self._per_structure(self.blocks.square().sum(dim=(1, 2, 3))) / self._count + 1e-16).sqrt()
 
-    @cached_property
-    def matrix(self) -> Tensor:
-        """The error as matrices of molecules, orbitals in the standard order, padded with 0, (structure, ao, ao), hartree."""
-        width = self.extras["occupied"].shape[1]  # a shape: nothing is read from the device
+    def _places(self, width: int) -> Tensor:
+        """Where each entry of an item's block is in matrices (structure, width, width), flat, (item, row, column).
+
+        Orbitals are in the standard order. What does not exist goes behind the last matrix.
+        """
         graph, rows = self.graph, self._rows
         count = graph.n_structures
         # an orbital's number in its molecule: a running number less that of the molecule's first
@@ -134,13 +135,43 @@ class BatchErrors:
         first, second = place[self.items]
         base = self.structure_of_item[:, None, None] * width
         target = (base + first[:, :, None]) * width + second[:, None, :]
-        # what does not exist goes behind the last matrix
-        target = torch.where(self._entries[:, 0], target, count * width * width)
-        # an item that stands for its reverse too is written once and added to its transpose; the others are halved before
-        half = (0.5 * self._multiplicity)[:, None, None] * self.blocks[:, 0]
-        flat = half.new_zeros(count * width * width + 1).scatter(0, target.flatten(), half.flatten())
-        upper = flat[:-1].view(count, width, width)
+        return torch.where(self._entries[:, 0], target, count * width * width)
+
+    @cached_property
+    def _halves(self) -> Tensor:
+        """What of each item's block, added to its adjoint, makes the matrix, (item, row, column), hartree.
+
+        An item that stands for its reverse too is written once and added to its adjoint; the others are halved before.
+        """
+        return (0.5 * self._multiplicity)[:, None, None] * self.blocks[:, 0]
+
+    @cached_property
+    def matrix(self) -> Tensor:
+        """The error as matrices of molecules, orbitals in the standard order, padded with 0, (structure, ao, ao), hartree."""
+        width, count = (
+            self.extras["occupied"].shape[1],
+            self.graph.n_structures,
+        )  # a shape: nothing is read from the device
+        target, half = self._places(width).flatten(), self._halves.flatten()
+        upper = half.new_zeros(count * width * width + 1).scatter(0, target, half)[:-1].view(count, width, width)
         return upper + upper.transpose(1, 2)
+
+    @cached_property
+    def bloch_matrices(self) -> Tensor:
+        """The error at k-points, ``extras["k_vectors"]`` (structure, k, 3) in 1/Å; complex, (structure, k, ao, ao), hartree.
+
+        sum over images of e^{i k (r_j + R - r_i)} times the block: the phases of distances, not of lattice vectors alone.
+        """
+        points, width, graph = self.extras["k_vectors"], self.extras["states"].shape[-1], self.graph
+        vectors = torch.cat([graph.pair_vectors.new_zeros(graph.n_atoms, 3), graph.pair_vectors])
+        angles = (points[self.structure_of_item] * vectors[:, None]).sum(dim=2).T[:, :, None, None]
+        half, target = self._halves, self._places(width).flatten()
+        values = torch.cat([half * angles.cos(), half * angles.sin()]).flatten(1)
+        size = graph.n_structures * width * width
+        flat = values.new_zeros(len(values), size + 1).index_add(1, target, values)[:, :-1]
+        real, imaginary = flat.view(2, -1, graph.n_structures, width, width).transpose(1, 2)
+        upper = torch.complex(real, imaginary)
+        return upper + upper.mH
 
     @cached_property
     def on_occupied(self) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from model.hamiltonian_model import HamiltonianModel, ModelOutput
 from training.fit.config import LossConfig
+from training.fit.losses.bands import BandsTerm
 from training.fit.losses.blocks import BlocksTerm
 from training.fit.losses.errors import Assembler, BatchErrors
 from training.fit.losses.guess import GuessTerm
@@ -31,6 +32,7 @@ def terms_of(config: LossConfig) -> tuple[Term, ...]:
     candidates: tuple[tuple[float, Term], ...] = (
         (config.guess, GuessTerm(config.guess, config.guess_from)),
         (config.spectral, SpectralTerm(config.spectral, config.spectral_from)),
+        (config.bands, BandsTerm(config.bands, config.bands_from)),
     )
     return (
         BlocksTerm(config.mae, config.rmse, config.mse),
@@ -38,9 +40,14 @@ def terms_of(config: LossConfig) -> tuple[Term, ...]:
     )
 
 
-def measured_terms(*, molecular: bool) -> tuple[Term, ...]:
-    """The terms whose measures validation reports: all that its labels can have, whatever the loss is."""
-    return terms_of(LossConfig(guess=1.0, spectral=1.0) if molecular else LossConfig(guess=0.0))
+def measured_terms(*, molecular: bool, bands: bool = False) -> tuple[Term, ...]:
+    """The terms whose measures validation reports, whatever the loss is.
+
+    Args:
+        molecular: all labels are closed-shell molecules: their orbitals are looked at.
+        bands: crystals' bands are looked at; their labels must have overlaps.
+    """
+    return terms_of(LossConfig(guess=1.0, spectral=1.0) if molecular else LossConfig(guess=0.0, bands=float(bands)))
 
 
 @dataclass(frozen=True, eq=False)

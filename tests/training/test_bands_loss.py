@@ -1,0 +1,137 @@
+"""The bands term: an error of -H has the label's own levels as its matrix, at any k, and one of -S is a shift of all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from numpy.typing import NDArray
+
+from model.architectures.registry import ARCHITECTURES
+from model.blocks.block_set import Spin
+from model.blocks.matrices import BlochSum
+from model.hamiltonian_model import HamiltonianModel
+from model.network_config import NetworkConfig
+from model.preparation import PairRule
+from training.data import sources
+from training.data.frame import DatasetError, Frame
+from training.fit.config import ConfigError, LossConfig, read_run
+from training.fit.losses.bands import WIDTH_HARTREE, BandsTerm
+from training.fit.losses.errors import BatchErrors
+from training.fit.losses.objective import Objective
+from training.fit.run import fit
+from training.fit.samples import join, make_samples
+from training.fit.settings import refuse_other_settings, settings_of
+
+from .test_crystal_training import LABEL_CUTOFF_ANGSTROM, SPACE, Crystals, crystal, write_run
+
+TERM = BandsTerm(1.0)
+LOSS = LossConfig(guess=0.0, trace=0.0, bands=1.0)
+
+
+def frame_of(seed: int) -> Frame:
+    """A crystal whose overlap is near the unit matrix."""
+    frame = crystal(seed, "restricted")
+    assert frame.overlap is not None
+    values = 0.1 * frame.overlap.values
+    on_site = frame.overlap.pairs.distances_angstrom < 1e-9
+    for group in frame.overlap.groups:
+        for entries in group.entries[on_site[group.pairs]]:
+            values[0, np.diagonal(entries)] += 1.0
+    return replace(frame, overlap=frame.overlap.with_values(values))
+
+
+class Overlapping(Crystals):
+    """Crystals with overlaps that are positive."""
+
+    def frame(self, index: int, split: str) -> Frame:
+        return frame_of(index)
+
+
+@pytest.fixture(scope="module")
+def model() -> HamiltonianModel:
+    tiny: Any = ARCHITECTURES["qhnetv2"].tiny
+    config = NetworkConfig.from_mapping({**tiny, "qhnetv2": tiny["qhnetv2"] | {"n_inputs": 1}})
+    pairs = PairRule({f"{a}-{b}": LABEL_CUTOFF_ANGSTROM for a in "BHN" for b in "BHN" if a <= b})
+    return HamiltonianModel(config, SPACE, inputs=("overlap",), source="given", pairs=pairs)
+
+
+def negative(model: HamiltonianModel, frames: list[Frame], states_of: list[Frame]) -> BatchErrors:
+    """Errors of a network that says zero: minus the labels; beside states of other ones."""
+    objective = Objective.of(model, LOSS)
+    labels, states = (
+        join(make_samples(them, model.preparer, objective.terms, cache=None, processes=0))
+        for them in (frames, states_of)
+    )
+    return objective.errors(
+        replace(labels, extras=states.extras), torch.zeros(labels.graph.n_blocks, *model.standardisation.shape)
+    )
+
+
+def expected(frame: Frame, vectors: NDArray[np.float64], power: int) -> float:
+    """Of an error -H (power 1) or -S (0): mean over k, 1/Å, of sqrt(sum e^2 g^4 / sum g^2)."""
+    assert frame.overlap is not None
+    structure, n_occupied = frame.structure, SPACE.count_electrons(frame.structure.numbers) // 2
+    cell = structure.cell_angstrom
+    assert cell is not None
+    found = []
+    for vector in vectors:
+        k = cell @ vector / (2 * np.pi)
+        energies = scipy.linalg.eigvalsh(BlochSum(frame.hamiltonian)(k), BlochSum(frame.overlap)(k))
+        fermi = 0.5 * (energies[n_occupied - 1] + energies[n_occupied])
+        shares = 1 / (1 + np.abs(energies - fermi) / WIDTH_HARTREE)
+        found.append(np.sqrt(np.sum(energies ** (2 * power) * shares**4) / np.sum(shares**2)))
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("power", [1, 0])
+def test_the_term_is_the_error_of_levels_at_k(model: HamiltonianModel, power: int) -> None:
+    """The states of a label make its own H diagonal, and S the unit matrix: any wrong phase, sign or order mixes them."""
+    frames = [frame_of(index) for index in range(3)]
+    wrong = frames if power else [replace(frame, hamiltonian=frame.overlap) for frame in frames]
+    errors = negative(model, wrong, frames)
+    found = TERM.levels(errors).tolist()
+    for frame, vectors, value in zip(frames, errors.extras["k_vectors"].numpy(), found, strict=True):
+        assert np.abs(vectors[:, :2]).min() > 1e-3, "two general points of the zone"
+        assert np.abs(vectors[:, 2]).max() < 1e-6, "none across a slab"
+        assert value == pytest.approx(expected(frame, vectors, power), rel=1e-4)
+
+
+def test_structures_of_a_batch_do_not_touch_each_other(model: HamiltonianModel) -> None:
+    frames = [frame_of(index) for index in range(3)]
+    whole = TERM.levels(negative(model, frames, frames))
+    alone = [TERM.levels(negative(model, [frame], [frame])) for frame in frames]
+    torch.testing.assert_close(whole, torch.cat(alone))
+
+
+def test_a_run_with_the_term_trains_and_reports_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sources.FORMATS, "test", lambda path: Overlapping("restricted"))  # type: ignore[arg-type]
+    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    config = read_run(write_run(tmp_path, "guess = 0.0\nbands = 0.5\nbands_from = 0.4"))
+    fit(config)
+    lines = [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
+    assert 0 < lines[-1]["bands_uEh"] < lines[0]["bands_uEh"]
+
+
+@pytest.mark.parametrize("spin", ["spinor", "unrestricted"])
+def test_labels_with_spin_are_refused(spin: Spin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals(spin))  # type: ignore[arg-type]
+    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    with pytest.raises(DatasetError, match=r"bn/\d is not a crystal with paired spins and an overlap"):
+        fit(read_run(write_run(tmp_path, "guess = 0.0\nbands = 1.0")))
+
+
+def test_a_setting_younger_than_a_saved_state_had_its_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    config = read_run(write_run(tmp_path, "guess = 0.0"))
+    stored = settings_of(config)
+    del stored["loss"]["bands"]
+    refuse_other_settings(stored, config)
+    with pytest.raises(ConfigError, match=r"\[loss\]\.bands was 0\.0, is 1\.0"):
+        refuse_other_settings(stored, replace(config, loss=replace(config.loss, bands=1.0)))
