@@ -27,6 +27,7 @@ import torch
 from machine import machine, versions
 from recorded import Cell, Column, Result, Table, as_markdown
 from scipy.spatial.transform import Rotation
+from small_runs import train_whole
 
 from model.hamiltonian_model import HamiltonianModel
 from model.network_config import NetworkConfig
@@ -143,7 +144,7 @@ class Trials:
         config = dataclasses.replace(
             config, optimiser=optimiser, loss=loss, validate_every=max(1, steps // 8), save_every=max(1, steps // 16)
         )
-        fit(config, clock=time.process_time)
+        train_whole(config, time.process_time)
         return config
 
     def _seconds_per_step(self, config: RunConfig) -> float:

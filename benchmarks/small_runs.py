@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 from training.fit.config import LossConfig, RunConfig
 from training.fit.run import fit
+from training.fit.state import saved_progress
 
 SMALL = {
     "qhnet": {"node_channels": 32, "pair_channels": 24, "node_layers": 1, "pair_layers": 2, "hidden": 48},
@@ -77,8 +80,24 @@ def small_run(
     )
 
 
+def train_whole(config: RunConfig, clock: Callable[[], float] = time.monotonic) -> None:
+    """Run it (or resume, or do nothing if it is done) to its last step.
+
+    Args:
+        config: the run.
+        clock: what tells the time that the run records, in seconds.
+
+    Raises:
+        SystemExit: a signal ended it before; what it has so far is no result.
+    """
+    fit(config, clock=clock)
+    progress = saved_progress(config.output)
+    if progress is None or progress["step"] < config.optimiser.steps:
+        raise SystemExit(f"Stopped within {config.name}. The same command goes on.")
+
+
 def last_validation(config: RunConfig) -> dict[str, float]:
     """Run it (or resume, or do nothing if it is done) and give its last validation."""
-    fit(config)
+    train_whole(config)
     last: dict[str, float] = json.loads((config.output / "metrics.jsonl").read_text().splitlines()[-1])
     return last

@@ -28,6 +28,7 @@ from typing import Any, Final, cast
 import torch
 from equal_parameters import widened
 from machine import describe
+from small_runs import train_whole
 
 from model.blocks.block_set import Spin
 from model.blocks.spaces import BlockSpace
@@ -122,7 +123,7 @@ class Study:
         steps = self.options.steps if self.options.minutes is None else self._steps_within(name, network)
         config = self._config(f"{name} seed {seed} {steps} steps", network, seed, steps)
         started = time.process_time()
-        fit(config)
+        train_whole(config)
         curve = [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
         last = curve[-1]
         return {
