@@ -1,15 +1,18 @@
 """SCF cycles through plain ``attach`` in the settings that people compute in: functionals, bases, treatments of spin, ions.
 
-``OMP_NUM_THREADS=1 python benchmarks/guess_settings.py [--settings NAME ...] [--record]``; an hour of one core.
-Ten molecules, PySCF's defaults, its own guess beside ours. Starts a server of its own.
+``OMP_NUM_THREADS=1 python benchmarks/guess_settings.py [--settings NAME ...] [--runs FILE] [--record]``; an hour of one core.
+Ten molecules, PySCF's defaults, its own guess beside ours, each molecule in every setting before the next one. Starts a
+server of its own. With ``--runs`` every pair of calculations is a line of that file, and those that it has are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from ase.build import molecule
@@ -93,17 +96,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--molecules", nargs="+", default=list(MOLECULES))
-    parser.add_argument("--verbose", action="store_true", help="a line for each molecule")
+    parser.add_argument("--runs", type=Path, help="file of finished runs, one JSON object a line")
     parser.add_argument("--record", action="store_true")
     chosen = parser.parse_args()
     lib.num_threads(1)
-    rows: list[list[Cell]] = []
+    known = [json.loads(line) for line in chosen.runs.read_text().splitlines()] if _is_file(chosen.runs) else []
+    runs = {(run["setting"], run["molecule"]): run for run in known}
+    pairs = [(setting, molecule) for molecule in chosen.molecules for setting in chosen.settings]
     with local_server() as url, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         client = Client(url)
-        for name in chosen.settings:
-            rows.append(measure(name, SETTINGS[name], chosen.molecules, client, verbose=chosen.verbose))
-            print(rows[-1], flush=True)
+        for setting, name in pairs:
+            if (setting, name) in runs:
+                continue
+            runs[setting, name] = run = {
+                "setting": setting,
+                "molecule": name,
+                **measure(SETTINGS[setting], name, client),
+            }
+            print(json.dumps(run), flush=True)
+            if chosen.runs:
+                with chosen.runs.open("a") as file:
+                    file.write(json.dumps(run) + "\n")
+    rows = [row_of(setting, [runs[setting, molecule] for molecule in chosen.molecules]) for setting in chosen.settings]
     table = Table(columns=COLUMNS, rows=rows)
     print(describe())
     print(as_markdown(table))
@@ -112,29 +127,35 @@ def main() -> None:
         print(record("guess_settings", tables=[table], spread="none: cycles repeat exactly", checkpoint=version))
 
 
-def measure(name: str, setting: Setting, molecules: list[str], client: Client, *, verbose: bool) -> list[Cell]:
-    """One row of the table. A rejected guess costs one Fock build, which is counted as a cycle of ours would be."""
-    before = after = used = worse = most = count = 0
-    largest = 0.0
-    for each in molecules:
-        own, ours = setting.calculation(each), client.attach(setting.calculation(each))
-        energies = own.kernel(), ours.kernel()
-        if not (own.converged and ours.converged):
-            print(f"{name}, {each}: converged {own.converged} by itself, {ours.converged} with the guess", flush=True)
-            continue
-        report = ours.tracegrad
-        rejected = int(not report.used and report.rms_commutator is not None)
-        more = int(ours.cycles) + rejected - int(own.cycles)
-        count, before, after = count + 1, before + int(own.cycles), after + int(ours.cycles)
-        used, worse, most = used + int(report.used), worse + int(ours.cycles > own.cycles), max(most, more)
-        largest = max(largest, abs(energies[0] - energies[1]))
-        if verbose:
-            print(
-                f"  {name}, {each}: {own.cycles} -> {ours.cycles}, {energies[1] - energies[0]:.1e}; {report}",
-                flush=True,
-            )
+def _is_file(path: Path | None) -> bool:
+    return path is not None and path.is_file()
+
+
+def measure(setting: Setting, name: str, client: Client) -> dict[str, Any]:
+    """Both calculations of a molecule. A rejected guess costs one Fock build, which is counted as a cycle of ours would be."""
+    own, ours = setting.calculation(name), client.attach(setting.calculation(name))
+    energies = own.kernel(), ours.kernel()
+    report = ours.tracegrad
+    return {
+        "converged": bool(own.converged and ours.converged),
+        "own": int(own.cycles),
+        "ours": int(ours.cycles),
+        "used": bool(report.used),
+        "rejected": not report.used and report.rms_commutator is not None,
+        "difference": float(energies[1] - energies[0]),
+        "reason": report.reason,
+    }
+
+
+def row_of(setting: str, runs: list[dict[str, Any]]) -> list[Cell]:
+    """One row of the table, of the molecules whose calculations both converged."""
+    runs = [run for run in runs if run["converged"]]
+    before, after = (sum(run[which] for run in runs) for which in ("own", "ours"))
+    used, worse = sum(run["used"] for run in runs), sum(run["ours"] > run["own"] for run in runs)
+    most = max((run["ours"] + run["rejected"] - run["own"] for run in runs), default=None)
+    largest = max((abs(run["difference"]) for run in runs), default=0.0)
     ratio = round(after / before, 3) if before else None
-    return [name, count, before, after, ratio, used, worse, most, f"{largest:.0e}"]
+    return [setting, len(runs), before, after, ratio, used, worse, most, f"{largest:.0e}"]
 
 
 if __name__ == "__main__":
