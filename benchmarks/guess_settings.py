@@ -132,7 +132,7 @@ def _is_file(path: Path | None) -> bool:
 
 
 def measure(setting: Setting, name: str, client: Client) -> dict[str, Any]:
-    """Both calculations of a molecule. A rejected guess costs one Fock build, which is counted as a cycle of ours would be."""
+    """Both calculations of a molecule; a guess that was rejected cost one Fock build, as a cycle does."""
     own, ours = setting.calculation(name), client.attach(setting.calculation(name))
     energies = own.kernel(), ours.kernel()
     report = ours.tracegrad

@@ -126,7 +126,8 @@ async def answer(services: Services, ask: Ask) -> Answered:
     with span("parse"):
         raw = await read_structure(ask.structure, services.parsers, ask.limits)
     parse_ms = 1e3 * (time.perf_counter() - began)
-    structure, assumed = build_structure(raw, options, ask.limits)
+    built = build_structure(raw, options, ask.limits)
+    structure = built.structure
     refuse_without_cell(options, structure)
     with services.registry.leased(structure, Wanted(options.model, options.xc, options.basis)) as choice:
         model = choice.model
@@ -142,11 +143,11 @@ async def answer(services: Services, ask: Ask) -> Answered:
         else:
             refuse_crystal_options(options, ask.form)
         outputs = ask.outputs if plan is None else plan.outputs
-        defaults = [*assumed, *option_defaults(options, model.name, () if plan is None else plan.defaults)]
+        defaults = [*built.defaults, *option_defaults(options, model.name, () if plan is None else plan.defaults)]
         orbitals = plan is None and bool(NEEDS_ORBITALS.intersection(outputs))
         key = content_key(card.weights_sha256, structure, orbitals=orbitals)
         shown = options.model_dump(exclude={"structure", "structures"})
-        tag = entity_tag(key, (ask.form.name, outputs, shown, choice.warnings, defaults))
+        tag = entity_tag(key, (ask.form.name, outputs, shown, (*built.notes, *choice.warnings), defaults))
         if matches(ask.known_tags, tag):
             return Answered(None, tag)
         predicted = await _predict(services, ask, choice, structure, key, orbitals)
@@ -165,7 +166,8 @@ async def answer(services: Services, ask: Ask) -> Answered:
         }
         ask.on_stage("serialise")
         began = time.perf_counter()
-        known = _Known(card, plan, outputs, about, (*choice.warnings, *folder_warning(card, ask.form.name)), defaults)
+        said = (*built.notes, *choice.warnings, *folder_warning(card, ask.form.name))
+        known = _Known(card, plan, outputs, about, said, defaults)
         with span("serialise"):
             run = services.encode if ask.form.holds_arrays else services.export
             content = await run(_written, ask, predicted.prediction, study, known)

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
+from model.structure_files.encoding import decode_text
 from service.errors import ServiceError
 from service.http.json_body import read_json
 from service.http.validation import MAX_ERRORS, service_error
@@ -235,12 +236,12 @@ def _single(items: list[tuple[str, str]]) -> dict[str, str]:
 
 def _decode(data: bytes) -> str:
     """Text of a structure file."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
+    text = decode_text(data)
+    if text is None:
         raise ServiceError(
             "unparsable_structure",
-            "The structure file is not UTF-8 text.",
+            "The structure file is not text.",
             field="file",
             hint="Binary and compressed files are not read; send a text format such as xyz.",
-        ) from None
+        )
+    return text

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from model.geometry import made_whole
 from model.structure import SYMBOLS, Structure
 from model.units import ANGSTROM_PER_BOHR
 from service.errors import ServiceError
@@ -16,7 +17,9 @@ from service.schemas.structures import AtomsStructure, FileStructure, QCSchemaMo
 from service.structures.formats import resolve_format
 from service.structures.pool import ParserPool, RawStructure
 
-_NUMBER_OF_SYMBOL: Final = {symbol.lower(): number for number, symbol in enumerate(SYMBOLS) if number > 0}
+_NUMBER_OF_SYMBOL: Final = {symbol.lower(): number for number, symbol in enumerate(SYMBOLS) if number > 0} | {
+    isotope: 1 for isotope in "dt"
+}
 _REPORTED_DEFAULTS: Final = ("outputs", "ao_order", "energy_unit")
 
 
@@ -86,14 +89,27 @@ async def read_structure(wire: WireStructure | RawStructure, parsers: ParserPool
     return _from_qcschema(wire.molecule)
 
 
-def build_structure(raw: RawStructure, options: StructureOptions, limits: SizeLimits) -> tuple[Structure, list[str]]:
+@dataclass(frozen=True)
+class Built:
+    """A structure of a request.
+
+    Attributes:
+        structure: as the model takes it.
+        defaults: what was assumed to make it one.
+        notes: what its reader chose or converted, for the caller.
+    """
+
+    structure: Structure
+    defaults: list[str]
+    notes: tuple[str, ...]
+
+
+def build_structure(raw: RawStructure, options: StructureOptions, limits: SizeLimits) -> Built:
     """Check the caps, settle charge, multiplicity and periodicity, build the ``Structure``.
 
-    Returns:
-        the structure, and what was assumed to make it one.
-
     Raises:
-        ServiceError: ``too_many_atoms``; ``invalid_request`` for a charge that contradicts the file.
+        ServiceError: ``too_many_atoms``; ``invalid_request`` for a charge that contradicts the file, or a crystal that is
+            called a molecule.
         StructureError: not a physical structure.
     """
     limits.check_atoms(len(raw.numbers))
@@ -101,16 +117,41 @@ def build_structure(raw: RawStructure, options: StructureOptions, limits: SizeLi
     charge = _settle("charge", options.charge, raw.charge, options, defaults)
     multiplicity = _settle("multiplicity", options.multiplicity, raw.multiplicity, options, defaults)
     pbc = raw.pbc if options.pbc is None else (options.pbc,) * 3
+    notes = raw.notes
+    positions = _array(raw.positions)
+    if any(raw.pbc) and not any(pbc) and raw.numbers:
+        positions, moved = _molecule_in_box(raw, pbc=raw.pbc)
+        notes = (*notes, *moved)
     structure = Structure(
         numbers=_array(raw.numbers),
-        positions_angstrom=_array(raw.positions),
+        positions_angstrom=positions,
         charge=charge,
         multiplicity=multiplicity,
         # A cell without periodicity is a box drawn around a molecule.
         cell_angstrom=_array(raw.cell) if raw.cell is not None and any(pbc) else None,
         pbc=pbc,
     )
-    return structure, defaults
+    return Built(structure, defaults, notes)
+
+
+def _molecule_in_box(raw: RawStructure, pbc: tuple[bool, bool, bool]) -> tuple[Any, tuple[str, ...]]:
+    """Positions of a molecule that its periodic box may have cut, and a note if it had."""
+    numbers, positions, cell = _array(raw.numbers), _array(raw.positions), _array(raw.cell)
+    if np.shape(positions) != (len(raw.numbers), 3) or np.shape(cell) != (3, 3) or not np.isfinite(positions).all():
+        return positions, ()  # Structure's own checks answer for it
+    if abs(np.linalg.det(cell)) < 1e-6 or not 0 < numbers.min() <= numbers.max() < len(SYMBOLS):
+        return positions, ()
+    placed, crystal = made_whole(numbers, positions, cell, pbc)
+    if crystal:
+        raise ServiceError(
+            "invalid_request",
+            "pbc=false takes the cell for a box around a molecule, but atoms are bonded across it: it is a crystal's.",
+            field="pbc",
+            hint="Send it as a crystal, or a box with vacuum around the molecule.",
+        )
+    if np.abs(placed - positions).max() < 1e-6:
+        return positions, ()
+    return placed, ("The box had cut the molecule; its parts were put next to each other.",)
 
 
 def option_defaults(options: StructureOptions, model_name: str, settled: Sequence[str] = ()) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which structure files are read: the closed list of ASE formats, the refused ones with the reason, and their names.
+"""Which structure files are read: the closed list, the refused ones with the reason, and what they are called.
 
 A format comes from a request's ``format``, from a file name's suffix or from a content type; whatever is not listed
 here never reaches ASE. No import of ASE: the parser process has it to itself.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from model.structure_files.read import FORMAT_OF_SUFFIX
 from service.errors import ServiceError
 
 ACCEPTED: Final[tuple[str, ...]] = (
@@ -19,6 +20,10 @@ ACCEPTED: Final[tuple[str, ...]] = (
     "proteindatabank",
     "mol",
     "sdf",
+    "mol2",
+    "gaussian-in",
+    "orca-in",
+    "cml",
     "gen",
     "turbomole",
     "xsf",
@@ -64,10 +69,8 @@ REFUSED: Final[Mapping[str, str]] = {
 _ALIASES: Final[Mapping[str, str]] = {
     "poscar": "vasp",
     "contcar": "vasp",
-    "pdb": "proteindatabank",
-    "ent": "proteindatabank",
+    **FORMAT_OF_SUFFIX,
     "shelx": "res",
-    "tmol": "turbomole",
     "cub": "cube",
     "pwi": "espresso-in",
     "cell": "castep-cell",
@@ -91,6 +94,10 @@ CONTENT_TYPES: Final[Mapping[str, str]] = {
     "chemical/x-pdb": "proteindatabank",
     "chemical/x-mdl-molfile": "mol",
     "chemical/x-mdl-sdfile": "sdf",
+    "chemical/x-mol2": "mol2",
+    "chemical/x-gaussian-input": "gaussian-in",
+    "chemical/x-orca-input": "orca-in",
+    "chemical/x-cml": "cml",
     "chemical/x-dftb-gen": "gen",
     "chemical/x-turbomole": "turbomole",
     "chemical/x-xsf": "xsf",
@@ -106,9 +113,7 @@ CONTENT_TYPES: Final[Mapping[str, str]] = {
 }
 
 HINTS: Final[Mapping[str, str]] = {
-    "xyz": "Line 1 is the number of atoms, line 2 a comment, then one line 'symbol x y z' for each atom, in Å.",
     "json": "Expected ASE's own JSON with numbers and positions; for plain arrays send a structure of kind 'atoms'.",
-    "lammps-data": "A Masses section is needed: it says which element each atom type is.",
 }
 
 

@@ -43,6 +43,7 @@ class RawStructure:
         pbc: periodicity along each.
         charge: the charge that the source states, or None.
         multiplicity: the multiplicity that the source states, or None.
+        notes: what its reader chose or converted.
     """
 
     numbers: list[int]
@@ -51,6 +52,7 @@ class RawStructure:
     pbc: tuple[bool, bool, bool] = (False, False, False)
     charge: int | None = None
     multiplicity: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 class _WorkerDiedError(Exception):
@@ -198,7 +200,7 @@ class ParserPool:
         return frame
 
     async def parse_many(self, file_format: str, text: str, max_frames: int) -> list[RawStructure | ServiceError]:
-        """Read a file of up to ``max_frames`` structures; one with too many atoms is an error in its place.
+        """Read a file of up to ``max_frames`` structures; what is wrong with one is an error in its place.
 
         Raises:
             ServiceError: as :meth:`parse`; ``too_many_structures``.
@@ -229,7 +231,7 @@ class ParserPool:
         finally:
             self._pending -= 1
         if "error" in reply:
-            raise _error(reply["error"], file_format, max_frames)
+            raise _error(reply, file_format, max_frames)
         return [_raw(frame, max_atoms) for frame in reply["frames"]]
 
     def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -241,14 +243,25 @@ class ParserPool:
 
 
 def _raw(frame: dict[str, Any], max_atoms: int) -> RawStructure | ServiceError:
+    if frame.get("error") == "unreadable":
+        return _unreadable(frame)
     if "error" in frame:
         return ServiceError(
             "too_many_atoms", f"The structure has more than {max_atoms} atoms, the limit of this server.", field="file"
         )
-    return RawStructure(**{**frame, "pbc": tuple(frame["pbc"])})
+    return RawStructure(**{**frame, "pbc": tuple(frame["pbc"]), "notes": tuple(frame["notes"])})
 
 
-def _error(reason: str, file_format: str, max_frames: int) -> ServiceError:
+def _unreadable(reply: dict[str, Any]) -> ServiceError:
+    return ServiceError(
+        reply["code"], reply["detail"], field="file", hint=reply["hint"] or "Check the file and its format."
+    )
+
+
+def _error(reply: dict[str, Any], file_format: str, max_frames: int) -> ServiceError:
+    reason = reply["error"]
+    if reason == "unreadable":
+        return _unreadable(reply)
     if reason == "many_frames" and max_frames == 1:
         return ServiceError(
             "invalid_request",
@@ -263,7 +276,7 @@ def _error(reason: str, file_format: str, max_frames: int) -> ServiceError:
             field="file",
             hint="Send it in parts.",
         )
-    hint = HINTS.get("xyz" if file_format == "extxyz" else file_format)
+    hint = HINTS.get(file_format)
     detail = f"The text cannot be read as {file_format}."
     if reason in ("memory", "limits"):
         detail = f"Reading the text as {file_format} took more time or memory than allowed."

@@ -5,34 +5,31 @@ gigabytes or open other files. Protocol, on stdin and (the original) stdout: a 4
 
     request   {"format": "xyz", "text": "...", "max_atoms": 300, "max_frames": 1, "cpu_seconds": 5}
     reply     {"frames": [{"numbers": [...], "positions": [[x, y, z], ...], "cell": [[...]] or null, "pbc": [...],
-               "charge": int or null, "multiplicity": int or null} or {"error": "too_many_atoms"}, ...]}
-              or {"error": "unparsable" | "many_frames" | "memory"}
+               "charge": int or null, "multiplicity": int or null, "notes": [...]}
+               or {"error": "too_many_atoms"} or {"error": "unreadable", "detail": ..., "hint": ..., "code": ...}, ...]}
+              or {"error": "unparsable" | "many_frames" | "memory"}, or the unreadable one, of the whole file
     first     {"ready": true}, once everything is imported
 
-Imports numpy and ASE, never torch, and nothing of ``service`` but ``ase_json``.
+Imports numpy and ASE, never torch, and nothing of ``service``: the readers are ``model.structure_files``.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import numbers
 import os
-import re
 import resource
 import struct
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from model.structure_files.frame import Frame, ManyFramesError, UnreadableError
+from model.structure_files.read import OWN_READERS, read_structures
+
 MAX_FILE_WRITTEN_BYTES = 64 * 1024 * 1024
 MAX_OPEN_FILES = 64
-SDF_SEPARATOR = "$$$$"
-
-_EXTENDED_COMMENT = re.compile(r"\b(Properties|Lattice)\s*=", re.IGNORECASE)
 _BLOCKED_EVENTS = (
     "socket.",
     "subprocess.",
@@ -50,119 +47,32 @@ _BLOCKED_EVENTS = (
 )
 
 
-class ManyFramesError(Exception):
-    """The file holds more structures than asked for."""
-
-
-def read_structures(file_format: str, text: str, max_frames: int) -> list[dict[str, Any]]:
-    """Read the structures of a file.
-
-    Args:
-        file_format: a name of ``formats.ACCEPTED``.
-        text: the whole file.
-        max_frames: so many at most.
-
-    Returns:
-        for each numbers (atom,), positions (atom, 3) in Å, cell (3, 3) in Å or None, pbc, and charge and multiplicity if
-        the file states them; plain Python values.
-
-    Raises:
-        ManyFramesError: more than ``max_frames`` structures.
-        Exception: whatever the reader raises on text it cannot read.
-    """
-    if file_format == "json":
-        from service.structures.ase_json import decode_ase_json
-
-        return [decode_ase_json(text)]
-    _refuse_ambiguous(file_format, text)
-    atoms_list = []
-    for part in _records(file_format, text, max_frames):
-        atoms_list += _read_with_ase(file_format, part, max_frames)
-    if len(atoms_list) > max_frames:
-        raise ManyFramesError
-    if not atoms_list:
-        return [
-            {"numbers": [], "positions": [], "cell": None, "pbc": [False] * 3, "charge": None, "multiplicity": None}
-        ]
-    return [_plain(atoms) for atoms in atoms_list]
-
-
-def _plain(atoms: Any) -> dict[str, Any]:
-    cell = atoms.cell.array.tolist() if atoms.cell.rank == 3 else None
-    return {
-        "numbers": [int(number) for number in atoms.numbers],
-        "positions": atoms.positions.tolist(),
-        "cell": cell,
-        "pbc": [bool(flag) for flag in atoms.pbc],
-        "charge": _stated_integer(atoms.info, "charge", "total_charge"),
-        "multiplicity": _stated_integer(atoms.info, "multiplicity", "spin_multiplicity"),
-    }
-
-
-def _refuse_ambiguous(file_format: str, text: str) -> None:
-    """Refuse what ASE would read wrongly without a word."""
-    if file_format == "lammps-data" and not re.search(r"^\s*(Masses|Atom Type Labels)\b", text, re.MULTILINE):
-        raise ValueError("without masses ASE takes atom type 1 for hydrogen, 2 for helium, ...")
-
-
-def _records(file_format: str, text: str, max_frames: int) -> list[str]:
-    """An SD file's records, of which ASE reads the first only; other files as they are."""
-    if file_format not in ("sdf", "mol") or SDF_SEPARATOR not in text:
-        return [text]
-    first, *others = text.replace("\r\n", "\n").split(SDF_SEPARATOR)
-    records = [first, *(record.removeprefix("\n") for record in others)]  # the rest of the separator's line
-    if not records[-1].strip():
-        records.pop()
-    if len(records) > max_frames:
-        raise ManyFramesError
-    return records
-
-
-def _read_with_ase(file_format: str, text: str, max_frames: int) -> list[Any]:
-    from ase.io import read
-    from ase.io.formats import ioformats
-
-    if file_format in ("xyz", "extxyz"):
-        # ASE's plain reader takes a trailing blank line for another atom count.
-        text = text.strip("\ufeff").rstrip() + "\n"
-        if text.count("\n") == 1:
-            text += "\n"  # a count without atoms still has its comment line
-        lines = text.split("\n", 2)
-        # A file that declares columns or a lattice must not be read as if it had none.
-        if file_format == "xyz" and len(lines) > 1 and _EXTENDED_COMMENT.search(lines[1]):
-            file_format = "extxyz"
-    known = ioformats[file_format]
-    index = slice(0, max_frames + 1)
-    if known.acceptsfd:
-        stream = io.BytesIO(text.encode()) if known.isbinary else io.StringIO(text)
-        return list(read(stream, index=index, format=file_format))
-    with tempfile.TemporaryDirectory(dir=".") as folder:
-        path = Path(folder, "structure")
-        path.write_text(text)
-        return list(read(str(path), index=index, format=file_format))
-
-
-def _stated_integer(info: dict[Any, Any], *names: str) -> int | None:
-    for name in names:
-        value = info.get(name)
-        if isinstance(value, numbers.Real) and not isinstance(value, bool):
-            number = float(value)
-            return int(number) if number.is_integer() else None
-    return None
-
-
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Reply to one request; never raises."""
     try:
         frames = read_structures(request["format"], request["text"], request["max_frames"])
-        most = request["max_atoms"]
-        return {"frames": [{"error": "too_many_atoms"} if len(frame["numbers"]) > most else frame for frame in frames]}
+        return {"frames": [_plain(frame, request["max_atoms"]) for frame in frames]}
     except ManyFramesError:
         return {"error": "many_frames"}
     except MemoryError:
         return {"error": "memory"}
+    except UnreadableError as error:
+        return _unreadable(error)
     except BaseException:  # readers raise anything, SystemExit included; the text of it may hold input or paths
         return {"error": "unparsable"}
+
+
+def _plain(frame: Frame | UnreadableError, max_atoms: int) -> dict[str, Any]:
+    if isinstance(frame, UnreadableError):
+        return _unreadable(frame)
+    if len(frame.numbers) > max_atoms:
+        return {"error": "too_many_atoms"}
+    names = ("numbers", "positions", "cell", "pbc", "charge", "multiplicity", "notes")
+    return {name: getattr(frame, name) for name in names}
+
+
+def _unreadable(error: UnreadableError) -> dict[str, Any]:
+    return {"error": "unreadable", "detail": str(error), "hint": error.hint, "code": error.code}
 
 
 def limit_cpu(seconds: float) -> None:
@@ -216,12 +126,10 @@ def preload(formats: list[str]) -> None:
     import ase
     from ase.io.formats import ioformats
 
-    import service.structures.ase_json  # noqa: F401
-
     for name in formats:
-        if name != "json":
+        if name not in OWN_READERS:
             _ = ioformats[name].module
-    read_structures("xyz", "1\n\nH 0 0 0\n", 1)
+    read_structures("extxyz", "1\nProperties=species:S:1:pos:R:3\nH 0 0 0\n", 1)
     roots = [sys.prefix, sys.base_prefix, str(Path(ase.__file__).parent.parent)]
     forbid_side_effects(roots, os.getcwd())
 

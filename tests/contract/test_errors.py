@@ -85,7 +85,7 @@ JSON_CASES: dict[str, tuple[dict[str, Any], int, str, str | None]] = {
     "file of another format": (file("cif", H2_XYZ), 422, "unparsable_structure", "file"),
     "two frames": (file("xyz", H2_XYZ + H2_XYZ), 422, "invalid_request", "file"),
     "NaN in a file": (file("xyz", "1\n\nH nan inf 1e400\n"), 422, "non_finite_coordinates", "positions"),
-    "dummy atom in a file": (file("xyz", "1\n\nX 0 0 0\n"), 422, "unsupported_element", "numbers"),
+    "dummy atom in a file": (file("xyz", "1\n\nX 0 0 0\n"), 422, "unsupported_element", "file"),
     "Z = 500 in a file": (
         file("extxyz", "1\nProperties=Z:I:1:pos:R:3\n500 0 0 0\n"),
         422,

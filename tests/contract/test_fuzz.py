@@ -80,6 +80,14 @@ CHEMICAL_JSON = {
     "chemicalJson": 1,
     "atoms": {"elements": {"number": [8, 1, 1]}, "coords": {"3d": [0, 0, 0.119, 0, 0.763, -0.477, 0, -0.763, -0.477]}},
 }
+WITHOUT_WRITER = {
+    "cjson": json.dumps(CHEMICAL_JSON),
+    "mol2": "@<TRIPOS>MOLECULE\nwater\n3 0\nSMALL\nNO_CHARGES\n\n@<TRIPOS>ATOM\n1 O 0 0 0.119 O.3\n2 H 0 0.763 -0.477 H\n"
+    "3 H 0 -0.763 -0.477 H\n",
+    "orca-in": "! HF\n* xyz 0 1\nO 0 0 0.119\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n*\n",
+    "cml": '<molecule><atomArray><atom elementType="O" x3="0" y3="0" z3="0.119"/><atom elementType="H" x3="0" y3="0.763" '
+    'z3="-0.477"/><atom elementType="H" x3="0" y3="-0.763" z3="-0.477"/></atomArray></molecule>',
+}
 WRITER_OPTIONS: dict[str, dict[str, Any]] = {
     "lammps-data": {"masses": True},
     "espresso-in": {"input_data": {}, "pseudopotentials": {"O": "O.upf", "H": "H.upf"}},
@@ -108,9 +116,9 @@ edits = st.lists(st.tuples(places, st.integers(0, 12), st.sampled_from(PIECES) |
 
 @cache
 def valid_file(file_format: str) -> str:
-    """Water in a box, as ASE writes it."""
-    if file_format == "cjson":
-        return json.dumps(CHEMICAL_JSON)
+    """Water in a box, as ASE writes it where it does."""
+    if file_format in WITHOUT_WRITER:
+        return WITHOUT_WRITER[file_format]
     atoms = Atoms("OHH", [[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]], cell=[6, 6, 6])
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

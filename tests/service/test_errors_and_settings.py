@@ -72,7 +72,7 @@ def test_settings_out_of_range_are_refused(monkeypatch, name, value):
     [
         ("service.settings, service.schemas.requests, service.schemas.responses", ["torch", "ase", "pyscf", "numpy"]),
         ("service.app, service.http.openapi", ["torch", "e3nn", "ase", "pyscf"]),
-        ("service.structures.worker, service.structures.ase_json", ["torch", "pyscf", "fastapi"]),
+        ("service.structures.worker, model.structure_files.read", ["torch", "pyscf", "fastapi"]),
     ],
 )
 def test_cheap_modules_stay_cheap(modules, absent):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 from ase.io.formats import ioformats
 
+from model.structure_files.read import OWN_READERS
 from service.errors import ServiceError
 from service.structures.formats import ACCEPTED, CONTENT_TYPES, REFUSED, format_of_file_name, resolve_format
 
 
-def test_every_accepted_format_is_one_that_ase_reads():
+def test_every_accepted_format_has_a_reader():
     for name in ACCEPTED:
-        assert ioformats[name].can_read, name
+        assert name in OWN_READERS or ioformats[name].can_read, name
+    assert set(OWN_READERS) <= set(ACCEPTED)
 
 
 def test_nothing_is_both_accepted_and_refused():
@@ -29,6 +31,10 @@ def test_nothing_is_both_accepted_and_refused():
         ("geometry.in", "aims"),
         ("coord", "turbomole"),
         ("x.cub", "cube"),
+        ("methanol.com", "gaussian-in"),
+        ("methanol.gjf", "gaussian-in"),
+        ("orca.inp", "orca-in"),
+        ("a.mol2", "mol2"),
     ],
 )
 def test_names_say_the_format(file_name, expected):

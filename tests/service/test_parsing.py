@@ -13,12 +13,11 @@ import pytest
 from service.errors import ServiceError
 from service.settings import Settings
 from service.structures.pool import ParserPool, ParserProcess, RawStructure
+from tests.slow_file import ENDLESS
 
 ROOT = Path(__file__).resolve().parents[2]
 H2 = "2\n\nH 0 0 0\nH 0 0 0.74\n"
 MEMORY = 1024**3
-ENDLESS = "1\nProperties=species:S:1:pos:R:3:x:R:20000000\nH 0 0 0\n"
-"""ASE needs tens of seconds for it."""
 
 
 @pytest.fixture(scope="module")
@@ -93,17 +92,20 @@ def test_every_record_of_an_sd_file_is_read(pool):
 
 
 def test_a_process_past_its_time_is_killed_and_replaced(process):
-    request = {"format": "extxyz", "text": ENDLESS, "max_atoms": 5, "max_frames": 1, "cpu_seconds": 60}
+    request = {"format": "cif", "text": ENDLESS, "max_atoms": 5, "max_frames": 1, "cpu_seconds": 60}
     assert process.ask(request, 0.3) == {"error": "limits"}
-    reply = process.ask({**request, "text": H2}, 10)
+    reply = process.ask({**request, "format": "xyz", "text": H2}, 10)
     assert reply["frames"][0]["numbers"] == [1, 1]
 
 
 def test_a_process_past_its_cpu_time_is_ended_by_the_kernel(process):
     """The limit holds without the parent: here it would wait for ten minutes."""
-    request = {"format": "extxyz", "text": ENDLESS, "max_atoms": 5, "max_frames": 1, "cpu_seconds": 0}
+    request = {"format": "cif", "text": ENDLESS, "max_atoms": 5, "max_frames": 1, "cpu_seconds": 0}
     assert process.ask(request, 600)["error"] in ("limits", "memory")
-    assert process.ask({**request, "text": H2, "cpu_seconds": 10}, 60)["frames"][0]["numbers"] == [1, 1]
+    assert process.ask({**request, "format": "xyz", "text": H2, "cpu_seconds": 10}, 60)["frames"][0]["numbers"] == [
+        1,
+        1,
+    ]
 
 
 def test_memory_is_capped(process):
@@ -151,7 +153,7 @@ def test_too_many_waiting_files_are_refused():
     pool = ParserPool(Settings(queue_limit=0, parse_timeout_s=1.0))
 
     async def two() -> tuple[object, ...]:
-        return await asyncio.gather(pool.parse("xyz", ENDLESS), pool.parse("xyz", H2), return_exceptions=True)
+        return await asyncio.gather(pool.parse("cif", ENDLESS), pool.parse("xyz", H2), return_exceptions=True)
 
     pool.start()
     try:

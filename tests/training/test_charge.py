@@ -15,9 +15,8 @@ from pyscf import dft, gto
 from model.structure import Structure
 from training.data.sources import DatasetError, Frame, read_frames
 from training.evaluate.scf import Baselines
-from training.generate.plan import stated_charge
+from training.generate.plan import make_plan
 from training.generate.run import Summary, generate, read_recipe
-from training.tables import ConfigError
 
 from .conftest import displaced, write_recipe
 from .test_generate import LEVEL, files_of
@@ -114,15 +113,21 @@ def test_an_open_shell_is_left_out_with_its_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("info", "expected"),
-    [({}, (0, 1)), ({"charge": -1}, (-1, 1)), ({"spin": 1, "charge": 1}, (1, 2)), ({"multiplicity": "3"}, (0, 3))],
+    [({}, (0, 1)), ({"charge": -1}, (-1, 2)), ({"spin": 1, "charge": 1}, (1, 2)), ({"multiplicity": "3"}, (0, 3))],
 )
-def test_what_a_comment_line_states(info: dict[str, object], expected: tuple[int, int]) -> None:
-    assert stated_charge(info) == expected
+def test_what_a_comment_line_states(info: dict[str, object], expected: tuple[int, int], tmp_path: Path) -> None:
+    hydrogen = displaced("H2", 1)
+    hydrogen.info = info
+    (molecule,), _ = make_plan(read_recipe(write_recipe(tmp_path, files_of(tmp_path, h=hydrogen))))
+    assert (molecule.charge, molecule.multiplicity) == expected
 
 
-def test_a_charge_that_is_no_number_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="charge is 'minus two'"):
-        stated_charge({"charge": "minus two"})
+def test_a_charge_that_is_no_number_costs_its_frame(tmp_path: Path) -> None:
+    hydrogen = displaced("H2", 1)
+    hydrogen.info["charge"] = "minus two"
+    _, failures = make_plan(read_recipe(write_recipe(tmp_path, files_of(tmp_path, h=hydrogen, o=displaced("H2O", 1)))))
+    assert [(failure.source, failure.frame) for failure in failures] == [("h.xyz", 0)]
+    assert "charge is no number" in failures[0].reason
 
 
 def test_runs_of_an_ion_are_not_taken_for_those_of_the_neutral_molecule(tiny_frames: list[Frame]) -> None:

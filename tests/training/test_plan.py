@@ -126,7 +126,23 @@ def test_a_folder_is_read_in_name_order_and_an_empty_one_is_noted(tmp_path: Path
         write(tmp_path / "full" / f"{name}.extxyz", displaced(name, 1), format="extxyz")
     found, failures = plan(tmp_path, '[structures]\nfiles = ["full", "empty"]')
     assert [formula for formula, _, _ in found] == ["H2O", "H3N"]
-    assert failures == ["the folder holds no .xyz or .extxyz file"]
+    (failure,) = failures
+    assert failure.startswith("the folder holds no file of .xyz, .extxyz, .mol,")
+
+
+def test_files_are_read_as_they_mean_it_and_a_bad_frame_costs_itself(tmp_path: Path) -> None:
+    water = "O 0 0 0.119\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n"
+    bad = water.replace("H 0 0.763", "Q 0 0.763")
+    (tmp_path / "a.xyz").write_text(f"3\n\n{water}3\n\n{bad}3\nCharge=2\n{water}", encoding="utf-8")
+    (tmp_path / "b.tmol").write_text("$coord angs\n0 0 0.119 o\n0 0.763 -0.477 d\n0 -0.763 -0.477 h\n$end\n")
+    (tmp_path / "c.gjf").write_bytes(f"# HF\n\nWasser bei 1 \u00c5\n\n-2 1\n{water}\n".encode("latin-1"))
+    recipe = read_recipe(write_recipe(tmp_path, '[structures]\nfiles = ["a.xyz", "b.tmol", "c.gjf"]'))
+    molecules, failures = make_plan(recipe)
+    assert sorted(molecule.charge for molecule in molecules) == [-2, 0, 2]
+    for molecule in molecules:
+        np.testing.assert_allclose(molecule.geometries[0].positions[0], [0, 0, 0.119], atol=1e-5)
+    assert [failure.frame for failure in failures if failure.source == "a.xyz"] == [1]
+    assert "line 9" in failures[0].reason.lower()
 
 
 def test_a_split_that_a_file_names_holds_for_its_formula(tmp_path: Path) -> None:

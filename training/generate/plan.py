@@ -10,23 +10,23 @@ import csv
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pyscf
 from ase import Atoms
-from ase.io import iread
 from numpy.typing import NDArray
 
 from model.structure import SYMBOLS
+from model.structure_files.encoding import decode_text
+from model.structure_files.frame import Frame, Frames, UnreadableError
+from model.structure_files.read import FORMAT_OF_SUFFIX, read_structures
 from training.generate.geometry import Geometry, GeometryError, bonds_of, import_extra, parse_smiles, rounded
 from training.generate.recipe import Recipe, SplitConfig
 from training.tables import ConfigError
-
-STRUCTURE_SUFFIXES: Final = (".xyz", ".extxyz")
 
 
 @dataclass(frozen=True)
@@ -195,32 +195,39 @@ def _lines_of(file: Path) -> list[tuple[str, str]]:
 
 def _from_files(recipe: Recipe, failures: list[Failure]) -> Iterator[_Entry]:
     for given in recipe.structures.files:
-        files = sorted(f for f in given.iterdir() if f.suffix in STRUCTURE_SUFFIXES) if given.is_dir() else [given]
+        files = sorted(f for f in given.iterdir() if _suffix(f) in FORMAT_OF_SUFFIX) if given.is_dir() else [given]
         if not files:
-            failures.append(Failure("", str(given), f"the folder holds no {' or '.join(STRUCTURE_SUFFIXES)} file"))
+            suffixes = ", ".join(f".{suffix}" for suffix in FORMAT_OF_SUFFIX)
+            failures.append(Failure("", str(given), f"the folder holds no file of {suffixes}"))
         for file in files:
             try:
-                frames = list(iread(file, index=":", format="extxyz"))
-            except Exception as error:  # ASE's readers raise whatever they stumble over
-                failures.append(Failure("", file.name, f"ASE cannot read the file: {error}"))
+                text = decode_text(file.read_bytes())
+                if text is None:
+                    raise UnreadableError("it is not text")
+                frames = read_structures(FORMAT_OF_SUFFIX.get(_suffix(file), "extxyz"), text, sys.maxsize)
+            except Exception as error:  # readers raise whatever they stumble over
+                failures.append(Failure("", file.name, f"the file cannot be read: {error}"))
                 continue
             yield from _molecules_of(file.name, frames, failures)
 
 
-def _molecules_of(name: str, frames: list[Atoms], failures: list[Failure]) -> Iterator[_Entry]:
+def _suffix(file: Path) -> str:
+    return file.suffix.lower().removeprefix(".")
+
+
+def _molecules_of(name: str, frames: Frames, failures: list[Failure]) -> Iterator[_Entry]:
     """Frames with the same atoms in the same order are one molecule, unless ``smiles``, ``name`` or charge differ."""
-    groups: dict[tuple[tuple[int, ...], str, tuple[int, int]], list[tuple[int, Atoms]]] = {}
-    for index, atoms in enumerate(frames):
-        if atoms.pbc.any() or len(atoms) == 0:
+    groups: dict[tuple[tuple[int, ...], str, tuple[int, int]], list[tuple[int, Frame]]] = {}
+    for index, frame in enumerate(frames):
+        if isinstance(frame, UnreadableError):
+            failures.append(Failure("", name, str(frame), index))
+            continue
+        if any(frame.pbc) or not frame.numbers:
             failures.append(Failure("", name, "the frame is periodic or empty; only molecules can be labelled", index))
             continue
-        label = atoms.info.get("smiles", atoms.info.get("name", ""))
-        try:
-            state = stated_charge(atoms.info)
-        except ConfigError as error:
-            failures.append(Failure("", name, str(error), index))
-            continue
-        groups.setdefault((tuple(atoms.numbers.tolist()), str(label), state), []).append((index, atoms))
+        label = str(frame.info.get("smiles", frame.info.get("name", "")))
+        state = frame.charge or 0, frame.multiplicity or 1
+        groups.setdefault((tuple(frame.numbers), label, state), []).append((index, frame))
     for (_, _, (charge, multiplicity)), members in groups.items():
         first_index, first = members[0]
         numbers = np.array(first.numbers, dtype=np.int64)
@@ -229,30 +236,14 @@ def _molecules_of(name: str, frames: list[Atoms], failures: list[Failure]) -> It
             smiles=str(first.info.get("smiles", "")),
             asked_split=str(first.info.get("split", "")),
             numbers=numbers,
-            bonds=bonds_of(numbers, rounded(first.positions)),
+            bonds=bonds_of(numbers, rounded(np.array(first.positions))),
             geometries=tuple(
-                Geometry(rounded(atoms.positions), float(atoms.info.get("T", np.nan)), "given") for _, atoms in members
+                Geometry(rounded(np.array(frame.positions)), float(frame.info.get("T", np.nan)), "given")
+                for _, frame in members
             ),
             charge=charge,
             multiplicity=multiplicity,
         )
-
-
-def stated_charge(info: Mapping[str, object]) -> tuple[int, int]:
-    """Charge and multiplicity that an extended xyz comment states as ``charge=`` and ``multiplicity=`` (or ``spin=``, the
-    number of unpaired electrons); 0 and 1 where it says nothing.
-
-    Raises:
-        ConfigError: not whole numbers.
-    """
-    values = {}
-    for key in ("charge", "multiplicity", "spin"):
-        if key in info:
-            try:
-                values[key] = int(str(info[key]))
-            except ValueError:
-                raise ConfigError(f"{key} is {str(info[key])[:40]!r}; it must be a whole number") from None
-    return values.get("charge", 0), values.get("multiplicity", values.get("spin", 0) + 1)
 
 
 def _key(entry: _Entry, recipe: Recipe) -> str:

@@ -16,7 +16,8 @@ def decode_ase_json(text: str) -> dict[str, Any]:
     """Read the only row of the file.
 
     Returns:
-        the same keys as a frame of ``worker.read_structures``.
+        ``numbers``, ``positions`` (atom, 3) in Å, ``cell`` or None, ``pbc``; ``stated``: charge and other pairs of names and
+        values; ``initial_charges`` and ``initial_magmoms``, one for each atom or none.
 
     Raises:
         ValueError, KeyError, TypeError, RecursionError: not such a file, or not exactly one row.
@@ -35,15 +36,20 @@ def decode_ase_json(text: str) -> dict[str, Any]:
         values = [_number(value) for value in _flat(cell_values, (3, 3))]
         cell = [values[0:3], values[3:6], values[6:9]] if any(values) else None
     pbc = [bool(value) for value in _flat(row.get("pbc", [False] * 3), (3,))]
-    charge = row.get("charge")
+    pairs = row.get("key_value_pairs")
     return {
         "numbers": numbers,
         "positions": [flat[3 * atom : 3 * atom + 3] for atom in range(len(numbers))],
         "cell": cell,
-        "pbc": pbc,
-        "charge": int(charge) if isinstance(charge, (int, float)) and float(charge).is_integer() else None,
-        "multiplicity": None,
+        "pbc": (pbc[0], pbc[1], pbc[2]),
+        "stated": {"charge": row.get("charge"), **(pairs if isinstance(pairs, dict) else {})},
+        "initial_charges": _of_atoms(row.get("initial_charges"), len(numbers)),
+        "initial_magmoms": _of_atoms(row.get("initial_magmoms"), len(numbers)),
     }
+
+
+def _of_atoms(values: Any, count: int) -> list[float]:
+    return [] if values is None else [_number(value) for value in _flat(values, (count,))]
 
 
 def _only_row(document: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import write
 
-from service.structures.ase_json import decode_ase_json
+from model.structure_files.ase_json import decode_ase_json
 
 
 def written(atoms: Atoms) -> str:
@@ -25,7 +25,7 @@ def test_reads_what_ase_writes(atoms):
     result = decode_ase_json(written(atoms))
     assert result["numbers"] == atoms.numbers.tolist()
     np.testing.assert_allclose(result["positions"], atoms.positions, atol=1e-12)
-    assert result["pbc"] == atoms.pbc.tolist()
+    assert list(result["pbc"]) == atoms.pbc.tolist()
     if atoms.cell.rank:
         np.testing.assert_allclose(result["cell"], atoms.cell.array, atol=1e-12)
     else:

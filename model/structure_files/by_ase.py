@@ -1,0 +1,64 @@
+"""Formats that are ASE's to read, and what it would read wrongly without a word."""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Final
+
+from model.structure_files.frame import Frame, Frames, ManyFramesError, UnreadableError
+from model.structure_files.stated import Stated
+from model.structure_files.xyz import from_atoms
+
+_IN_ESPRESSO: Final = re.compile(r"^\s*(tot_charge|tot_magnetization)\s*=\s*([^\s,!]+)", re.MULTILINE | re.IGNORECASE)
+
+
+def read_by_ase(file_format: str, text: str, max_frames: int) -> Frames:
+    """Read a file of one of ASE's formats.
+
+    Raises:
+        ManyFramesError: more than ``max_frames``.
+        UnreadableError: what ASE would misread.
+        Exception: whatever its reader raises.
+    """
+    from ase.io import read
+    from ase.io.formats import ioformats
+
+    if file_format == "lammps-data" and not re.search(r"^\s*(Masses|Atom Type Labels)\b", text, re.MULTILINE):
+        # without them ASE takes atom type 1 for hydrogen, 2 for helium, ...
+        raise UnreadableError(
+            "There is no Masses section.", hint="It is needed: it says which element each atom type is."
+        )
+    known = ioformats[file_format]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are for those who program with ASE
+        index = slice(0, max_frames + 1)
+        if known.acceptsfd:
+            stream = io.BytesIO(text.encode()) if known.isbinary else io.StringIO(text)
+            found = list(read(stream, index=index, format=file_format))
+        else:
+            with tempfile.TemporaryDirectory(dir=".") as folder:
+                path = Path(folder, "structure")
+                path.write_text(text)
+                found = list(read(str(path), index=index, format=file_format))
+    if len(found) > max_frames:
+        raise ManyFramesError
+    frames: Frames = []
+    for atoms in found:
+        stated = Stated()
+        stated.say_keys(atoms.info)
+        if file_format == "espresso-in":
+            for name, value in _IN_ESPRESSO.findall(text):
+                number = value.lower().replace("d", "e")
+                if name.lower() == "tot_charge":
+                    stated.say_charge(number)
+                elif float(number) >= 0:
+                    stated.say_multiplicity(float(number) + 1)
+        frame: Frame = from_atoms(atoms, stated)
+        if file_format == "cube":
+            frame.pbc = (False, False, False)  # its box is that of the grid; a cube does not say whether it repeats
+        frames.append(frame)
+    return frames
