@@ -34,11 +34,13 @@ class RunningService:
         url: of its root.
         log: file of its standard error (JSON lines), or None if it was started elsewhere.
         exit_code: once it has ended.
+        process: its number, or None if it was started elsewhere.
     """
 
     url: str
     log: Path | None = None
     exit_code: int | None = None
+    process: int | None = None
 
     def metrics(self) -> dict[str, float]:
         """Samples of ``/metrics``, summed over labels."""
@@ -91,6 +93,7 @@ def started_service(**variables: str) -> Iterator[RunningService]:
         service = RunningService(f"http://127.0.0.1:{port}", Path(folder) / "log")
         with Path(folder, "log").open("wb") as log:
             process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=log)
+            service.process = process.pid
             try:
                 _wait_until_ready(service, process)
                 yield service

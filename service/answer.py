@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from model.structure import Structure
 from service.answers.arrays import GUESS_OUTPUTS, NEEDS_ORBITALS, Result, make_result
 from service.answers.bytes import ENCODERS
-from service.answers.files import WRITERS
+from service.answers.files import WRITERS, is_dear
 from service.answers.output_formats import PICTURE_FORMATS, OutputFormat, headers_of, refuse_array_options
 from service.checkpoints.choice import Choice, Wanted
 from service.crystals.folders import folder_warning, zipped_folder
@@ -169,8 +169,11 @@ async def answer(services: Services, ask: Ask) -> Answered:
         said = (*built.notes, *choice.warnings, *folder_warning(card, ask.form.name))
         known = _Known(card, plan, outputs, about, said, defaults)
         with span("serialise"):
-            run = services.encode if ask.form.holds_arrays else services.export
-            content = await run(_written, ask, predicted.prediction, study, known)
+            if ask.form.holds_arrays:
+                content = await services.encode(_written, ask, predicted.prediction, study, known)
+            else:
+                dear = plan is None and is_dear(ask.form.name, cast("Prediction", predicted.prediction))
+                content = await services.export(_written, ask, predicted.prediction, study, known, dear=dear)
         services.metrics.stage(model.name, "serialise", time.perf_counter() - began)
     warnings = (*predicted.prediction.warnings, *(() if study is None else study.warnings), *known.warnings)
     return Answered(content, tag, headers_of(ask.form, ask.stem, warnings))

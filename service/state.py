@@ -47,9 +47,9 @@ class Services:
         """Run an encoder in the encoding thread, with the log fields and the trace of the request."""
         return await asyncio.get_running_loop().run_in_executor(self.encoder, bind(function), *arguments)
 
-    async def export(self, function: Callable[..., T], *arguments: object) -> T:
-        """Run a writer of files in one of its threads, when the caller's turn comes."""
-        return await self.exporter.run(function, *arguments)
+    async def export(self, function: Callable[..., T], *arguments: object, dear: bool = False) -> T:
+        """Run a writer of files in one of its threads, when the caller's turn comes; see ``FairPool.run``."""
+        return await self.exporter.run(function, *arguments, dear=dear)
 
     def close(self) -> None:
         """Finish what runs, end threads and processes."""

@@ -1,18 +1,20 @@
 """A few threads whose work is shared out by caller, so that one caller's long work does not make the others wait.
 
-Whoever has used the least time of late is next. While anybody's recent use is small, one thread of several is kept for
-such callers: someone who keeps the others busy for seconds at a time gets all of them but that one.
+Whoever has used the least time of late is next; of a caller never seen before a little is assumed, so that those who are
+known for little go before. One thread of several is kept for callers whose recent use is small and for work that is cheap:
+someone who keeps the others busy for seconds at a time gets all of them but that one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from service.observability.logs import bind
 
@@ -24,6 +26,32 @@ caller: ContextVar[str] = ContextVar("caller", default="")
 HALF_LIFE_S: Final = 30.0
 LIGHT_S: Final = 1.0
 """Who has used less of late is light."""
+NEW_S: Final = 0.1
+"""What a caller not seen before counts as having used."""
+
+
+class _Turn(NamedTuple):
+    owner: str
+    dear: bool
+    come: asyncio.Future[None]
+
+
+class AbandonedError(Exception):
+    """Nobody waits for the result any more."""
+
+
+_abandoned: ContextVar[threading.Event | None] = ContextVar("abandoned", default=None)
+
+
+def stop_if_abandoned() -> None:
+    """To be called now and then by what runs in a pool.
+
+    Raises:
+        AbandonedError: who asked has left, or its time is over.
+    """
+    event = _abandoned.get()
+    if event is not None and event.is_set():
+        raise AbandonedError
 
 
 class FairPool:
@@ -39,29 +67,39 @@ class FairPool:
         self._workers = workers
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix=name)
         self._clock = clock
-        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+        self._waiting: list[_Turn] = []
         self._running: list[str] = []
         self._used: dict[str, tuple[float, float]] = {}
 
-    async def run(self, function: Callable[..., T], *arguments: object) -> T:
+    async def run(self, function: Callable[..., T], *arguments: object, dear: bool = False) -> T:
         """Run a function in a thread, when its caller's turn comes, with the log fields and the trace of the request.
 
-        A caller who leaves while it waits gives its place up; a function that runs is run to its end.
+        A caller who leaves while it waits gives its place up. A function that runs then ends where it next calls
+        :func:`stop_if_abandoned`.
+
+        Args:
+            function: blocks for a while.
+            arguments: of the function.
+            dear: it may take seconds, so it leaves a thread to others whoever asks.
         """
         owner = caller.get()
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((owner, turn))
+        turn = _Turn(owner, dear, asyncio.get_running_loop().create_future())
+        self._waiting.append(turn)
         self._start_next()
         try:
-            await turn
+            await turn.come
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if turn.come.done() and not turn.come.cancelled():
                 self._ended(owner, 0.0)  # its turn had come in the same moment
             else:
-                self._waiting = [entry for entry in self._waiting if entry[1] is not turn]
+                self._waiting = [waiting for waiting in self._waiting if waiting is not turn]
             raise
         began = self._clock()
-        future = asyncio.get_running_loop().run_in_executor(self._executor, bind(function), *arguments)
+        abandoned = threading.Event()
+        token = _abandoned.set(abandoned)
+        bound = bind(function)
+        _abandoned.reset(token)
+        future = asyncio.get_running_loop().run_in_executor(self._executor, bound, *arguments)
 
         def done(ended: asyncio.Future[T]) -> None:
             self._ended(owner, self._clock() - began)
@@ -69,7 +107,11 @@ class FairPool:
                 ended.exception()  # read it, so that a caller who left does not leave a complaint in the log
 
         future.add_done_callback(done)
-        return await asyncio.shield(future)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            abandoned.set()
+            raise
 
     def close(self) -> None:
         """Wait for what runs."""
@@ -77,7 +119,8 @@ class FairPool:
 
     def _ended(self, owner: str, seconds: float) -> None:
         self._running.remove(owner)
-        self._used[owner] = (self._recent(owner) + seconds, self._clock())
+        before = self._recent(owner) if owner in self._used else 0.0
+        self._used[owner] = (before + seconds, self._clock())
         if len(self._used) > 1000:
             self._used = {name: entry for name, entry in self._used.items() if self._recent(name) > 0.01}
         self._start_next()
@@ -85,18 +128,20 @@ class FairPool:
     def _start_next(self) -> None:
         """Give free threads to those whose turn it is."""
         while self._waiting and len(self._running) < self._workers:
-            # time that runs is not known yet: each running piece counts as a light one
-            entry = min(self._waiting, key=lambda each: self._recent(each[0]) + LIGHT_S * self._running.count(each[0]))
-            owner, turn = entry
-            heavy = self._recent(owner) >= LIGHT_S
             last_thread = self._workers > 1 and len(self._running) == self._workers - 1
-            if heavy and last_thread:
+            turns = [turn for turn in self._waiting if not (last_thread and self._is_heavy(turn))]
+            if not turns:
                 return
-            self._waiting.remove(entry)
-            self._running.append(owner)
-            turn.set_result(None)
+            # time that runs is not known yet: each running piece counts as a light one
+            turn = min(turns, key=lambda each: self._recent(each.owner) + LIGHT_S * self._running.count(each.owner))
+            self._waiting = [waiting for waiting in self._waiting if waiting is not turn]
+            self._running.append(turn.owner)
+            turn.come.set_result(None)
+
+    def _is_heavy(self, turn: _Turn) -> bool:
+        return turn.dear or self._recent(turn.owner) >= LIGHT_S
 
     def _recent(self, owner: str) -> float:
         """Seconds used, where those of half a minute ago count half."""
-        seconds, at = self._used.get(owner, (0.0, 0.0))
-        return seconds * math.exp2((at - self._clock()) / HALF_LIFE_S) if seconds else 0.0
+        seconds, at = self._used.get(owner, (NEW_S, self._clock()))
+        return seconds * math.exp2((at - self._clock()) / HALF_LIFE_S)

@@ -12,6 +12,7 @@ import json
 import os
 import queue
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -24,9 +25,12 @@ from typing import Any
 from service.errors import ServiceError
 from service.serving.fair import FairPool
 from service.settings import Settings
+from service.structures.declared import is_dear, refuse_impossible
 from service.structures.formats import ACCEPTED, HINTS
 
 START_TIMEOUT_S = 60.0
+CHEAP_CPU_S = 0.5
+"""CPU time of a file that looks like any other: a hundred times what one takes."""
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 
 _START = "import sys; sys.path.insert(0, {root!r}); from service.structures.worker import main; main()"
@@ -97,11 +101,14 @@ class ParserProcess:
             self.stop()
             raise RuntimeError("the structure file parser does not start") from error
 
-    def stop(self) -> None:
-        """Kill the process, if there is one, and remove its folder."""
+    def stop(self) -> int | None:
+        """Kill the process, if there is one, and remove its folder; what it ended with."""
+        status = None
         if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.05 if self._process.poll() is None else 0)  # if it ends by itself, by what?
             self._process.kill()
-            self._process.wait()
+            status = self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:
                     with contextlib.suppress(OSError):
@@ -110,12 +117,13 @@ class ParserProcess:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+        return status
 
     def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """One request, one reply; a process that dies or exceeds the time is replaced next time.
 
         Returns:
-            the reply, or ``{"error": "limits"}``.
+            the reply, or ``{"error": "limits"}``; ``{"error": "cpu"}`` if the CPU time of the request was over first.
         """
         self.start()
         assert self._process is not None
@@ -126,8 +134,7 @@ class ParserProcess:
             self._process.stdin.flush()
             reply = self._receive(timeout_s)
         except (_WorkerDiedError, OSError):
-            self.stop()
-            return {"error": "limits"}
+            return {"error": "cpu" if self.stop() == -signal.SIGPROF else "limits"}
         if reply.get("error") == "memory":
             self.stop()
         return reply
@@ -170,6 +177,7 @@ class ParserPool:
             self._processes.put(process)
         self._threads = FairPool(settings.parse_workers, "parser")
         self._pending = 0
+        self._closing = False
 
     def start(self) -> None:
         """Start all processes, so that the first file does not wait for ASE to be imported."""
@@ -178,6 +186,7 @@ class ParserPool:
 
     def close(self) -> None:
         """Wait for the file being read, then end all processes."""
+        self._closing = True
         self._threads.close()
         for process in self._all:
             process.stop()
@@ -218,26 +227,32 @@ class ParserPool:
         if self._pending > self._settings.queue_limit:
             raise ServiceError("queue_full", "Too many structure files are waiting to be read.", retry_after_s=1)
         self._pending += 1
-        seconds = self._settings.parse_timeout_s
-        request = {
-            "format": file_format,
-            "text": text,
-            "max_atoms": max_atoms,
-            "max_frames": max_frames,
-            "cpu_seconds": seconds,
-        }
         try:
-            reply = await self._threads.run(self._ask, request, seconds)
+            refuse_impossible(file_format, text)
+            request = {"format": file_format, "text": text, "max_atoms": max_atoms, "max_frames": max_frames}
+            reply = await self._read(request, dear=is_dear(file_format, text))
         finally:
             self._pending -= 1
         if "error" in reply:
             raise _error(reply, file_format, max_frames)
         return [_raw(frame, max_atoms) for frame in reply["frames"]]
 
+    async def _read(self, request: dict[str, Any], *, dear: bool) -> dict[str, Any]:
+        """A reply; what is not done soon begins again where it keeps nobody from a parser."""
+        seconds = self._settings.parse_timeout_s
+        if not dear and seconds > CHEAP_CPU_S:
+            reply = await self._threads.run(self._ask, {**request, "cpu_seconds": CHEAP_CPU_S}, seconds)
+            if reply.get("error") != "cpu":
+                return reply
+        return await self._threads.run(self._ask, {**request, "cpu_seconds": seconds}, seconds, dear=True)
+
     def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         process = self._processes.get()
         try:
-            return process.ask(request, seconds)
+            reply = process.ask(request, seconds)
+            if "error" in reply and not self._closing:
+                process.start()  # on the time of this caller, not of the next one
+            return reply
         finally:
             self._processes.put(process)
 
@@ -278,6 +293,6 @@ def _error(reply: dict[str, Any], file_format: str, max_frames: int) -> ServiceE
         )
     hint = HINTS.get(file_format)
     detail = f"The text cannot be read as {file_format}."
-    if reason in ("memory", "limits"):
+    if reason in ("memory", "limits", "cpu"):
         detail = f"Reading the text as {file_format} took more time or memory than allowed."
     return ServiceError("unparsable_structure", detail, field="file", hint=hint or "Check the file and its format.")

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import struct
 import sys
 import time
@@ -30,6 +31,7 @@ from model.structure_files.read import OWN_READERS, read_structures
 
 MAX_FILE_WRITTEN_BYTES = 64 * 1024 * 1024
 MAX_OPEN_FILES = 64
+SHORTEST_TIMER_S = 0.01
 _BLOCKED_EVENTS = (
     "socket.",
     "subprocess.",
@@ -76,9 +78,11 @@ def _unreadable(error: UnreadableError) -> dict[str, Any]:
 
 
 def limit_cpu(seconds: float) -> None:
-    """Allow this process ``seconds`` of CPU time from now on; the kernel ends it afterwards."""
+    """Allow this process ``seconds`` of CPU time from now on; the kernel ends it afterwards, by SIGPROF."""
+    signal.setitimer(signal.ITIMER_PROF, max(seconds, SHORTEST_TIMER_S))
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds) + 1, hard))
+    # in whole seconds, for a reader that would take the signal
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds) + 2, hard))
 
 
 def limit_resources(memory_bytes: int) -> None:

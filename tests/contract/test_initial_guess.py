@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pyscf import dft, gto
 from pyscf.data import nist
-from pyscf.tools import molden
+from pyscf.tools import cubegen, molden
 
 from tests.service.test_qcschema import mole_of
 
@@ -89,6 +89,19 @@ def test_the_cube_holds_the_density_at_its_grid_points(client, water, guess, mol
     orbitals = mole.eval_gto("GTOval_sph", points)
     density = np.einsum("pi,ij,pj->p", orbitals, np.array(guess["results"]["density_matrix"]), orbitals)
     np.testing.assert_allclose(cube["data"][tuple(index.T)], density, atol=CUBE_DIGITS)
+
+
+def test_the_cube_is_the_file_that_pyscf_writes(client, water, guess, mole, tmp_path: Path):
+    lines = download(client, water, "cube").decode().splitlines()
+    path = tmp_path / "density.cube"
+    shape = [int(line.split()[0]) for line in lines[3:6]]
+    cubegen.density(mole, str(path), np.array(guess["results"]["density_matrix"]), *shape, margin=4.0)
+    theirs = path.read_text().splitlines()
+    assert lines[0] == theirs[0]
+    assert lines[2:9] == theirs[2:9]  # the second line names the writer
+    for ours, row in zip(lines[9:], theirs[9:], strict=True):
+        assert len(ours) == len(row)
+        np.testing.assert_allclose(np.fromstring(ours, sep=" "), np.fromstring(row, sep=" "), rtol=2e-5, atol=1e-12)
 
 
 def test_a_qcschema_document_holds_the_guess_and_its_basis(client, water, guess):

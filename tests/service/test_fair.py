@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 
-from service.serving.fair import FairPool, caller
+from service.serving.fair import AbandonedError, FairPool, caller, stop_if_abandoned
 
 
 async def ask(pool: FairPool, who: str, seconds: float) -> float:
@@ -71,3 +71,60 @@ def test_who_leaves_gives_its_place_up_and_no_place_is_lost() -> None:
         return await asyncio.wait_for(ask(pool, "c", 0.0), 3)
 
     assert asyncio.run(leave()) < 1.0
+
+
+def test_dear_work_leaves_a_thread_to_the_rest_even_of_callers_not_seen_before() -> None:
+    async def both() -> tuple[float, list[float]]:
+        pool = FairPool(2, "test")
+
+        async def dear(who: str) -> float:
+            caller.set(who)
+            began = time.monotonic()
+            await pool.run(time.sleep, 0.3, dear=True)
+            return time.monotonic() - began
+
+        slow = [asyncio.create_task(dear(f"new {k}")) for k in range(6)]
+        await asyncio.sleep(0.05)
+        light = await ask(pool, "somebody", 0.01)
+        return light, await asyncio.gather(*slow)
+
+    light, slow = asyncio.run(both())
+    assert light < 0.25
+    assert max(slow) > 1.7
+
+
+def test_who_is_known_for_little_goes_before_who_is_not_known() -> None:
+    async def last_of_many() -> tuple[float, list[float]]:
+        pool = FairPool(1, "test")
+        await ask(pool, "known", 0.01)
+        new = [asyncio.create_task(ask(pool, f"new {k}", 0.2)) for k in range(6)]
+        await asyncio.sleep(0.05)
+        return await ask(pool, "known", 0.01), await asyncio.gather(*new)
+
+    known, new = asyncio.run(last_of_many())
+    assert known < 0.4
+    assert max(new) > 1.1
+
+
+def test_what_nobody_waits_for_any_more_can_end() -> None:
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            for _ in range(500):
+                time.sleep(0.01)
+                stop_if_abandoned()
+        except AbandonedError:
+            ended.set()
+            raise
+
+    async def leave() -> float:
+        pool = FairPool(1, "test")
+        task = asyncio.create_task(pool.run(work))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        return await ask(pool, "next", 0.0)
+
+    assert asyncio.run(leave()) < 1.0
+    assert ended.is_set()
+    stop_if_abandoned()  # outside a pool somebody always waits

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service.errors import ServiceError
+from service.serving.fair import caller
 from service.settings import Settings
 from service.structures.pool import ParserPool, ParserProcess, RawStructure
 from tests.slow_file import ENDLESS
@@ -101,7 +104,7 @@ def test_a_process_past_its_time_is_killed_and_replaced(process):
 def test_a_process_past_its_cpu_time_is_ended_by_the_kernel(process):
     """The limit holds without the parent: here it would wait for ten minutes."""
     request = {"format": "cif", "text": ENDLESS, "max_atoms": 5, "max_frames": 1, "cpu_seconds": 0}
-    assert process.ask(request, 600)["error"] in ("limits", "memory")
+    assert process.ask(request, 600)["error"] in ("cpu", "limits", "memory")
     assert process.ask({**request, "format": "xyz", "text": H2, "cpu_seconds": 10}, 60)["frames"][0]["numbers"] == [
         1,
         1,
@@ -164,3 +167,36 @@ def test_too_many_waiting_files_are_refused():
     assert first.code == "unparsable_structure"
     assert isinstance(second, ServiceError)
     assert second.code == "queue_full"
+
+
+def test_files_that_turn_out_slow_do_not_keep_the_parsers_from_others():
+    pool = ParserPool(Settings(parse_timeout_s=3.0, parse_workers=2))
+
+    async def one(who: str, file_format: str, text: str) -> float:
+        caller.set(who)
+        began = time.monotonic()
+        with contextlib.suppress(ServiceError):
+            await pool.parse(file_format, text)
+        return time.monotonic() - began
+
+    async def all_of_them() -> tuple[list[float], list[float]]:
+        await one("honest", "xyz", H2)
+        slow = [asyncio.create_task(one(f"slow {k}", "cif", ENDLESS)) for k in range(3)]
+        honest = []
+        while not all(task.done() for task in slow):
+            honest.append(await one("honest", "xyz", H2))
+            await asyncio.sleep(0.05)
+        return honest, [task.result() for task in slow]
+
+    pool.start()
+    try:
+        honest, slow = asyncio.run(all_of_them())
+    finally:
+        pool.close()
+    assert sorted(honest)[len(honest) // 2] < 0.5
+    assert max(slow) > 2 * max(honest)
+
+
+def test_what_needs_its_cpu_time_is_told_from_what_dies(process):
+    request = {"format": "cif", "text": ENDLESS, "max_atoms": 5, "max_frames": 1, "cpu_seconds": 0.2}
+    assert process.ask(request, 60) == {"error": "cpu"}
