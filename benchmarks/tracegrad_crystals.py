@@ -23,14 +23,13 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 from equal_parameters import widened
 from machine import describe
 from small_runs import train_whole
 
-from model.blocks.block_set import Spin
 from model.blocks.spaces import BlockSpace
 from model.network import HamiltonianNetwork
 from model.network_config import NetworkConfig
@@ -105,9 +104,7 @@ class Study:
     def parameters(self, network: NetworkConfig) -> int:
         """That a prediction uses."""
         model = self.base.model
-        blocks = BlockSpace.of(
-            self.space.template, cast(Spin, model.spin or "restricted"), time_reversal=model.time_reversal
-        )
+        blocks = BlockSpace.of(self.space.template, model.spin or "restricted", time_reversal=model.time_reversal)
         built = HamiltonianNetwork(network, self.space, blocks, self.cutoffs)
         return sum(value.numel() for name, value in built.named_parameters() if "decoder" not in name)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule as ase_molecule
+from hypothesis import settings
 
 from model.architectures.registry import ARCHITECTURES
 from model.checkpoint import store
@@ -24,6 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RELEASED = ROOT / "checkpoints" / "default"
 
 torch.set_num_threads(1)
+
+# what a busy machine does to a single example is no property of the code
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def structure_of(name: str) -> Structure:

@@ -48,7 +48,7 @@ bodies = anything | st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=bodies)
 def test_any_json_is_answered_or_refused(client, body: Any):
     content = json.dumps(body).encode("utf-8", "surrogatepass")
@@ -136,7 +136,7 @@ def edited(text: str, changes: list[tuple[float, int, str]]) -> str:
 
 
 @pytest.mark.parametrize("file_format", ACCEPTED)
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(changes=edits, noise=st.none() | st.text(max_size=80))
 def test_any_file_is_answered_or_refused(client, file_format: str, changes: list[tuple[float, int, str]], noise: str):
     text = edited(valid_file(file_format), changes) if noise is None else noise

@@ -330,7 +330,7 @@ def test_a_job_belongs_to_the_key_that_submitted_it(serve, settings, water, tmp_
         refused(client.get(job["links"]["status"]), 404, "unknown_job")
 
 
-@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(job_id=st.text(min_size=1, max_size=60) | st.from_regex(r"[A-Za-z0-9_-]{40,46}", fullmatch=True))
 def test_no_id_whatsoever_is_a_server_error(client, job_id):
     path = "/v1/jobs/" + "".join(f"%{byte:02x}" for byte in job_id.encode("utf-8", "surrogatepass"))

@@ -45,9 +45,7 @@ def without_defaults() -> dict[str, Any]:
 
 schema = schemathesis.openapi.from_dict(without_defaults())
 schema.config.generation.update(max_examples=MAX_EXAMPLES, deterministic=True, with_security_parameters=False)
-bounded = settings(
-    max_examples=MAX_EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+bounded = settings(max_examples=MAX_EXAMPLES, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 
 @schemathesis.serializer(*CONTENT_TYPES)

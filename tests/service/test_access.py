@@ -216,7 +216,7 @@ def test_the_name_of_the_key_stays_on_a_refused_request() -> None:
     assert call(app, "/v1/admin/x", with_key("alice")).state["key_name"] == "alice"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     headers=st.lists(
         st.tuples(
@@ -233,7 +233,7 @@ def test_no_header_opens_or_breaks_anything(guarded_app: Any, headers: Headers) 
     assert call(guarded_app, "/v1/models", headers).status == 401
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(index=st.integers(0, 45), byte=st.integers(0, 255))
 def test_a_key_that_differs_in_one_byte_is_unknown(index: int, byte: int) -> None:
     key = bytearray(KEYS["boss"].encode())

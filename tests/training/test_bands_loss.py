@@ -112,7 +112,6 @@ def test_structures_of_a_batch_do_not_touch_each_other(model: HamiltonianModel) 
 
 def test_a_run_with_the_term_trains_and_reports_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sources.FORMATS, "test", lambda path: Overlapping("restricted"))  # type: ignore[arg-type]
-    monkeypatch.setattr("training.fit.config.CHOICES", {})
     config = read_run(write_run(tmp_path, "guess = 0.0\nbands = 0.5\nbands_from = 0.4"))
     fit(config)
     lines = [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
@@ -122,13 +121,12 @@ def test_a_run_with_the_term_trains_and_reports_it(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("spin", ["spinor", "unrestricted"])
 def test_labels_with_spin_are_refused(spin: Spin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals(spin))  # type: ignore[arg-type]
-    monkeypatch.setattr("training.fit.config.CHOICES", {})
     with pytest.raises(DatasetError, match=r"bn/\d is not a crystal with paired spins and an overlap"):
         fit(read_run(write_run(tmp_path, "guess = 0.0\nbands = 1.0")))
 
 
 def test_a_setting_younger_than_a_saved_state_had_its_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("restricted"))  # type: ignore[arg-type]
     config = read_run(write_run(tmp_path, "guess = 0.0"))
     stored = settings_of(config)
     del stored["loss"]["bands"]

@@ -144,7 +144,6 @@ def write_run(folder: Path, loss: str, integrals: str = "given") -> Path:
 @pytest.mark.parametrize("spin", SPINS)
 def test_a_crystal_is_trained_on_from_a_run_file(spin: Spin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals(spin))  # type: ignore[arg-type]
-    monkeypatch.setattr("training.fit.config.CHOICES", {})
     config = read_run(write_run(tmp_path, "guess = 0.0\ntrace = 0.2"))
     fit(config)
     lines = [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
@@ -155,7 +154,6 @@ def test_a_crystal_is_trained_on_from_a_run_file(spin: Spin, tmp_path: Path, mon
 def test_running_statistics_are_resumed_and_averaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """deeph_e3 with a local norm and TraceGrad after every block: what a run in two halves ends with is what one run does."""
     monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("spinor"))  # type: ignore[arg-type]
-    monkeypatch.setattr("training.fit.config.CHOICES", {})
     network = """backbone = "deeph_e3"
 deeph_e3 = { irreps_mid = "6x0e+4x1o+3x2e", embedding_channels = 6, blocks = 2, hidden = 8, radial_size = 8 }
 tracegrad = { after = "every", rank = 4, hidden = 8, n_scalars = 6 }
@@ -190,7 +188,6 @@ def test_two_centre_tables_are_fitted_when_a_run_starts(
     """They are fitted to all frames, streamed ones too, and give the data's overlaps; a run that goes on reads them back."""
     truth = two_centre_tables()
     monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("restricted", truth))  # type: ignore[arg-type]
-    monkeypatch.setattr("training.fit.config.CHOICES", {})
     config = read_run(write_run(tmp_path, "guess = 0.0", "two_centre"))
     config = replace(config, data=replace(config.data, stream=stream))
     fit(config, until_step=5)
@@ -226,7 +223,6 @@ def test_cached_samples_know_their_tables(tmp_path: Path) -> None:
 
 def test_data_without_two_centre_overlaps_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("restricted"))  # type: ignore[arg-type]
-    monkeypatch.setattr("training.fit.config.CHOICES", {})
     config = read_run(write_run(tmp_path, "guess = 0.0", "two_centre"))
     with pytest.raises(IntegralError, match="not two-centre integrals"):
         fit(config)
@@ -268,13 +264,12 @@ def test_a_term_of_orbitals_refuses_crystals_by_name(
     loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("restricted"))  # type: ignore[arg-type]
-    monkeypatch.setattr("training.fit.config.CHOICES", {})
     with pytest.raises(DatasetError, match=r"bn/0 is a crystal.*set \[loss\] guess and spectral to 0"):
         fit(read_run(write_run(tmp_path, loss)))
 
 
 def test_one_element_has_the_same_shells_in_all_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("restricted"))  # type: ignore[arg-type]
     config = read_run(write_run(tmp_path, "guess = 0.0"))
     frame = crystal(0, "restricted")
     other = OrbitalSpace("test", {**SPACE.shells, 5: (0, 0, 1)}, order="openmx")
@@ -284,7 +279,7 @@ def test_one_element_has_the_same_shells_in_all_frames(tmp_path: Path, monkeypat
 
 
 def test_pairs_of_crystals_reach_as_far_as_the_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.fit.config.CHOICES", {})
+    monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("restricted"))  # type: ignore[arg-type]
     config = read_run(write_run(tmp_path, "guess = 0.0"))
     frames = [crystal(index, "restricted") for index in range(3)]
     rule = pair_rule(config, frames)
@@ -301,7 +296,6 @@ def test_a_run_of_crystals_is_released_with_gauge_and_support(
 ) -> None:
     """The folder loads, repeats its golden answers, is equivariant, and knows electrons and surroundings."""
     monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals(spin))  # type: ignore[arg-type]
-    monkeypatch.setattr("training.fit.config.CHOICES", {})
     path = write_run(tmp_path, "guess = 0.0")
     text = (
         path.read_text(encoding="utf-8")

@@ -43,7 +43,6 @@ FIRST = RUN.format(loss="guess = 0.0")
 def crystals(monkeypatch: pytest.MonkeyPatch) -> None:
     """The format "test"."""
     monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals("restricted"))  # type: ignore[arg-type]
-    monkeypatch.setattr("training.fit.config.CHOICES", {})
 
 
 def two_stages(folder: Path, mode: str, start: Path, stages: str = "") -> RunConfig:
@@ -123,7 +122,7 @@ def test_a_frozen_first_stage_must_be_the_one_that_was_trained(first: RunConfig,
     [
         ("none", 'train = "both"', "is for a network with"),
         ("exact", 'augmentation = "full"', "is for a faithful second stage"),
-        ("faithful", 'augmentation = "full"\naugment_from = 1.5', "are shares from 0 to 1"),
+        ("faithful", 'augmentation = "full"\naugment_from = 1.5', "augment_from is 1.5; it should be less than or equal to 1"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(
@@ -146,7 +145,7 @@ def test_turned_batches_and_orbitals_do_not_go_together(crystals: None, first: R
     path = tmp_path / "run" / "run.toml"
     path.write_text(path.read_text().replace("guess = 0.0", "guess = 1.0"), encoding="utf-8")
     assert config.loss.guess == 0.0
-    with pytest.raises(ConfigError, match="set both to 0"):
+    with pytest.raises(ConfigError, match="set them to 0"):
         read_run(path)
 
 

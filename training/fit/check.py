@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import cast
 
 import numpy as np
 import torch
 
-from model.blocks.block_set import Spin
 from model.blocks.spaces import BlockSpace
 from model.network import HamiltonianNetwork
 from model.structure import SYMBOLS
@@ -46,7 +44,7 @@ def check(config: RunConfig) -> list[str]:
         taken = sum(len(select(source, name, scheme=data.split)) for name in data.train)
     space = orbital_space(config, frames)
     cutoffs = pair_rule(config, frames).table(space.elements)
-    spin = cast(Spin, config.model.spin or "restricted")
+    spin = config.model.spin or "restricted"
     blocks = BlockSpace.of(space.template, spin, time_reversal=config.model.time_reversal)
     network = HamiltonianNetwork(config.network, space, blocks, None if cutoffs is None else torch.from_numpy(cutoffs))
     shells = {SYMBOLS[z]: Counter("spdfghik"[ang] for ang in own) for z, own in space.shells.items()}

@@ -6,20 +6,28 @@ relative to the TOML file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, cast, get_args
+from typing import Annotated, Final, Literal, cast
+
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from model.errors import ModelError
-from model.level import SPIN_TREATMENTS
 from model.network_config import NetworkConfig
 from model.preparation import INPUTS, SOURCES
-from model.structure import SYMBOLS
 from training.data.frame import Gauge
 from training.data.sources import AUTO, FORMATS
 from training.fit.optimiser_config import OptimiserConfig
 from training.fit.stages import StagesConfig
-from training.tables import ConfigError, read_table, read_toml, refuse_unknown_tables
+from training.tables import (
+    ConfigError,
+    FilePath,
+    Share,
+    Symbol,
+    read_table,
+    read_toml,
+    refuse_unknown_tables,
+)
 
 __all__ = [
     "ConfigError",
@@ -33,6 +41,21 @@ __all__ = [
 ]
 
 TABLES: Final = ("run", "data", "model", "reference", "network", "loss", "optimiser", "stages")
+
+
+SplitNames = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def _format(value: str) -> str:
+    if value not in (*FORMATS, AUTO):
+        raise ValueError(f"it should be one of {', '.join((*FORMATS, AUTO))}")
+    return value
+
+
+def _source(value: str) -> str:
+    if value not in SOURCES:
+        raise ValueError(f"it should be one of {', '.join(SOURCES)}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -50,17 +73,17 @@ class DataConfig:
     stream: make training samples while training instead of holding them all, for sets that do not fit in memory.
     """
 
-    file: Path
-    train: tuple[str, ...] = ("train",)
-    validation: tuple[str, ...] = ("val",)
-    max_molecules: int = 0
-    format: str = "tracegrad"
+    file: FilePath
+    train: SplitNames = ("train",)
+    validation: SplitNames = ("val",)
+    max_molecules: NonNegativeInt = 0
+    format: Annotated[str, AfterValidator(_format)] = "tracegrad"
     split: str = ""
-    frames_per_molecule: int = 0
-    max_validation: int = 0
+    frames_per_molecule: NonNegativeInt = 0
+    max_validation: NonNegativeInt = 0
     stream: bool = False
-    extra: tuple[Path, ...] = ()
-    gauge: str = "auto"
+    extra: tuple[FilePath, ...] = ()
+    gauge: Gauge = "auto"
 
 
 @dataclass(frozen=True)
@@ -76,11 +99,11 @@ class ModelConfig:
         pair_cutoff_angstrom: of crystals' blocks; 0 for the longest pair of each two elements in the training labels.
     """
 
-    integrals: str = "pyscf_molecule"
+    integrals: Annotated[str, AfterValidator(_source)] = "pyscf_molecule"
     inputs: tuple[str, ...] = INPUTS
-    spin: str = ""
+    spin: Literal["", "restricted", "unrestricted", "spinor"] = ""
     time_reversal: bool = False
-    pair_cutoff_angstrom: float = 0.0
+    pair_cutoff_angstrom: NonNegativeFloat = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,12 +119,12 @@ class ReferenceConfig:
         max_molecules: molecules in the fit, one geometry of each, spread evenly; there are some 300 coefficients.
     """
 
-    kind: str = "fitted"
-    smallest_exponent: float = 0.08
-    ratio: float = 2.0
-    n_exponents: int = 13
-    density_weight: float = 0.03
-    max_molecules: int = 240
+    kind: Literal["fitted", "none"] = "fitted"
+    smallest_exponent: PositiveFloat = 0.08
+    ratio: Annotated[float, Field(gt=1)] = 2.0
+    n_exponents: PositiveInt = 13
+    density_weight: NonNegativeFloat = 0.03
+    max_molecules: PositiveInt = 240
 
 
 @dataclass(frozen=True)
@@ -121,31 +144,17 @@ class LossConfig:
         trace_ramp_steps: steps over which lambda grows from 0.
     """
 
-    mae: float = 1.0
-    rmse: float = 1.0
-    mse: float = 0.0
-    guess: float = 2.0
-    spectral: float = 0.0
-    bands: float = 0.0
-    guess_from: float = 0.0
-    spectral_from: float = 0.0
-    bands_from: float = 0.0
-    trace: float = 0.2
-    trace_ramp_steps: int = 500
-
-
-CHOICES: Final = {
-    ("data", "format"): (*FORMATS, AUTO),
-    ("data", "gauge"): get_args(Gauge),
-    ("model", "integrals"): tuple(SOURCES),
-    ("model", "spin"): SPIN_TREATMENTS,
-    ("reference", "kind"): ("fitted", "none"),
-    ("optimiser", "schedule"): ("cosine", "linear", "slippery_slope", "plateau"),
-    ("optimiser", "kind"): ("adamw", "muon"),
-    ("stages", "train"): ("second", "both"),
-    ("stages", "augmentation"): ("none", "published", "full"),
-}
-"""Keys of some tables that take one of a few words."""
+    mae: NonNegativeFloat = 1.0
+    rmse: NonNegativeFloat = 1.0
+    mse: NonNegativeFloat = 0.0
+    guess: NonNegativeFloat = 2.0
+    spectral: NonNegativeFloat = 0.0
+    bands: NonNegativeFloat = 0.0
+    guess_from: Share = 0.0
+    spectral_from: Share = 0.0
+    bands_from: Share = 0.0
+    trace: NonNegativeFloat = 0.2
+    trace_ramp_steps: NonNegativeInt = 500
 
 
 @dataclass(frozen=True)
@@ -171,7 +180,7 @@ class RunConfig:
     """
 
     name: str
-    output: Path
+    output: FilePath
     data: DataConfig
     model: ModelConfig
     reference: ReferenceConfig
@@ -179,18 +188,18 @@ class RunConfig:
     loss: LossConfig
     optimiser: OptimiserConfig
     stages: StagesConfig = field(default_factory=StagesConfig)
-    seed: int = 0
-    start_from: Path | None = None
+    seed: NonNegativeInt = 0
+    start_from: FilePath | None = None
     compile: bool = False
     xc: str = ""
     basis: str = ""
     charges: tuple[int, ...] = ()
-    elements: tuple[str, ...] = ("H", "C", "N", "O", "F")
-    threads: int = 0
-    device: str = "auto"
-    processes: int = 2
-    validate_every: int = 500
-    save_every: int = 250
+    elements: Annotated[tuple[Symbol, ...], Field(min_length=1)] = ("H", "C", "N", "O", "F")
+    threads: NonNegativeInt = 0
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    processes: NonNegativeInt = 2
+    validate_every: PositiveInt = 500
+    save_every: PositiveInt = 250
 
     @property
     def trains_second_stage_only(self) -> bool:
@@ -218,11 +227,6 @@ def read_run(path: Path) -> RunConfig:
     run = dict(values.get("run", {}))
     run.setdefault("name", path.stem)
     run.setdefault("output", f"../runs/{run['name']}")
-    for (table, key), allowed in CHOICES.items():
-        given = values.get(table)
-        value = given.get(key) if isinstance(given, dict) else None
-        if isinstance(value, str) and value not in allowed:
-            raise ConfigError(f"{path}: [{table}] {key} is {value!r}; allowed are {', '.join(allowed)}.")
     config = cast(
         RunConfig,
         read_table(
@@ -244,63 +248,10 @@ def read_run(path: Path) -> RunConfig:
 
 
 def _check(config: RunConfig, path: Path) -> None:
-    """Ranges; what paths hold is looked at where they are opened, before the work begins."""
-    optimiser, data = config.optimiser, config.data
-    unknown = [symbol for symbol in config.elements if symbol not in SYMBOLS[1:]]
-    counts = {
-        "[optimiser] batch_blocks": optimiser.batch_blocks,
-        "[run] validate_every": config.validate_every,
-        "[run] save_every": config.save_every,
-        "[optimiser] slope_every": optimiser.slope_every,
-        "[reference] n_exponents": config.reference.n_exponents,
-        "[reference] max_molecules": config.reference.max_molecules,
-    }
-    not_negative = {
-        "[optimiser] steps": optimiser.steps,
-        "[optimiser] warmup_steps": optimiser.warmup_steps,
-        "[optimiser] batch_molecules": optimiser.batch_molecules,
-        "[optimiser] weight_decay": optimiser.weight_decay,
-        "[optimiser] slope_start": optimiser.slope_start,
-        "[optimiser] plateau_patience": optimiser.plateau_patience,
-        "[optimiser] plateau_cooldown": optimiser.plateau_cooldown,
-        "[optimiser] revert_after": optimiser.revert_after,
-        "[run] threads": config.threads,
-        "[run] processes": config.processes,
-        "[data] max_molecules": data.max_molecules,
-        "[data] frames_per_molecule": data.frames_per_molecule,
-        "[data] max_validation": data.max_validation,
-        "[model] pair_cutoff_angstrom": config.model.pair_cutoff_angstrom,
-        **{f"[loss] {weight.name}": getattr(config.loss, weight.name) for weight in fields(config.loss)},
-    }
-    positive = {
-        "[optimiser] learning_rate": optimiser.learning_rate,
-        "[optimiser] clip_norm": optimiser.clip_norm,
-        "[optimiser] revert_above": optimiser.revert_above,
-        "[reference] smallest_exponent": config.reference.smallest_exponent,
-    }
-    rules = [
-        (len(optimiser.betas) == 2, "[optimiser] betas must be two numbers, like [0.9, 0.99]"),
-        (all(0 <= beta < 1 for beta in optimiser.betas), "[optimiser] betas must be from 0 to below 1"),
-        *(
-            (0 < value < 1, f"[optimiser] {name} is {value}; it must be between 0 and 1")
-            for name in ("rate_factor", "plateau_threshold", "plateau_smoothing", "revert_factor")
-            for value in (getattr(optimiser, name),)
-        ),
-        (0 <= optimiser.ema_decay < 1, f"[optimiser] ema_decay is {optimiser.ema_decay}; it must be from 0 to below 1"),
-        (config.reference.ratio > 1, f"[reference] ratio is {config.reference.ratio}; it must be above 1"),
-        (
-            bool(config.elements) and not unknown,
-            f"[run] elements: {', '.join(unknown) or 'none'} must be symbols like H, C",
-        ),
-        (bool(data.train), "[data] train must name a split"),
-        (bool(data.validation), "[data] validation must name a split"),
-    ]
+    """What tables must be to each other; what paths hold is looked at where they are opened, before the work begins."""
     orbitals = max(config.loss.guess, config.loss.spectral, config.loss.bands) > 0.0
     mode = config.network.second_stage.mode
-    rules += config.stages.rules(mode, has_start=config.start_from is not None, looks_at_orbitals=orbitals)
-    rules += [(value >= 1, f"{name} is {value}; it must be 1 or more") for name, value in counts.items()]
-    rules += [(value >= 0, f"{name} is {value}; it must be 0 or more") for name, value in not_negative.items()]
-    rules += [(value > 0, f"{name} is {value}; it must be above 0") for name, value in positive.items()]
+    rules = config.stages.rules(mode, has_start=config.start_from is not None, looks_at_orbitals=orbitals)
     for holds, message in rules:
         if not holds:
             raise ConfigError(f"{path}: {message}.")

@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
 from model.level import Level
 from training.atomic import write_json
-from training.data.frame import Gauge
 from training.data.sources import AUTO, Frame, composition, held_out_compositions, open_source, read_frames, select
 from training.fit.config import ConfigError, DataConfig, RunConfig
 
@@ -120,7 +118,7 @@ def _extra_frames(config: RunConfig) -> Iterator[Frame]:
                     f"{path}: {frame.smiles or frame.molecule} has a chemical formula that {data.file} holds out of "
                     "training; take it out of the file's recipe."
                 )
-            yield frame.in_gauge(cast(Gauge, data.gauge))
+            yield frame.in_gauge(data.gauge)
 
 
 def _frames(data: DataConfig, splits: Sequence[str], *, max_frames: int | None = None) -> Iterator[Frame]:
@@ -133,7 +131,7 @@ def _frames(data: DataConfig, splits: Sequence[str], *, max_frames: int | None =
         format=data.format,
         scheme=data.split,
     )
-    return (frame.in_gauge(cast(Gauge, data.gauge)) for frame in frames)
+    return (frame.in_gauge(data.gauge) for frame in frames)
 
 
 def keep_labels(folder: Path, labels: TrainedOn) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from model.blocks.block_set import Spin
 from model.hamiltonian_model import HamiltonianModel
 from model.integrals.pyscf_molecule import load_basis
 from model.integrals.two_centre_fit import fit_two_centre
@@ -100,7 +99,7 @@ def build_model(
         source=config.model.integrals,
         reference=reference,
         pairs=pairs,
-        spin=cast(Spin, config.model.spin or "restricted"),
+        spin=config.model.spin or "restricted",
         time_reversal=config.model.time_reversal,
         tables=tables,
     )

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from training.tables import Fraction
+
+Inside = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -28,26 +35,26 @@ class OptimiserConfig:
         revert_after, revert_above, revert_factor: when weights go back to the best ones; after 0 validations: never.
     """
 
-    steps: int
-    batch_blocks: int = 700
-    learning_rate: float = 2e-3
-    final_learning_rate: float = 1e-5
-    warmup_steps: int = 300
-    weight_decay: float = 1e-3
-    clip_norm: float = 5.0
-    ema_decay: float = 0.999
-    batch_molecules: int = 0
-    schedule: str = "cosine"
-    betas: tuple[float, ...] = (0.9, 0.99)
-    kind: str = "adamw"
-    muon_rate: float = 2.0
-    rate_factor: float = 0.5
-    slope_start: int = 0
-    slope_every: int = 1
-    plateau_patience: int = 120
-    plateau_cooldown: int = 40
-    plateau_threshold: float = 0.05
-    plateau_smoothing: float = 0.1
-    revert_after: int = 0
-    revert_above: float = 2.0
-    revert_factor: float = 0.8
+    steps: NonNegativeInt
+    batch_blocks: PositiveInt = 700
+    learning_rate: PositiveFloat = 2e-3
+    final_learning_rate: NonNegativeFloat = 1e-5
+    warmup_steps: NonNegativeInt = 300
+    weight_decay: NonNegativeFloat = 1e-3
+    clip_norm: PositiveFloat = 5.0
+    ema_decay: Fraction = 0.999
+    batch_molecules: NonNegativeInt = 0
+    schedule: Literal["cosine", "linear", "slippery_slope", "plateau"] = "cosine"
+    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    kind: Literal["adamw", "muon"] = "adamw"
+    muon_rate: PositiveFloat = 2.0
+    rate_factor: Inside = 0.5
+    slope_start: NonNegativeInt = 0
+    slope_every: PositiveInt = 1
+    plateau_patience: NonNegativeInt = 120
+    plateau_cooldown: NonNegativeInt = 40
+    plateau_threshold: Inside = 0.05
+    plateau_smoothing: Inside = 0.1
+    revert_after: NonNegativeInt = 0
+    revert_above: PositiveFloat = 2.0
+    revert_factor: Inside = 0.8

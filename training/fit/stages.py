@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+from training.tables import Share
 
 
 @dataclass(frozen=True)
@@ -17,10 +20,10 @@ class StagesConfig:
         strong_from: share after which published rotations are stronger.
     """
 
-    train: str = "second"
-    augmentation: str = "none"
-    augment_from: float = 0.6
-    strong_from: float = 0.7
+    train: Literal["second", "both"] = "second"
+    augmentation: Literal["none", "published", "full"] = "none"
+    augment_from: Share = 0.6
+    strong_from: Share = 0.7
 
     def rules(self, mode: str, *, has_start: bool, looks_at_orbitals: bool) -> list[tuple[bool, str]]:
         """What must hold, and what to say if it does not.
@@ -31,7 +34,6 @@ class StagesConfig:
             looks_at_orbitals: whether its loss has terms besides those of blocks.
         """
         turns = self.augmentation != "none"
-        shares = (self.augment_from, self.strong_from)
         return [
             (mode != "none" or self == StagesConfig(), "[stages] is for a network with [network.second_stage]"),
             (
@@ -46,9 +48,5 @@ class StagesConfig:
             (
                 not turns or not looks_at_orbitals,
                 "[stages] augmentation turns blocks, and not what [loss] guess, spectral and bands look at: set them to 0",
-            ),
-            (
-                all(0.0 <= share <= 1.0 for share in shares),
-                "[stages] augment_from and strong_from are shares from 0 to 1",
             ),
         ]

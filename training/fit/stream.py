@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Final, cast, overload
+from typing import Final, overload
 
 import numpy as np
 
@@ -69,7 +69,7 @@ class StreamedSamples(Sequence[Sample]):
         ]
         counts = source.atom_counts()
         self.sizes = [SampleSize(int(n * n)) for n in (counts[index] for index, _ in self._frames)]
-        self._recipe = Recipe(source, preparer, tuple(terms), cast(Gauge, data.gauge))
+        self._recipe = Recipe(source, preparer, tuple(terms), data.gauge)
         self._pending: dict[int, Future[Arrays]] = {}
         self._pool = (
             ProcessPoolExecutor(

@@ -11,12 +11,12 @@ from math import gcd
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from model.structure import SYMBOLS
 from training.generate.crystals.settings import AnySettings, Table
-from training.tables import ConfigError, read_toml
+from training.tables import ConfigError, Symbol, checked_symbol, message_of, read_toml
 
 Length = Annotated[float, Field(gt=0.5, le=200)]
 """Å."""
@@ -27,15 +27,6 @@ SplitName = Literal["train", "val", "test"]
 CHOICES: Final = {"label": "cp2k, gpaw, pyscf", "structures": "monolayer, bilayer, twisted, file"}
 """Values of the keys that decide a table's other keys."""
 _COMPOSITION: Final = re.compile(r"([A-Z][a-z]?)(\d*)")
-
-
-def _symbol(value: str) -> str:
-    if value not in SYMBOLS[1:]:
-        raise ValueError(f"{value[:12]!r} is no element symbol; give them like B, C, N")
-    return value
-
-
-Symbol = Annotated[str, AfterValidator(_symbol)]
 
 
 class Set(Table):
@@ -209,7 +200,7 @@ def atoms_of(composition: str) -> tuple[int, ...]:
     parts = _COMPOSITION.findall(composition)
     if not parts or "".join(symbol + count for symbol, count in parts) != composition:
         raise ValueError(f"{composition[:40]!r} is no composition; give it like B2N2C4")
-    return tuple(SYMBOLS.index(_symbol(symbol)) for symbol, count in parts for _ in range(int(count or 1)))
+    return tuple(SYMBOLS.index(checked_symbol(symbol)) for symbol, count in parts for _ in range(int(count or 1)))
 
 
 def is_crystal_recipe(path: Path) -> bool:
@@ -251,4 +242,4 @@ def _words(mistake: ErrorDetails) -> str:
     if mistake["type"] == "union_tag_not_found":
         named = CHOICES["label" if where == "label" else "structures"]
         return f"{where}: {mistake['ctx']['discriminator']} is missing; it is one of {named}"
-    return f"{where}: {mistake['msg']}"
+    return f"{where}: {message_of(mistake)}"
