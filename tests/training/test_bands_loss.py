@@ -28,6 +28,7 @@ from training.fit.losses.objective import Objective
 from training.fit.run import fit
 from training.fit.samples import join, make_samples
 from training.fit.settings import refuse_other_settings, settings_of
+from training.fit.state import BEST_FILE, read_tensors
 
 from .test_crystal_training import LABEL_CUTOFF_ANGSTROM, SPACE, Crystals, crystal, write_run
 
@@ -116,6 +117,8 @@ def test_a_run_with_the_term_trains_and_reports_it(tmp_path: Path, monkeypatch: 
     fit(config)
     lines = [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
     assert 0 < lines[-1]["bands_uEh"] < lines[0]["bands_uEh"]
+    _, kept = read_tensors(config.output / BEST_FILE)
+    assert int(kept["step"]) == min(lines, key=lambda line: float(line["bands_uEh"]))["step"], "the best by bands"
 
 
 @pytest.mark.parametrize("spin", ["spinor", "unrestricted"])

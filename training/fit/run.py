@@ -2,7 +2,7 @@
 
 What a run folder holds: ``reference.safetensors`` (the fitted H0), ``integrals.safetensors`` (two-centre tables, if the run
 has them), ``samples/`` (cache), ``labels.json`` (level and charges of what is trained on), ``state.safetensors`` (to resume),
-``best.safetensors`` (averaged weights with the lowest validation density error), ``metrics.jsonl`` and ``tensorboard/``.
+``best.safetensors`` (averaged weights of the best validation, ``trainer.JUDGED_BY``), ``metrics.jsonl`` and ``tensorboard/``.
 Stopping at any moment loses at most ``save_every`` steps; the next call goes on as if nothing happened.
 """
 

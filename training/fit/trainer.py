@@ -35,6 +35,9 @@ from training.fit.state import (
     write_tensors,
 )
 
+JUDGED_BY: Final = ("density_per_electron", "bands_uEh", "mae_uEh")
+"""What the best weights of a run are lowest in: the first of these that its validation measures."""
+
 COMPILED_TOLERANCE: Final = 1e-3
 """Largest relative deviation of a compiled gradient from the plain one; rounding makes 1e-5, wrong code 1 and more."""
 
@@ -219,7 +222,7 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self, board: SummaryWriter, log: IO[str]) -> None:
-        """Errors of the averaged weights; the best by density error (of labels without orbitals: of H) are kept."""
+        """Errors of the averaged weights; the best ones are kept, by the first of ``JUDGED_BY`` that is measured."""
         current = {name: value.detach().clone() for name, value in weights(self.network).items()}
         self.average.copy_to(self.network)
         self.network.eval()
@@ -232,7 +235,7 @@ class Trainer:
         log.write(json.dumps({"step": step, "seconds": round(self.progress["seconds"], 1), **values}) + "\n")
         log.flush()
         tqdm.write(f"step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
-        judged = values.get("density_per_electron", values["mae_uEh"])
+        judged = next(values[name] for name in JUDGED_BY if name in values)
         if judged < self.progress["best"]:
             self.progress["best"], self.progress["best_step"] = judged, step
             modules = {"network": self.network, "standardisation": self.model.standardisation}
