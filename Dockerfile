@@ -1,35 +1,63 @@
 # syntax=docker/dockerfile:1
 #
-# CPU (default):  docker build -t tracegrad:cpu .
-# CUDA:           docker build -t tracegrad:gpu --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
+# CPU (default):    docker build -t tracegrad:cpu .
+# CUDA:             docker build -t tracegrad:gpu --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
+# without torch's own index: --build-arg TORCH_INDEX=https://pypi.org/simple   takes the CUDA build of the same version
+#                   (several GB; it runs on a CPU too)
+# base by digest:   --build-arg PYTHON_IMAGE=python:3.11-slim@sha256:...
 #
-# The versions are those of constraints.txt in both cases; the argument only chooses which build of torch is taken.
+# The versions are those of constraints.txt in all cases; TORCH_INDEX only chooses which build of torch is taken. Layers, from
+# what changes least: base, dependencies (about 1.2 GB), product (a few MB). A change of code makes the last one anew.
 
 ARG PYTHON_IMAGE=python:3.11-slim
 
-FROM ${PYTHON_IMAGE} AS build
+# The names of the dependencies alone: other changes of pyproject.toml leave the layer of the dependencies as it is.
+FROM ${PYTHON_IMAGE} AS requirements
+COPY pyproject.toml /
+RUN python -c "import tomllib; p = tomllib.load(open('/pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; print(*p['dependencies'], *e['tracing'], *e['pictures'], sep='\n')" > /requirements.txt
+
+FROM ${PYTHON_IMAGE} AS dependencies
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/tracegrad
 ENV PATH=/opt/tracegrad/bin:$PATH
-WORKDIR /src
-
 # torch first and alone, from its own index: the wheel of the same version on PyPI is the CUDA one and pulls several GB.
 # --no-deps keeps every other package on PyPI; the next step installs what torch needs.
-COPY constraints.txt ./
-RUN pip install --no-deps --index-url "${TORCH_INDEX}" "$(grep -E '^torch==' constraints.txt)"
+COPY constraints.txt /
+RUN pip install --no-deps --index-url "${TORCH_INDEX}" "$(grep -E '^torch==' /constraints.txt)"
+COPY --from=requirements /requirements.txt /
+# Left out: tests of the dependencies, C++ headers and build tools of torch. Nothing here is imported by anything that runs.
+RUN pip install --constraint /constraints.txt --requirement /requirements.txt && pip check \
+ && pip inspect --local > /opt/tracegrad/packages.json \
+ && cd /opt/tracegrad/lib/python3*/site-packages \
+ && rm -rf torch/test torch/include torch/share \
+ && find torch/bin -type f ! -name torch_shm_manager -delete \
+ && find . -type d \( -name tests -o -name test \) -path './*/*' \
+    \( -path './scipy/*' -o -path './numpy/*' -o -path './pyscf/*' -o -path './ase/*' -o -path './matplotlib/*' \
+       -o -path './h5py/*' -o -path './sympy/*' -o -path './networkx/*' -o -path './e3nn/*' \) -prune -exec rm -rf {} +
 
+# The compiler stays here: the image has none, and its /tmp may not be executable.
+FROM ${PYTHON_IMAGE} AS kernel
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+COPY model/nn/kernel_files.py /build/
+COPY model/architectures/qhnet_published/pair_products.c /build/
+RUN mkdir /kernels && python /build/kernel_files.py /build/pair_products.c /kernels
+
+FROM ${PYTHON_IMAGE} AS product
+RUN python -m venv /build && /build/bin/pip install --no-cache-dir 'setuptools>=77'
+WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY model ./model
 COPY service ./service
-RUN pip install --constraint constraints.txt '.[tracing,pictures]' && pip check
+COPY --from=kernel /kernels ./model/architectures/qhnet_published
+RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 tracegrad \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tracegrad
 # a volume that is mounted here for the first time takes over this owner
 RUN install --directory --owner=tracegrad --group=tracegrad --mode=0700 /jobs
-COPY --from=build /opt/tracegrad /opt/tracegrad
+COPY --from=dependencies /opt/tracegrad /opt/tracegrad
 ENV PATH=/opt/tracegrad/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -38,6 +66,8 @@ ENV PATH=/opt/tracegrad/bin:$PATH \
     TRACEGRAD_PORT=8000 \
     TRACEGRAD_CHECKPOINTS=/checkpoints \
     TRACEGRAD_JOBS_FOLDER=/jobs
+RUN --mount=type=bind,from=product,source=/wheel,target=/wheel \
+    pip install --no-cache-dir --no-deps --disable-pip-version-check --root-user-action=ignore /wheel/*.whl
 WORKDIR /srv
 USER 10001:10001
 EXPOSE 8000
@@ -46,3 +76,10 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=120s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:' + os.environ['TRACEGRAD_PORT'] + '/health/ready', timeout=4)"]
 CMD ["python", "-m", "service"]
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="TraceGrad service" \
+      org.opencontainers.image.description="Predicted Kohn-Sham Hamiltonians as starting points for DFT" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

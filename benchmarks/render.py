@@ -23,7 +23,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "The guess": ("guess_test", "guess_ood", "guess_rings", "guess_term", "g2_molecules", "geometry_jobs", "demo"),
     "What a prediction costs": ("prediction_parts", "assembly", "large_cells"),
     "Networks": ("backbones", "backbones_batches", "backbones_memory", "crystal_networks", "second_stage", "exported"),
-    "The service under load": ("soak", "batching", "threads"),
+    "The service under load": ("memory_peak", "soak", "batching", "threads"),
 }
 """The page's order; a file that no section names is an error."""
 

@@ -166,6 +166,11 @@ class Predictor:
         """Number of AOs, without any integral."""
         return self.space.count_orbitals(structure.numbers)
 
+    def count_blocks(self, structure: Structure) -> int:
+        """Number of blocks (atoms and pairs) that the network will compute, from the pairs alone; see ``Prepared.cost``."""
+        pairs = self.model.preparer.pairs.pairs(structure)
+        return len(structure) + len(pairs.once(structure.numbers))
+
     def predict(self, structures: Sequence[Structure], *, orbitals: bool = True) -> list[Prediction]:
         """Predict a batch.
 

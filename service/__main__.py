@@ -12,18 +12,21 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from service.memory.machine import usable_cores
+
 MAX_DEFAULT_THREADS = 8
 
 
 def prepare_environment() -> None:
     """Set what libraries read from the environment at import; a value that is there already stays.
 
-    Threads: one for each core that this process may use, up to a few: the matrices are small. OpenBLAS has one: several
-    eigensolves run at a time, and its threads spin while they wait for each other, which on a busy machine made a
+    Threads: one for each core that this process may use, by its affinity and its control group's quota, up to a few: the
+    matrices are small. OpenBLAS has one: several eigensolves run at a time, and its threads spin while they wait for each
+    other, which on a busy machine made a
     hundredfold of half a millisecond (docs/benchmarks.md); OpenMP's are told to sleep. PySCF executes a
     ``.pyscf_conf.py`` from the working directory or HOME unless it is told another file: it is told ours.
     """
-    threads = str(max(1, min(MAX_DEFAULT_THREADS, len(os.sched_getaffinity(0)))))
+    threads = str(min(MAX_DEFAULT_THREADS, usable_cores()))
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, threads)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -51,7 +54,7 @@ def main() -> int:
         configure_logging(settings)
         metrics = Metrics()
         registry = load_registry(settings, metrics)
-        jobs = open_job_store(settings, home=Path(os.path.expanduser("~")))
+        jobs = None if settings.jobs == "off" else open_job_store(settings, home=Path(os.path.expanduser("~")))
         app = create_app(settings, registry=registry, metrics=metrics, job_store=jobs)
     except ValidationError as error:
         for entry in error.errors(include_url=False, include_input=False, include_context=False):

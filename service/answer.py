@@ -24,6 +24,7 @@ from service.crystals.plan import Plan, plan_crystal, refuse_crystal_options, re
 from service.crystals.results import crystal_result
 from service.crystals.study import Study, make_study
 from service.errors import ServiceError
+from service.memory.need import need_of
 from service.observability import logs
 from service.observability.metrics import STAGES, warning_kinds
 from service.observability.tracing import finished_spans, span
@@ -143,6 +144,8 @@ async def answer(services: Services, ask: Ask) -> Answered:
         else:
             refuse_crystal_options(options, ask.form)
         outputs = ask.outputs if plan is None else plan.outputs
+        need = await asyncio.to_thread(need_of, model.predictor, structure, n_orbitals, ask.form, outputs)
+        services.memory.check(need)
         defaults = [*built.defaults, *option_defaults(options, model.name, () if plan is None else plan.defaults)]
         orbitals = plan is None and bool(NEEDS_ORBITALS.intersection(outputs))
         key = content_key(card.weights_sha256, structure, orbitals=orbitals)
@@ -150,31 +153,32 @@ async def answer(services: Services, ask: Ask) -> Answered:
         tag = entity_tag(key, (ask.form.name, outputs, shown, (*built.notes, *choice.warnings), defaults))
         if matches(ask.known_tags, tag):
             return Answered(None, tag)
-        predicted = await _predict(services, ask, choice, structure, key, orbitals)
-        study = None if plan is None else await _study(services, ask, choice, predicted, plan)
-        about = {
-            "device": model.predictor.device,
-            "request_id": ask.request_id,
-            "batch_size": predicted.batch_size,
-            "cached": predicted.cached,
-            "timings_ms": {
-                "parse": parse_ms,
-                "queue": predicted.queue_ms,
-                **_timings(predicted, study),
-                "total": 1e3 * (time.perf_counter() - ask.started),
-            },
-        }
-        ask.on_stage("serialise")
-        began = time.perf_counter()
-        said = (*built.notes, *choice.warnings, *folder_warning(card, ask.form.name))
-        known = _Known(card, plan, outputs, about, said, defaults)
-        with span("serialise"):
-            if ask.form.holds_arrays:
-                content = await services.encode(_written, ask, predicted.prediction, study, known)
-            else:
-                dear = plan is None and is_dear(ask.form.name, cast("Prediction", predicted.prediction))
-                content = await services.export(_written, ask, predicted.prediction, study, known, dear=dear)
-        services.metrics.stage(model.name, "serialise", time.perf_counter() - began)
+        async with services.memory.hold(need):
+            predicted = await _predict(services, ask, choice, structure, key, orbitals)
+            study = None if plan is None else await _study(services, ask, choice, predicted, plan)
+            about = {
+                "device": model.predictor.device,
+                "request_id": ask.request_id,
+                "batch_size": predicted.batch_size,
+                "cached": predicted.cached,
+                "timings_ms": {
+                    "parse": parse_ms,
+                    "queue": predicted.queue_ms,
+                    **_timings(predicted, study),
+                    "total": 1e3 * (time.perf_counter() - ask.started),
+                },
+            }
+            ask.on_stage("serialise")
+            began = time.perf_counter()
+            said = (*built.notes, *choice.warnings, *folder_warning(card, ask.form.name))
+            known = _Known(card, plan, outputs, about, said, defaults)
+            with span("serialise"):
+                if ask.form.holds_arrays:
+                    content = await services.encode(_written, ask, predicted.prediction, study, known)
+                else:
+                    dear = plan is None and is_dear(ask.form.name, cast("Prediction", predicted.prediction))
+                    content = await services.export(_written, ask, predicted.prediction, study, known, dear=dear)
+            services.metrics.stage(model.name, "serialise", time.perf_counter() - began)
     warnings = (*predicted.prediction.warnings, *(() if study is None else study.warnings), *known.warnings)
     return Answered(content, tag, headers_of(ask.form, ask.stem, warnings))
 

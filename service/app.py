@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
@@ -22,10 +23,11 @@ from service.http.middleware import BodyLimitMiddleware, CrossOriginMiddleware, 
 from service.http.observer import Observer
 from service.http.openapi import ANY_PROBLEM, build_openapi
 from service.http.problems import install_handlers
-from service.job_answers import check_job, compute_job
+from service.job_process.start import start_jobs
 from service.jobs.location import open_job_store
-from service.jobs.runner import JobRunner
 from service.jobs.store import JobStore
+from service.memory.budget import MemoryBudget
+from service.memory.capacity import capacity
 from service.observability.metrics import Metrics
 from service.observability.tracing import Tracing, open_tracing
 from service.routes import admin, batch, health, jobs, models, pages, structures
@@ -82,7 +84,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loaded = registry if registry is not None else await run_in_threadpool(load_registry, settings, counts)
-        store = job_store if job_store is not None else await run_in_threadpool(open_job_store, settings)
+        store = job_store
+        if store is None and settings.jobs != "off":
+            store = await run_in_threadpool(open_job_store, settings)
+        memory = MemoryBudget(None, waiting_limit=settings.queue_limit)
         services = Services(
             settings=settings,
             registry=loaded,
@@ -90,25 +95,24 @@ def create_app(
             cache=PredictionCache(settings.cache_bytes),
             metrics=counts,
             manager=ModelManager(loaded, settings),
-            jobs=JobRunner(
-                store,
-                lambda request, progress: compute_job(services, request, progress),
-                check=lambda request: check_job(services, request),
-                workers=settings.job_workers,
-                timeout_s=settings.job_timeout_s,
-            ),
+            memory=memory,
         )
         try:
             loaded.watch(partial(_announce, counts), counts.model_unloaded)
             await run_in_threadpool(code_fingerprint)  # before the first request needs it
             await run_in_threadpool(services.parsers.start)
-            services.jobs.start()
+            memory.capacity = await run_in_threadpool(capacity, settings)
+            if store is not None:
+                services = replace(services, jobs=start_jobs(services, store, memory))
             app.state.services = services
             app.state.phase = "ready"
             yield
         finally:
             app.state.phase = "draining"
-            await services.jobs.close()
+            if services.jobs is not None:
+                await services.jobs.close()
+            elif store is not None:
+                await run_in_threadpool(store.close)
             await run_in_threadpool(services.close)
             if spans is not None:
                 await run_in_threadpool(spans.close)

@@ -11,8 +11,10 @@ from service.answers.output_formats import GUESS_FORMATS, PREDICT_FORMATS, Outpu
 from service.jobs.records import JobRequest, Rendered, Report
 from service.schemas.jobs import Kind
 from service.schemas.requests import GuessRequest, PredictRequest
+from service.settings import Settings
 from service.state import Services
 from service.structures.build import SizeLimits
+from service.structures.pool import RawStructure
 
 READERS: Final[Mapping[Kind, Callable[[str], PredictRequest | GuessRequest]]] = {
     "predict": PredictRequest.model_validate_json,
@@ -30,25 +32,50 @@ async def check_job(services: Services, request: JobRequest) -> None:
     await _answer(services, request, lambda _: None, NOTHING_NEW)
 
 
+def job_limits(settings: Settings) -> SizeLimits:
+    """The caps on the structure of a job."""
+    return SizeLimits(settings.job_max_atoms, settings.job_max_orbitals, settings.job_max_k_cost)
+
+
 async def compute_job(services: Services, request: JobRequest, report: Report) -> Rendered:
     """The answer of the route of this kind.
 
     Raises:
         ServiceError, ModelError: as that route.
     """
-    answered, form = await _answer(services, request, report, None)
+    return await render_job(services, request, None, report)
+
+
+async def render_job(
+    services: Services, request: JobRequest, structure: RawStructure | None, report: Report
+) -> Rendered:
+    """The answer of the route of this kind, of a structure that may have been read before.
+
+    Raises:
+        ServiceError, ModelError: as that route.
+    """
+    answered, form = await _answer(services, request, report, None, structure)
     assert isinstance(answered.content, bytes)
     return Rendered(answered.content, form.media_type, dict(answered.headers))
 
 
 async def _answer(
-    services: Services, request: JobRequest, report: Report, known_tags: str | None
+    services: Services,
+    request: JobRequest,
+    report: Report,
+    known_tags: str | None,
+    structure: RawStructure | None = None,
 ) -> tuple[Answered, OutputFormat]:
     body = await asyncio.to_thread(READERS[request.kind], request.body)
     form = next(form for form in FORMATS[request.kind] if form.name == request.format_out)
-    settings = services.settings
-    limits = SizeLimits(settings.job_max_atoms, settings.job_max_orbitals, settings.job_max_k_cost)
     ask = Ask(
-        body.structure, body, form, limits, request.request_id, known_tags=known_tags, patient=True, on_stage=report
+        body.structure if structure is None else structure,
+        body,
+        form,
+        job_limits(services.settings),
+        request.request_id,
+        known_tags=known_tags,
+        patient=True,
+        on_stage=report,
     )
     return await answer(services, ask), form

@@ -42,9 +42,10 @@ class Settings(BaseSettings):
             address for all callers.
         max_header_bytes: request line and header fields of a request.
         header_timeout_s: seconds that a connection may take to send the headers of a request.
+        memory_bytes: memory that the service may use, its parsers and jobs included. None: the limit of the control group
+            (a container's), or the machine's memory. What cannot fit is refused, and what does not fit now waits.
         max_atoms: largest structure, in atoms.
-        max_orbitals: largest structure, in atomic orbitals. Memory grows with atoms times orbitals squared: about 2 GB
-            at 730 orbitals (92 atoms).
+        max_orbitals: largest structure, in atomic orbitals.
         max_k_cost: eigensolves for a crystal, in k-points times orbitals cubed; 10^10 are about 20 s of one core.
         max_body_bytes: largest request body, counted while it arrives.
         max_file_bytes: largest structure file inside a request.
@@ -57,6 +58,8 @@ class Settings(BaseSettings):
         parse_timeout_s: seconds the file parser may take for one file.
         parse_memory_bytes: address space of a file parser process.
         parse_workers: number of file parser processes; of several, one is kept for callers who have used little.
+        jobs: ``process``: each job runs in a process of its own; ``thread``: in this one, beside the requests; ``off``: this
+            process takes no jobs, as a replica beside one that does.
         jobs_folder: folder of the jobs, for one process at a time; jobs in it survive a restart. None: with
             ``python -m service``, ``~/.local/state/tracegrad/jobs-<port>``, so that a restart on the same port continues
             them; where that cannot be written, and for an app made in another program, a temporary folder, and a
@@ -66,7 +69,7 @@ class Settings(BaseSettings):
         job_workers: jobs computed at the same time.
         job_timeout_s: seconds that one job may be computed.
         job_max_atoms: largest structure of a job, in atoms.
-        job_max_orbitals: largest structure of a job, in atomic orbitals; as with max_orbitals, memory sets the limit.
+        job_max_orbitals: largest structure of a job, in atomic orbitals; memory may set a lower limit.
         job_max_k_cost: eigensolves of a job, as max_k_cost.
         job_storage_bytes: most bytes of all stored results together.
         log_level: level of the log. At ``debug`` the texts of unexpected exceptions are logged, which may quote an input.
@@ -87,6 +90,7 @@ class Settings(BaseSettings):
     max_connections_per_address: Annotated[int, Field(ge=0, le=100_000)] = 256
     max_header_bytes: Annotated[int, Field(ge=4096, le=MEBIBYTE)] = 64 * 1024
     header_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    memory_bytes: Annotated[int | None, Field(ge=256 * MEBIBYTE)] = None
     max_atoms: Annotated[int, Field(ge=1, le=100_000)] = 200
     max_orbitals: Annotated[int, Field(ge=1, le=100_000)] = 1000
     max_k_cost: Annotated[int, Field(ge=1, le=10**15)] = 10**10
@@ -101,6 +105,7 @@ class Settings(BaseSettings):
     parse_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
     parse_memory_bytes: Annotated[int, Field(ge=512 * MEBIBYTE)] = 1024 * MEBIBYTE
     parse_workers: Annotated[int, Field(ge=1, le=32)] = 2
+    jobs: Literal["process", "thread", "off"] = "process"
     jobs_folder: Path | None = None
     job_ttl_s: Annotated[float, Field(gt=0, le=366 * 86_400)] = 86_400.0
     max_jobs: Annotated[int, Field(ge=1, le=100_000)] = 100

@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeVar
 from service.checkpoints.registry import Registry
 from service.checkpoints.swap import ModelManager
 from service.jobs.runner import JobRunner
+from service.memory.budget import Memory, MemoryBudget
 from service.observability.logs import bind
 from service.observability.metrics import Metrics
 from service.serving.cache import PredictionCache
@@ -29,8 +30,8 @@ Phase = Literal["starting", "ready", "draining"]
 class Services:
     """The running parts.
 
-    The encoder is one thread for JSON and binary formats, which take milliseconds. Exports by PySCF, which may take
-    seconds, have threads of their own, shared out by caller.
+    ``jobs`` is None where this process takes none. The encoder is one thread for JSON and binary formats, which take
+    milliseconds. Exports by PySCF, which may take seconds, have threads of their own, shared out by caller.
     """
 
     settings: Settings
@@ -39,7 +40,8 @@ class Services:
     cache: PredictionCache
     metrics: Metrics
     manager: ModelManager
-    jobs: JobRunner
+    memory: Memory = field(default_factory=partial(MemoryBudget, None))
+    jobs: JobRunner | None = None
     encoder: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1, thread_name_prefix="encoder"))
     exporter: FairPool = field(default_factory=partial(FairPool, EXPORT_THREADS, "export"))
 

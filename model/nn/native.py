@@ -1,7 +1,9 @@
 """Own kernels in C for the CPU: compiled on first use, if the machine has a C compiler, and gone with the process.
 
 A kernel takes part of a second to compile, so nothing is kept on disk: no stale file, and always this processor's
-instructions. Every kernel is a faster form of a plain torch function, which stays and serves wherever no kernel can.
+instructions. Where there is a library beside the source that was compiled beforehand (``kernel_files``, for images without a
+compiler), it is taken. Every kernel is a faster form of a plain torch function, which stays and serves wherever no kernel
+can.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from model.nn import kernel_files
+
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O3", "-march=native", "-fno-strict-aliasing", "-shared", "-fPIC")
 C_TYPES = {torch.float32: "float", torch.float64: "double"}
 
 _log = logging.getLogger(__name__)
@@ -33,6 +36,15 @@ def usable(like: Tensor) -> bool:
 @cache
 def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
     """A C file compiled with REAL as this dtype; None, and one line in the log, where that cannot be done."""
+    ready = kernel_files.find(source, C_TYPES[dtype])
+    if ready is not None:
+        try:
+            loaded = ctypes.CDLL(str(ready))
+        except OSError as error:
+            _log.warning("%s cannot be loaded: %s", ready.name, error)
+        else:
+            _log.info("%s runs as %s", source.stem, ready.name)
+            return loaded
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         _log.info("no C compiler (%s): %s runs in torch", ", ".join(COMPILERS), source.stem)
@@ -41,7 +53,15 @@ def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
         # deleted once it is loaded: the process keeps its mapping
         with tempfile.TemporaryDirectory(prefix="tracegrad-") as folder:
             built = Path(folder) / f"{source.stem}.so"
-            command = [compiler, *FLAGS, f"-DREAL={C_TYPES[dtype]}", str(source), "-o", str(built)]
+            command = [
+                compiler,
+                *kernel_files.FLAGS,
+                "-march=native",
+                f"-DREAL={C_TYPES[dtype]}",
+                str(source),
+                "-o",
+                str(built),
+            ]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
             return ctypes.CDLL(str(built))
     except (OSError, subprocess.SubprocessError) as error:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final, TypeVar, cast
@@ -79,6 +80,7 @@ class JobRunner:
         timeout_s: seconds that one job may be computed.
         grace_s: seconds that running jobs have to end when the service stops.
         purge_every_s: seconds between two looks for jobs whose time is over.
+        after: called when no job runs any more and the store is closed.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class JobRunner:
         timeout_s: float = 3600.0,
         grace_s: float = 5.0,
         purge_every_s: float = 60.0,
+        after: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._compute = compute
@@ -98,6 +101,7 @@ class JobRunner:
         self._timeout_s = timeout_s
         self._grace_s = grace_s
         self._purge_every_s = purge_every_s
+        self._after = after
         # One thread: the store takes one transaction at a time in any case. Results are written beside it.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jobs-store")
         self._slots = asyncio.Semaphore(workers)
@@ -130,6 +134,8 @@ class JobRunner:
             logger.exception("running jobs cannot be given back; the next start finds them all the same")
         await self._call(self._store.close)
         self._thread.shutdown(wait=False)
+        if self._after is not None:
+            await self._after()
 
     async def submit(self, request: JobRequest, owner: str | None) -> JobRecord:
         """Accept a job; it is on disk when this returns.
@@ -213,16 +219,23 @@ class JobRunner:
     async def _run(self, run: _Run) -> None:
         """Compute one job and store what came of it; the log's lines of it name the request that submitted it."""
         with context(request_id=run.claim.request.request_id):
+            began = time.monotonic()
+            logger.info(
+                "a job begins: %s as %s, run %d", run.claim.request.kind, run.claim.request.format_out, run.claim.run
+            )
             try:
                 run.computing = asyncio.ensure_future(self._computed(run))
                 if run.stopped:  # before it had begun
                     run.computing.cancel()
                 await asyncio.wait([run.computing])
                 if run.stopped and (run.computing.cancelled() or run.computing.exception() is not None):
-                    return  # deleted, or to be given back
+                    logger.info("the job is stopped after %.1f s: deleted, or given back", time.monotonic() - began)
+                    return
                 if run.computing.cancelled():
                     raise RuntimeError("the computation ended itself as cancelled")
-                await asyncio.to_thread(self._store.finish, run.claim, run.computing.result())
+                rendered = run.computing.result()
+                await asyncio.to_thread(self._store.finish, run.claim, rendered)
+                logger.info("the job is done after %.1f s: %d bytes", time.monotonic() - began, len(rendered.content))
             except Exception as error:
                 await self._fail(run, error)
             finally:
@@ -257,6 +270,7 @@ class JobRunner:
             logger.error("the job failed", exc_info=error)
             error = ServiceError("internal_error", JOB_INTERNAL_DETAIL)
         problem = problem_of(error, "")
+        logger.info("the job ends as failed at stage %s: %s", run.stage, problem.body["code"])
         try:
             await self._call(self._store.fail, run.claim, problem, run.stage)
         except Exception:

@@ -23,10 +23,12 @@ from service.http.problems import problem_response
 from service.http.validation import service_error
 from service.job_answers import FORMATS
 from service.jobs.records import JobRecord, JobRequest
+from service.jobs.runner import JobRunner
 from service.observability.logs import utc_text
 from service.routes.ready import ready_services
 from service.schemas.jobs import JobStatus, JobSubmission
 from service.schemas.requests import GuessOptions, PredictOptions
+from service.state import Services
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -67,7 +69,7 @@ async def submit_job(request: Request) -> Response:
         body = await run_in_threadpool(_stored_body, submission)
         key = _idempotency_key(request)
         job = JobRequest(submission.kind, body, chosen.name, str(request.state.request_id), key)
-        record = await services.jobs.submit(job, _owner(request))
+        record = await _runner(services).submit(job, _owner(request))
     response = _status(request, record, 202)
     response.headers["Location"] = _links(request, record)["status"]
     return response
@@ -82,7 +84,7 @@ async def submit_job(request: Request) -> Response:
 )
 async def show_job(request: Request, job_id: JobId) -> Response:
     """State, progress and times of a job. While it is not finished, Retry-After says when to ask again."""
-    record = await ready_services(request).jobs.status(job_id, _owner(request))
+    record = await _runner(ready_services(request)).status(job_id, _owner(request))
     return _status(request, record, 200)
 
 
@@ -94,7 +96,7 @@ async def show_job(request: Request, job_id: JobId) -> Response:
 )
 async def job_result(request: Request, job_id: JobId) -> Response:
     """The answer in the format chosen at submission; the job's problem if it failed; 409 if it is not finished."""
-    runner = ready_services(request).jobs
+    runner = _runner(ready_services(request))
     record = await runner.status(job_id, _owner(request))
     if record.problem is not None:
         return problem_response(_problem(request, record.problem))
@@ -118,8 +120,18 @@ async def job_result(request: Request, job_id: JobId) -> Response:
 )
 async def delete_job(request: Request, job_id: JobId) -> Response:
     """Takes a job out of the queue, stops it, or deletes its result; nothing of it is kept."""
-    await ready_services(request).jobs.remove(job_id, _owner(request))
+    await _runner(ready_services(request)).remove(job_id, _owner(request))
     return Response(status_code=204)
+
+
+def _runner(services: Services) -> JobRunner:
+    if services.jobs is None:
+        raise ServiceError(
+            "not_found",
+            "This server takes no jobs.",
+            hint="Ask the operator which one does; behind a proxy it is the one that /v1/jobs leads to.",
+        )
+    return services.jobs
 
 
 class _FileResponse(StreamingResponse):

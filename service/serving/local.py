@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import threading
 import time
 from collections import deque
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from model.structure import Structure
 from service.errors import ServiceError, draining, retry_after
+from service.memory.machine import usable_cores
+from service.memory.steps import track
 from service.observability.logs import bind
 from service.serving.backend import Predicted
 from service.serving.batches import BatchObserver, BatchQueue, DeviceWorker, ordinary
@@ -84,7 +85,7 @@ class LocalBackend:
             observer=observer,
         )
         self._worker.add(self._queue)
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_cores()
         # threads of their own: what is nearly done must not wait behind all that has just come
         self._before, self._after = (ThreadPoolExecutor(cores, thread_name_prefix=f"model-{name}") for _ in range(2))
         self._idle = threading.Condition()
@@ -129,7 +130,7 @@ class LocalBackend:
                 self._queue.forget()
                 raise
             stage("forward")
-            result = await asyncio.wrap_future(self._queue.put(prepared, prepared.cost))
+            result = await asyncio.wrap_future(track(self._queue.put(prepared, prepared.cost)))
             forward_ms = 1e3 * result.forward_s
             prediction: Prediction | CrystalPrediction
             if structure.is_periodic:
@@ -227,7 +228,7 @@ async def _in_thread(threads: ThreadPoolExecutor, function: Callable[..., T], *a
                 raise
             raise plain from error  # a SystemExit would end the event loop
 
-    return await asyncio.wrap_future(threads.submit(bind(run)))
+    return await asyncio.wrap_future(track(threads.submit(bind(run))))
 
 
 def _ignore(_: str) -> None:

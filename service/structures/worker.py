@@ -15,6 +15,7 @@ Imports numpy and ASE, never torch, and nothing of ``service``: the readers are 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -154,6 +155,9 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
+    with contextlib.suppress(OSError):
+        # where the kernel must kill for memory, a file's parser goes and not the service
+        Path("/proc/self/oom_score_adj").write_text("1000")
     preload(sys.argv[2:])
     limit_resources(int(sys.argv[1]))
     send(replies, {"ready": True})

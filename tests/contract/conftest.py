@@ -61,7 +61,7 @@ def checkpoints(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def settings(checkpoints: Path) -> Settings:
-    return Settings(checkpoints=checkpoints, device="cpu", max_atoms=40, max_orbitals=350)
+    return Settings(checkpoints=checkpoints, device="cpu", max_atoms=40, max_orbitals=350, jobs="thread")
 
 
 @pytest.fixture(scope="session")
