@@ -14,7 +14,7 @@ from service.job_process.frames import Frame, pack, read_frame
 from service.memory.machine import out_of_memory_kills
 from service.settings import Settings
 
-START_TIMEOUT_S: Final = 120.0
+START_TIMEOUT_S: Final = 300.0
 _ROOT: Final = str(Path(__file__).resolve().parents[2])
 _START: Final = f"import sys; sys.path.insert(0, {_ROOT!r}); from service.job_process.worker import main; main()"
 
@@ -64,6 +64,9 @@ class Child:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await child.receive()
+        except TimeoutError:
+            await child.end()
+            raise DiedError(f"it was not ready within {START_TIMEOUT_S:g} s", for_memory=False) from None
         except BaseException:
             await child.end()
             raise

@@ -34,7 +34,8 @@ def port() -> int:
 def start(checkpoints: Path, tmp_path: Path, port: int):
     """``start(*command)``: the service with a home folder of its own and always the same port."""
     processes: list[subprocess.Popen[str]] = []
-    own = {"CHECKPOINTS": str(checkpoints), "PORT": str(port), "DEVICE": "cpu"}
+    # a process of jobs takes seconds to start, and the pipe of the log, which nobody reads, fills meanwhile
+    own = {"CHECKPOINTS": str(checkpoints), "PORT": str(port), "DEVICE": "cpu", "JOBS": "thread"}
 
     def make(*command: str) -> subprocess.Popen[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TRACEGRAD_")}
