@@ -99,7 +99,8 @@ class Worker:
 
         fields = frame.fields
         request = JobRequest(**fields["request"])
-        structure = RawStructure(**{**fields["structure"], "pbc": tuple(fields["structure"]["pbc"])})
+        given = fields["structure"]
+        structure = RawStructure(**{**given, "pbc": tuple(given["pbc"]), "notes": tuple(given["notes"])})
         self._memory.capacity = fields["capacity"]
         self._link.held.clear()
         with context(request_id=request.request_id):
