@@ -51,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
         "--no-spectra", action="store_true", help="crystals: H(R) only, no bands, gap, DOS and density"
     )
     evaluate.add_argument("--k-points", type=int, default=60, help="crystals: points of the path of bands")
+    evaluate.add_argument(
+        "--kinetic-damping",
+        type=_share,
+        default=0.0,
+        metavar="DELTA",
+        help="crystals: spectra of a prediction without ghost bands (docs/decisions/0017), like 0.02",
+    )
     evaluate.add_argument("--plots", type=Path, default=None, help="folder for the pictures, beside a FILE.json too")
     evaluate.add_argument("--frames-per-molecule", type=int, default=None)
     evaluate.add_argument("--max-molecules", type=int, default=None)
@@ -126,6 +133,13 @@ def _minutes(text: str) -> float:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:  # nan too
+        raise argparse.ArgumentTypeError(f"{text} is no share; give a number from 0 to below 1, like 0.02")
+    return value
+
+
 def _generate(options: argparse.Namespace) -> None:
     from training.generate.crystals.recipe import is_crystal_recipe
 
@@ -186,6 +200,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         guesses=options.guesses,
         spectra=not options.no_spectra,
         k_points=options.k_points,
+        kinetic_damping=options.kinetic_damping,
         finished=None if options.output is None else finished_file(options.output),
     )
     print(table(report))

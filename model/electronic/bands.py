@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from model.blocks.block_set import BlockSet, Spin
 from model.blocks.matrices import BlochSum
+from model.electronic.kinetic_damping import KineticDamping
 from model.electronic.overlap import Matrix, OverlapFactor
 from model.electronic.solve import reduced_hamiltonian
 from model.errors import NumericalError, StructureError
@@ -53,7 +54,12 @@ class Bands:
 
 
 def band_energies(
-    hamiltonian: BlockSet, overlap: BlockSet, k_points: ArrayLike, *, threshold: float = PROJECTION_THRESHOLD
+    hamiltonian: BlockSet,
+    overlap: BlockSet,
+    k_points: ArrayLike,
+    *,
+    threshold: float = PROJECTION_THRESHOLD,
+    damping: KineticDamping | None = None,
 ) -> Bands:
     """Diagonalise at each k-point.
 
@@ -65,6 +71,7 @@ def band_energies(
         overlap: S(R), restricted, of the same atoms and orbitals; its pairs may be others.
         k_points: fractional coordinates, in reciprocal lattice vectors, (k, 3).
         threshold: eigenvectors of S(k) with eigenvalues not above it are projected out.
+        damping: of a predicted H(k); None to take it as it is.
 
     Raises:
         StructureError: blocks of different atoms, orbitals or orders, an overlap with spin, or k-points of another shape.
@@ -85,7 +92,8 @@ def band_energies(
         smallest[index], projected[index] = factor.smallest, factor.n_dependent(threshold)
         matrix = h_at(point)
         for spin, part in enumerate(matrix if hamiltonian.spin == "unrestricted" else matrix[None]):
-            found = _eigenvalues(part, factor, threshold)
+            lower = np.tril(part) + np.tril(part, -1).conj().T
+            found = _eigenvalues(lower if damping is None else damping(lower, factor, point), factor, threshold)
             energies[spin, index, : len(found)] = found
     return Bands(points, energies, smallest, projected, hamiltonian.spin)
 
@@ -118,8 +126,7 @@ def k_path(
 
 
 def _eigenvalues(hamiltonian: Matrix, factor: OverlapFactor, threshold: float) -> NDArray[np.float64]:
-    lower = np.tril(hamiltonian) + np.tril(hamiltonian, -1).conj().T
-    reduced, _ = reduced_hamiltonian(lower, factor, threshold)
+    reduced, _ = reduced_hamiltonian(hamiltonian, factor, threshold)
     try:
         return np.asarray(scipy.linalg.eigvalsh(reduced))
     except (np.linalg.LinAlgError, ValueError) as error:

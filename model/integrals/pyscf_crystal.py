@@ -1,6 +1,6 @@
-"""Source ``pyscf_crystal``: S(R) of Gaussian basis functions in a crystal, from PySCF's two-centre integrals between cells.
+"""Source ``pyscf_crystal``: S(R) and T(R) of Gaussian functions in a crystal, from PySCF's two-centre integrals of cells.
 
-The functions are those of PySCF's library (GTH bases among them); pseudopotentials play no part in S.
+The functions are those of PySCF's library (GTH bases among them); pseudopotentials play no part in either.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PySCFCrystal:
 
 
 class CrystalIntegrals:
-    """S(R) on the wanted pairs."""
+    """S(R) and T(R) on the wanted pairs."""
 
     warnings = ()
 
@@ -56,6 +56,15 @@ class CrystalIntegrals:
 
     @cached_property
     def overlap(self) -> BlockSet:
+        """S(R)."""
+        return self._blocks("int1e_ovlp")
+
+    @cached_property
+    def kinetic(self) -> BlockSet:
+        """T(R), the kinetic energy, hartree."""
+        return self._blocks("int1e_kin")
+
+    def _blocks(self, operator: str) -> BlockSet:
         """One call of PySCF for each lattice vector R."""
         structure, pairs = self._structure, self._pairs
         result = BlockSet.zeros(self._space, structure.numbers, pairs)
@@ -64,7 +73,7 @@ class CrystalIntegrals:
         home = _atoms(structure, np.zeros(3), self._space.name)
         shifts, which = np.unique(pairs.shift, axis=0, return_inverse=True)
         crosses = [
-            gto.intor_cross("int1e_ovlp", home, _atoms(structure, shift @ cell, self._space.name)) for shift in shifts
+            gto.intor_cross(operator, home, _atoms(structure, shift @ cell, self._space.name)) for shift in shifts
         ]
         for pair in range(len(pairs)):
             i, j = int(pairs.first[pair]), int(pairs.second[pair])

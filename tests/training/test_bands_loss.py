@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from model.architectures.registry import ARCHITECTURES
-from model.blocks.block_set import Spin
+from model.blocks.block_set import BlockSet, Spin
 from model.blocks.matrices import BlochSum
+from model.electronic.kinetic_damping import KineticDamping
+from model.electronic.overlap import OverlapFactor
 from model.hamiltonian_model import HamiltonianModel
 from model.network_config import NetworkConfig
 from model.preparation import PairRule
@@ -63,9 +65,11 @@ def model() -> HamiltonianModel:
     return HamiltonianModel(config, SPACE, inputs=("overlap",), source="given", pairs=pairs)
 
 
-def negative(model: HamiltonianModel, frames: list[Frame], states_of: list[Frame]) -> BatchErrors:
+def negative(
+    model: HamiltonianModel, frames: list[Frame], states_of: list[Frame], loss: LossConfig = LOSS
+) -> BatchErrors:
     """Errors of a network that says zero: minus the labels; beside states of other ones."""
-    objective = Objective.of(model, LOSS)
+    objective = Objective.of(model, loss)
     labels, states = (
         join(make_samples(them, model.preparer, objective.terms, cache=None, processes=0))
         for them in (frames, states_of)
@@ -136,3 +140,25 @@ def test_a_setting_younger_than_a_saved_state_had_its_default(tmp_path: Path, mo
     refuse_other_settings(stored, config)
     with pytest.raises(ConfigError, match=r"\[loss\]\.bands was 0\.0, is 1\.0"):
         refuse_other_settings(stored, replace(config, loss=replace(config.loss, bands=1.0)))
+
+
+def test_a_damped_spectrum_is_not_judged_by_what_is_left_out(model: HamiltonianModel) -> None:
+    """Oracle: KineticDamping of the error itself, as if there were no kinetic energy."""
+    term = BandsTerm(1.0, damping=0.3)
+    assert term.name != TERM.name, "cached samples of another damping are others"
+    frames = [frame_of(index) for index in range(2)]
+    errors = negative(model, frames, frames, replace(LOSS, bands_damping=0.3))
+    found = term.levels(errors).tolist()
+    for frame, vectors, value in zip(frames, errors.extras["k_vectors"].numpy(), found, strict=True):
+        assert frame.overlap is not None
+        assert frame.structure.cell_angstrom is not None
+        damping = KineticDamping(BlockSet.zeros(SPACE, frame.structure.numbers, frame.hamiltonian.pairs), 0.3)
+        expected = []
+        for k in vectors @ frame.structure.cell_angstrom.T / (2 * np.pi):
+            h, s = BlochSum(frame.hamiltonian)(k), BlochSum(frame.overlap)(k)
+            energies, states = scipy.linalg.eigh(h, s)
+            n_occupied = SPACE.count_electrons(frame.structure.numbers) // 2
+            shares = 1 / (1 + np.abs(energies - 0.5 * energies[n_occupied - 1 : n_occupied + 1].sum()) / WIDTH_HARTREE)
+            mixed = shares[:, None] * (states.conj().T @ damping(h, OverlapFactor.of(s), k) @ states) * shares
+            expected.append(np.linalg.norm(mixed) / np.linalg.norm(shares))
+        assert value == pytest.approx(np.mean(expected), rel=1e-4)

@@ -16,7 +16,8 @@ from model.blocks.matrices import cut_matrix
 from model.electronic.fermi import FermiLevel
 from model.formats.deeph import write_deeph
 from model.formats.matrices import Matrices
-from model.integrals.pyscf_crystal import PySCFCrystal
+from model.integrals.pyscf_crystal import CrystalIntegrals, PySCFCrystal
+from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
 from model.predictor import CrystalPrediction, Predictor
 from model.structure import Structure
@@ -55,10 +56,11 @@ def in_gauge(blocks: BlockSet, overlap: BlockSet) -> BlockSet:
     return shifted(blocks, overlap, -gauge_shift(blocks, overlap))
 
 
-def compared(frame: Frame, predicted: BlockSet) -> CrystalComparison:
-    class NoIntegrals:
-        warnings = ()
+class NoIntegrals:
+    warnings = ()
 
+
+def compared(frame: Frame, predicted: BlockSet) -> CrystalComparison:
     prediction = CrystalPrediction(frame.structure, predicted, NoIntegrals(), True, (), {"forward": 2.0})  # type: ignore[arg-type]
     return compare_crystal(frame, prediction, n_points=12)
 
@@ -212,8 +214,9 @@ def test_the_command_reports_draws_and_goes_on(
     assert main([*command, "--plots", str(tmp_path / "pictures")]) == 0
     assert json.loads((tmp_path / "report.json").read_text()) == report
     assert len(list((tmp_path / "pictures").iterdir())) == 6
-    with pytest.raises(AssertionError, match="finished"):
-        main([*command, "--k-points", "13"])
+    for other in (["--k-points", "13"], ["--kinetic-damping", "0.02"]):
+        with pytest.raises(AssertionError, match="finished"):
+            main([*command, *other])
 
 
 def test_pictures_for_the_docs(checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,3 +263,24 @@ def test_labels_that_state_no_level(checkpoint: Path, data: Path, tmp_path: Path
     words = ["--splits", "test", "--no-spectra"]
     assert main(["evaluate", str(unstated), str(labels), *words]) == 0
     assert main(["evaluate", str(checkpoint), str(labels), *words]) == 1
+
+
+def test_a_ghost_of_a_prediction_is_damped(frame: Frame) -> None:
+    """An error of H of some meV that makes a ghost band; the label's own spectrum is what it was."""
+    double_zeta = OrbitalSpace("gth-dzvp-molopt-sr", {5: (0, 0, 1, 1, 2), 7: (0, 0, 1, 1, 2)}, valence={5: 3, 7: 5})
+    known = CrystalIntegrals(frame.structure, PairList.within(frame.structure, lambda a, b: 10.0), double_zeta)
+    label = known.kinetic.with_values(known.kinetic.values - 0.4 * known.overlap.values)
+    rng = np.random.default_rng(0)
+    sizes = 1e-3 * np.repeat(np.exp(-label.pairs.distances_angstrom / 2), np.diff(label.starts))
+    wrong = label.with_values(label.values + sizes * rng.normal(size=label.values.shape)).hermitised()
+    own = replace(frame, hamiltonian=label, overlap=known.overlap)
+    prediction = CrystalPrediction(frame.structure, wrong, known, True, (), {"forward": 2.0})
+    raw, damped = (compare_crystal(own, prediction, n_points=12, kinetic_damping=delta).errors for delta in (0.0, 0.02))
+    assert raw.gap_label == damped.gap_label
+    assert raw.hamiltonian == damped.hamiltonian, "blocks are not changed"
+    assert raw.bands_rms is not None
+    assert damped.bands_rms is not None
+    assert damped.bands_rms < 0.3 * raw.bands_rms
+    given = replace(prediction, integrals=NoIntegrals())  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match="leave out --kinetic-damping"):
+        compare_crystal(own, given, n_points=12, kinetic_damping=0.02)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from tqdm import tqdm
 
-from model.predictor import Predictor
+from model.predictor import CrystalPrediction, Predictor
 from training.data.sources import DatasetError, Frame
 from training.evaluate.crystal_metrics import CRYSTAL_METRICS, CrystalSplit
-from training.evaluate.crystals import DISTANCE_BINS, DISTANCE_STEP_ANGSTROM, CrystalErrors, compare_crystal
+from training.evaluate.crystals import (
+    DISTANCE_BINS,
+    DISTANCE_STEP_ANGSTROM,
+    CrystalComparison,
+    CrystalErrors,
+    compare_crystal,
+)
 from training.evaluate.errors import ShellErrors
 from training.evaluate.finished import Finished
 from training.evaluate.metrics import measure
@@ -22,7 +29,14 @@ QUANTILES: Final = {"best": 0.0, "median": 0.5, "worst": 1.0}
 
 
 def evaluate_crystals(
-    predictor: Predictor, frames: Iterable[Frame], split: str, finished: Finished, *, n_points: int, spectra: bool
+    predictor: Predictor,
+    frames: Iterable[Frame],
+    split: str,
+    finished: Finished,
+    *,
+    n_points: int,
+    spectra: bool,
+    kinetic_damping: float = 0.0,
 ) -> dict[str, Any]:
     """One split.
 
@@ -33,11 +47,13 @@ def evaluate_crystals(
         finished: structures that need not be repeated.
         n_points: k-points of the path.
         spectra: diagonalise too.
+        kinetic_damping: of predicted H(k), see ``compare_crystal``.
 
     Returns:
         {"summary", "frames", "scf", "challenging", "shells", "distances", "spectra", "notes"}, JSON-able; energies in meV.
     """
     shells = ShellErrors(predictor.space)
+    compare = partial(compare_crystal, n_points=n_points, spectra=spectra, kinetic_damping=kinetic_damping)
     found: list[CrystalErrors] = []
     sums, counts = np.zeros(DISTANCE_BINS), np.zeros(DISTANCE_BINS)
     curves: list[dict[str, Any] | None] = []
@@ -46,7 +62,7 @@ def evaluate_crystals(
         key = f"{split}/{frame.molecule}/{frame.index}"
         stored = finished.get(key)
         if stored is None:
-            stored = finished.put(key, _one(predictor, frame, n_points=n_points, spectra=spectra))
+            stored = finished.put(key, _one(predictor, frame, compare))
         found.append(CrystalErrors(**stored["errors"]))
         shells.add_state(stored["shells"])
         sums, counts = sums + np.array(stored["distances"][0]), counts + np.array(stored["distances"][1])
@@ -85,11 +101,13 @@ def evaluate_crystals(
     }
 
 
-def _one(predictor: Predictor, frame: Frame, *, n_points: int, spectra: bool) -> dict[str, Any]:
+def _one(
+    predictor: Predictor, frame: Frame, compare: Callable[[Frame, CrystalPrediction], CrystalComparison]
+) -> dict[str, Any]:
     frame = frame.in_space(predictor.space)
     given = {"overlap": frame.overlap} if frame.overlap is not None else {}
     prediction = predictor.predict_crystals([frame.structure], [given])[0]
-    compared = compare_crystal(frame, prediction, n_points=n_points, spectra=spectra)
+    compared = compare(frame, prediction)
     shells = ShellErrors(predictor.space)
     shells.add_blocks(compared.absolute)
     curves = compared.spectra

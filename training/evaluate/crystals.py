@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from model.blocks.block_set import BlockSet
 from model.blocks.gauge import gauge_shift, shifted
 from model.electronic.bands import PROJECTION_THRESHOLD
+from model.electronic.kinetic_damping import KineticDamping
 from model.errors import ElectronCountError, IntegralError, NumericalError
+from model.integrals.pyscf_crystal import CrystalIntegrals
 from model.predictor import CrystalPrediction
 from model.structure import SYMBOLS
 from model.units import EV_PER_HARTREE
-from training.data.sources import Frame
+from training.data.sources import DatasetError, Frame
 from training.evaluate.spectra import MAXIMUM_ORBITALS, Spectra, compare_spectra, electrons_of
 
 MEV_PER_HARTREE: Final = 1e3 * EV_PER_HARTREE
@@ -91,7 +93,7 @@ class CrystalComparison:
 
 
 def compare_crystal(
-    frame: Frame, prediction: CrystalPrediction, *, n_points: int, spectra: bool = True
+    frame: Frame, prediction: CrystalPrediction, *, n_points: int, spectra: bool = True, kinetic_damping: float = 0.0
 ) -> CrystalComparison:
     """Compare a prediction with a label.
 
@@ -100,6 +102,10 @@ def compare_crystal(
         prediction: of its structure.
         n_points: k-points of the path.
         spectra: diagonalise too.
+        kinetic_damping: delta of ``KineticDamping`` of the predicted H(k); 0 for none.
+
+    Raises:
+        DatasetError: damping of a checkpoint whose kinetic energies nothing computes.
     """
     overlap, note = _overlap(frame, prediction)
     zeros: list[float] | None = None
@@ -111,7 +117,8 @@ def compare_crystal(
     absolute = BlockSet(label.space, label.numbers, label.pairs, MEV_PER_HARTREE * difference)
     found: Spectra | None = None
     if spectra and overlap is not None:
-        found, note = _spectra(frame, label, predicted, overlap, zeros, n_points)
+        damping = _damping(prediction, overlap, kinetic_damping) if kinetic_damping else None
+        found, note = _spectra(frame, label, predicted, overlap, zeros, n_points, damping)
     pairs = absolute.pairs
     is_on_site = np.repeat((pairs.first == pairs.second) & ~pairs.shift.any(axis=1), np.diff(absolute.starts))
     values = absolute.values[0]
@@ -154,8 +161,25 @@ def _overlap(frame: Frame, prediction: CrystalPrediction) -> tuple[BlockSet | No
     return own.in_order(frame.hamiltonian.space.order), ""
 
 
+def _damping(prediction: CrystalPrediction, overlap: BlockSet, delta: float) -> KineticDamping:
+    """With kinetic energies as far as the overlap reaches: both are divided by its smallest eigenvalues."""
+    if not isinstance(prediction.integrals, CrystalIntegrals):
+        raise DatasetError(
+            "Kinetic damping needs kinetic energies, which are computed for checkpoints with [model] integrals = "
+            '"pyscf_crystal"; leave out --kinetic-damping.'
+        )
+    known = CrystalIntegrals(prediction.structure, overlap.pairs, prediction.hamiltonian.space)
+    return KineticDamping(known.kinetic.in_order(overlap.space.order), delta)
+
+
 def _spectra(
-    frame: Frame, label: BlockSet, predicted: BlockSet, overlap: BlockSet, zeros: list[float] | None, n_points: int
+    frame: Frame,
+    label: BlockSet,
+    predicted: BlockSet,
+    overlap: BlockSet,
+    zeros: list[float] | None,
+    n_points: int,
+    damping: KineticDamping | None,
 ) -> tuple[Spectra | None, str]:
     if label.n_orbitals > MAXIMUM_ORBITALS:
         return None, f"{label.n_orbitals} orbitals are more than {MAXIMUM_ORBITALS}"
@@ -166,6 +190,6 @@ def _spectra(
     if electrons is None:
         return None, "nothing says how many electrons there are: neither valences nor a Fermi level"
     try:
-        return compare_spectra(frame.structure, label, predicted, overlap, electrons, n_points), ""
+        return compare_spectra(frame.structure, label, predicted, overlap, electrons, n_points, damping), ""
     except (NumericalError, ElectronCountError) as error:
         return None, f"{error} (functions of S(k) up to {PROJECTION_THRESHOLD:g} were projected out)"

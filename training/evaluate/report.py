@@ -37,6 +37,7 @@ def evaluate(
     guesses: Sequence[str] = ("minao",),
     spectra: bool = True,
     k_points: int = 60,
+    kinetic_damping: float = 0.0,
     finished: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint of molecules or of crystals.
@@ -54,6 +55,7 @@ def evaluate(
         guesses: of PySCF, to compare with (``scf.GUESSES``); minao is always one.
         spectra: of crystals: diagonalise too, for bands, gap, DOS, Fermi level and density.
         k_points: of crystals: along the path of bands.
+        kinetic_damping: of crystals' predicted H(k), see ``model.electronic.kinetic_damping``; 0 for none.
         finished: file that keeps what has been done, so that the same call goes on where it was stopped; None keeps nothing.
 
     Returns:
@@ -68,13 +70,18 @@ def evaluate(
     _refuse_foreign_labels(predictor, data, splits, take)
     guesses = tuple(dict.fromkeys(["minao", *guesses]))
     known = Baselines(baselines, f"{predictor.card.xc} {predictor.card.basis.name}")
-    done = Finished(finished, _evaluated(predictor, data, spectra=spectra, k_points=k_points))
+    settings: dict[str, Any] = {"spectra": spectra, "k_points": k_points}
+    if kinetic_damping:
+        settings["kinetic_damping"] = kinetic_damping
+    done = Finished(finished, _evaluated(predictor, data, **settings))
     report: dict[str, Any] = {"checkpoint": predictor.card.name, "weights_sha256": predictor.card.weights_sha256}
     report["splits"] = {}
     for split in splits:
         frames = read_frames(data, [split], frames_per_molecule=frames_per_molecule, max_molecules=max_molecules)
         report["splits"][split] = (
-            evaluate_crystals(predictor, frames, split, done, n_points=k_points, spectra=spectra)
+            evaluate_crystals(
+                predictor, frames, split, done, n_points=k_points, spectra=spectra, kinetic_damping=kinetic_damping
+            )
             if predictor.model.preparer.pairs.cutoffs_angstrom is not None
             else evaluate_molecules(
                 predictor, frames, split, scf=scf, processes=processes, known=known, guesses=guesses, finished=done

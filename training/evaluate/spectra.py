@@ -26,6 +26,7 @@ from model.blocks.block_set import BlockSet
 from model.blocks.matrices import BlochSum
 from model.electronic.bands import PROJECTION_THRESHOLD, Bands, band_energies
 from model.electronic.fermi import FermiLevel, fermi_level, k_mesh, occupations
+from model.electronic.kinetic_damping import KineticDamping
 from model.electronic.overlap import OverlapFactor
 from model.electronic.solve import reduced_hamiltonian
 from model.structure import Structure
@@ -87,7 +88,13 @@ class Spectra:
 
 
 def compare_spectra(
-    structure: Structure, label: BlockSet, predicted: BlockSet, overlap: BlockSet, n_electrons: float, n_points: int
+    structure: Structure,
+    label: BlockSet,
+    predicted: BlockSet,
+    overlap: BlockSet,
+    n_electrons: float,
+    n_points: int,
+    damping: KineticDamping | None = None,
 ) -> Spectra:
     """Diagonalise both.
 
@@ -97,15 +104,17 @@ def compare_spectra(
         overlap: S(R).
         n_electrons: of a cell.
         n_points: of the path.
+        damping: of the predicted H(k).
 
     Raises:
         NumericalError, ElectronCountError: blocks that cannot be diagonalised, or electrons that do not fit.
     """
     points, weights = mesh_of(structure, halved=label.spin != "spinor")
-    mesh = [_on_mesh(blocks, overlap, points) for blocks in (label, predicted)]
+    both = ((label, None), (predicted, damping))
+    mesh = [_on_mesh(blocks, overlap, points, own) for blocks, own in both]
     levels = [fermi_level(bands, weights, n_electrons) for bands, _ in mesh]
     path, axis = path_of(structure, n_points)
-    along = [band_energies(blocks, overlap, path).energies for blocks in (label, predicted)]
+    along = [band_energies(blocks, overlap, path, damping=own).energies for blocks, own in both]
     aligned = [EV_PER_HARTREE * (energies - level.energy) for energies, level in zip(along, levels, strict=True)]
     both_mesh = [
         EV_PER_HARTREE * (bands.energies - level.energy) for (bands, _), level in zip(mesh, levels, strict=True)
@@ -182,7 +191,9 @@ def density_of_states(energies: Array, weights: Array, grid: Array, width: float
     return found / (width * np.sqrt(2 * np.pi))
 
 
-def _on_mesh(hamiltonian: BlockSet, overlap: BlockSet, points: Array) -> tuple[Bands, list[list[tuple[Array, Any]]]]:
+def _on_mesh(
+    hamiltonian: BlockSet, overlap: BlockSet, points: Array, damping: KineticDamping | None
+) -> tuple[Bands, list[list[tuple[Array, Any]]]]:
     """Bands, and energies with vectors in orthonormal functions of S(k), by k-point and spin."""
     h_at, s_at = BlochSum(hamiltonian), BlochSum(overlap)
     n_bands = hamiltonian.n_orbitals * (2 if hamiltonian.spin == "spinor" else 1)
@@ -195,7 +206,9 @@ def _on_mesh(hamiltonian: BlockSet, overlap: BlockSet, points: Array) -> tuple[B
         matrix = h_at(point)
         own = []
         for spin, part in enumerate(matrix if hamiltonian.spin == "unrestricted" else matrix[None]):
-            reduced, _ = reduced_hamiltonian(0.5 * (part + part.conj().T), factor, PROJECTION_THRESHOLD)
+            whole = 0.5 * (part + part.conj().T)
+            whole = whole if damping is None else damping(whole, factor, point)
+            reduced, _ = reduced_hamiltonian(whole, factor, PROJECTION_THRESHOLD)
             values, vectors = scipy.linalg.eigh(reduced, driver="evd")
             energies[spin, index, : len(values)] = values
             own.append((values, vectors))

@@ -22,6 +22,7 @@ from training.fit.stages import StagesConfig
 from training.tables import (
     ConfigError,
     FilePath,
+    Fraction,
     Share,
     Symbol,
     read_table,
@@ -139,6 +140,7 @@ class LossConfig:
         spectral: of the first-order error of occupied orbital energies and LUMO, in millihartree; for a short last part.
         bands: of the first-order error of a crystal's levels and states, weighted by nearness to the Fermi level, in
             millihartree.
+        bands_damping: of the spectrum that the bands are of (``evaluate --kinetic-damping``); 0 for none.
         guess_from, spectral_from, bands_from: share of the run's steps after which these terms enter (0: from the start).
         trace: lambda of TraceGrad's Eq. 7.
         trace_ramp_steps: steps over which lambda grows from 0.
@@ -150,6 +152,7 @@ class LossConfig:
     guess: NonNegativeFloat = 2.0
     spectral: NonNegativeFloat = 0.0
     bands: NonNegativeFloat = 0.0
+    bands_damping: Fraction = 0.0
     guess_from: Share = 0.0
     spectral_from: Share = 0.0
     bands_from: Share = 0.0

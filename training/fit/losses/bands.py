@@ -1,8 +1,9 @@
 """First-order error of a crystal's bands, in millihartree: what an error dH(R) does to levels and to their states.
 
-    M_pq(k) = g_p C_p^dagger dH(k) C_q g_q,    g_p = 1 / (1 + |e_p - e_F| / w)
+    M_pq(k) = g_p C_p^dagger (dH - G dH G)(k) C_q g_q,    g_p = 1 / (1 + |e_p - e_F| / w)
     mean over k of sqrt(sum_pq |M_pq|^2 / sum_p g_p^2)
 
+where G (``model.electronic.kinetic_damping``, 0 without ``damping``) leaves out what a damped spectrum does not see,
 with the label's states C and energies e, at a few k-points of the zone that are drawn once for each structure. Entries of dH
 count by what they do: along a nearly dependent combination of orbitals (eigenvalue s of S) a level moves by up to |dH| / s,
 which the mean over entries does not see, and which makes ghost bands. States far from the Fermi level may err by more, in
@@ -23,6 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.blocks.matrices import BlochSum
+from model.electronic.kinetic_damping import left_out_shares
+from model.electronic.overlap import OverlapFactor
 from model.units import MICROHARTREE_PER_HARTREE, MILLIHARTREE_PER_HARTREE
 from training.data.frame import DatasetError
 from training.fit.losses.errors import BatchErrors
@@ -41,15 +44,21 @@ class BandsTerm:
     Attributes:
         strength: its weight.
         starts_at: share of the run's steps after which it enters.
+        damping: delta of the kinetic damping that predictions will be solved with; 0 for none.
     """
 
     strength: float
     starts_at: float = 0.0
-    name: str = "bands"
+    damping: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Of the term and of what it needs of a label."""
+        return f"bands, damped by {self.damping:g}" if self.damping else "bands"
 
     def prepare(self, label: Label) -> Mapping[str, NDArray[np.float64]]:
-        """k-points in 1/Å, 2 pi included, (k, 3); g_p C_p as columns, rows in the standard order, real and imaginary parts,
-        (2, k, ao, state); sum of g_p^2, (k,).
+        """k-points in 1/Å, 2 pi included, (k, 3); columns g_p C_p and, with damping, g_p G C_p, rows in the standard order,
+        real and imaginary parts, (2, k, ao, state); sum of g_p^2, (k,).
 
         Coefficients of an orbital at r carry e^{-i k r}, so that blocks carry e^{i k (r_j + R - r_i)}.
 
@@ -71,15 +80,20 @@ class BandsTerm:
         atoms = np.repeat(np.arange(len(structure)), np.diff(first_of))
         n_occupied = space.count_electrons(structure.numbers, structure.charge) // 2
         h_at, s_at = BlochSum(frame.hamiltonian), BlochSum(frame.overlap)
-        states, norms = np.empty((2, len(points), len(order), len(order))), np.empty(len(points))
+        states, left_out = (np.empty((2, len(points), len(order), len(order))) for _ in range(2))
+        norms = np.empty(len(points))
         for index, point in enumerate(points):
-            energies, orbitals = scipy.linalg.eigh(h_at(point), s_at(point))
+            overlap = s_at(point)
+            energies, orbitals = scipy.linalg.eigh(h_at(point), overlap)
             fermi = energies[max(n_occupied - 1, 0) : n_occupied + 1].mean()
             shares = 1.0 / (1.0 + np.abs(energies - fermi) / WIDTH_HARTREE)
-            phases = np.exp(-1j * (structure.positions_angstrom @ vectors[index]))[atoms]
-            columns = signs[:, None] * (phases[:, None] * orbitals * shares)[order]
-            states[:, index], norms[index] = (columns.real, columns.imag), np.square(shares).sum()
-        return {"k_vectors": vectors, "states": states, "states_norm": norms}
+            norms[index] = np.square(shares).sum()
+            factor, phases = OverlapFactor.of(overlap), np.exp(-1j * (structure.positions_angstrom @ vectors[index]))
+            for kept, columns in ((states, orbitals), (left_out, left_out_shares(factor, self.damping) @ orbitals)):
+                columns = signs[:, None] * (phases[atoms][:, None] * columns * shares)[order]
+                kept[:, index] = columns.real, columns.imag
+        damped = {"states_left_out": left_out} if self.damping else {}
+        return {"k_vectors": vectors, "states": states, "states_norm": norms, **damped}
 
     def weight(self, progress: float) -> float:
         """Its strength from ``starts_at`` on."""
@@ -87,8 +101,9 @@ class BandsTerm:
 
     def levels(self, errors: BatchErrors) -> Tensor:
         """Weighted error of the levels of each structure, (structure,), hartree."""
-        states = torch.complex(*errors.extras["states"].unbind(dim=1))
-        mixed = states.mH @ errors.bloch_matrices @ states
+        mixed = _in_states(errors, "states")
+        if self.damping:
+            mixed = mixed - _in_states(errors, "states_left_out")
         squares = mixed.real.square() + mixed.imag.square()
         return (squares.sum(dim=(2, 3)) / errors.extras["states_norm"] + 1e-16).sqrt().mean(dim=1)
 
@@ -99,6 +114,11 @@ class BandsTerm:
     def measures(self, errors: BatchErrors) -> Mapping[str, Tensor]:
         """Weighted error of the levels, µEh."""
         return {"bands_uEh": MICROHARTREE_PER_HARTREE * self.levels(errors)}
+
+
+def _in_states(errors: BatchErrors, name: str) -> Tensor:
+    states = torch.complex(*errors.extras[name].unbind(dim=1))
+    return states.mH @ errors.bloch_matrices @ states
 
 
 def _points(positions: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ A term whose weight is 0 for the whole run is left out, with all that it would n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -32,7 +32,7 @@ def terms_of(config: LossConfig) -> tuple[Term, ...]:
     candidates: tuple[tuple[float, Term], ...] = (
         (config.guess, GuessTerm(config.guess, config.guess_from)),
         (config.spectral, SpectralTerm(config.spectral, config.spectral_from)),
-        (config.bands, BandsTerm(config.bands, config.bands_from)),
+        (config.bands, BandsTerm(config.bands, config.bands_from, config.bands_damping)),
     )
     return (
         BlocksTerm(config.mae, config.rmse, config.mse),
@@ -40,14 +40,15 @@ def terms_of(config: LossConfig) -> tuple[Term, ...]:
     )
 
 
-def measured_terms(*, molecular: bool, bands: bool = False) -> tuple[Term, ...]:
+def measured_terms(*, molecular: bool, bands: LossConfig | None = None) -> tuple[Term, ...]:
     """The terms whose measures validation reports, whatever the loss is.
 
     Args:
         molecular: all labels are closed-shell molecules: their orbitals are looked at.
-        bands: crystals' bands are looked at; their labels must have overlaps.
+        bands: of crystals: the loss of the run; if it looks at bands, so does validation.
     """
-    return terms_of(LossConfig(guess=1.0, spectral=1.0) if molecular else LossConfig(guess=0.0, bands=float(bands)))
+    crystals = LossConfig(guess=0.0) if bands is None else replace(bands, guess=0.0, spectral=0.0)
+    return terms_of(LossConfig(guess=1.0, spectral=1.0) if molecular else crystals)
 
 
 @dataclass(frozen=True, eq=False)
