@@ -11,7 +11,7 @@ TORCH_INDEX ?=
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test check format train evaluate benchmark openapi clean
+.PHONY: help setup serve demo test container check format train evaluate benchmark openapi clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ demo: $(READY) ## SCF cycles of a handful of molecules, minao beside ours
 test: $(READY) ## all tests that CI runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
 
+container: ## build the image and run it: ready, answers, refuses, keeps a job over a kill, stops
+	deploy/check.sh
+
 check: $(READY) ## ruff, mypy (tests and benchmarks too), import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,7 +58,7 @@ evaluate: $(READY) ## every figure of the default checkpoint on val, test, ood67
 benchmark: $(READY) ## request latency and the parts of a prediction
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/prediction_parts.py
 
-openapi: $(READY) ## write docs/openapi.json and the table of errors in docs/api.md
+openapi: $(READY) ## write docs/openapi.json, the table of errors in docs/api.md and tracegrad.env.example
 	$(BIN)/python -m service.documents
 
 clean: ## remove the virtual environment and caches

@@ -47,8 +47,11 @@ def main() -> int:
     from service.observability.logs import configure_logging
     from service.observability.metrics import Metrics
     from service.server import Server
-    from service.settings import Settings
+    from service.settings import Settings, misspelt
 
+    if wrong := misspelt(os.environ):
+        print(*wrong, sep="\n", file=sys.stderr)
+        return 2
     try:
         settings = Settings()
         configure_logging(settings)
@@ -84,7 +87,7 @@ def main() -> int:
         server_header=False,
         timeout_graceful_shutdown=int(settings.request_timeout_s) + 1,
     )
-    server = Server(config, app)
+    server = Server(config, app, drain_delay_s=settings.drain_delay_s)
     try:
         server.run()
     except SystemExit as stop:  # uvicorn leaves this way when the port is taken

@@ -1,12 +1,15 @@
 """``python -m service.documents``: write the parts of docs/ that come from the code; no checkpoint is needed for that.
 
-docs/openapi.json is the OpenAPI document; the table of errors in docs/api.md is the error table.
+docs/openapi.json is the OpenAPI document; the table of errors in docs/api.md is the error table; tracegrad.env.example has
+every setting with its default.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +20,13 @@ from service.settings import Settings
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
 _ERRORS: Final = re.compile(r"^\| status \| code \|.*?(?=^$)", re.MULTILINE | re.DOTALL)
+
+_MEANINGS: Final = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.MULTILINE | re.DOTALL)
+_ENVIRONMENT_HEAD: Final = """\
+# Copy to tracegrad.env, which docker-compose.yml reads if it is there, and uncomment what is to be
+# different. HOST, PORT, CHECKPOINTS, JOBS_FOLDER and DEVICE are set in the containers already: leave them.
+# Written by python -m service.documents.
+"""
 
 
 def openapi_file() -> bytes:
@@ -38,8 +48,25 @@ def errors_as_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
+def environment_file() -> str:
+    """tracegrad.env.example: every setting as a comment, with what it means and its default."""
+    meanings = _MEANINGS.findall(inspect.cleandoc(Settings.__doc__ or ""))
+    lines = [_ENVIRONMENT_HEAD]
+    for name, meaning in meanings:
+        default = Settings.model_fields[name].default
+        value = "" if default in (None, ()) else ",".join(default) if isinstance(default, tuple) else str(default)
+        text = " ".join(meaning.split())
+        lines += [
+            *textwrap.wrap(text, 118, initial_indent="# ", subsequent_indent="# "),
+            f"#TRACEGRAD_{name.upper()}={value}",
+            "",
+        ]
+    return "\n".join(lines)
+
+
 def main() -> int:
-    """Write both; returns the exit code."""
+    """Write all; returns the exit code."""
+    (DOCS.parent / "tracegrad.env.example").write_text(environment_file(), encoding="utf-8")
     (DOCS / "openapi.json").write_bytes(openapi_file())
     page = DOCS / "api.md"
     page.write_text(api_page(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from types import FrameType
 
 import uvicorn
@@ -17,18 +18,26 @@ class Server(uvicorn.Server):
     Args:
         config: of uvicorn.
         app: the one in ``config``.
+        drain_delay_s: seconds from the first signal in which the service is not ready any more and answers all the same.
     """
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, *, drain_delay_s: float = 0.0) -> None:
         super().__init__(config)
         self._app = app
+        self._drain_delay_s = drain_delay_s
+        self._leaves_at: float | None = None
         self.device_lost = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On a signal: refuse what is new, finish what was accepted, and end as asked: with exit code 0.
 
-        uvicorn's own would raise the signal again at the end, and the process would end as killed.
+        uvicorn's own would raise the signal again at the end, and the process would end as killed. With a delay the first
+        signal only makes the service not ready, and a second one ends the delay.
         """
+        if self._drain_delay_s and self._leaves_at is None and self._app.state.phase == "ready":
+            self._app.state.phase = "leaving"
+            self._leaves_at = time.monotonic() + self._drain_delay_s
+            return
         self._drain()
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
@@ -40,6 +49,9 @@ class Server(uvicorn.Server):
         if services is not None and not all(model.backend.healthy for model in services.registry.models):
             # a CUDA context does not recover; whoever started this process starts another one
             self.device_lost = True
+            self._drain()
+            return True
+        if self._leaves_at is not None and time.monotonic() >= self._leaves_at:
             self._drain()
             return True
         return await super().on_tick(counter)

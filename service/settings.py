@@ -5,8 +5,10 @@ Nothing else in the service reads the environment. A value out of range stops th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,6 +23,13 @@ def _split(value: object) -> object:
 
 # as a browser sends it: scheme, host, port, and nothing behind
 Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/?#\s*]+)$")]
+
+
+OTHERS: Final = frozenset(
+    f"TRACEGRAD_{name}"
+    for name in ("URL", "API_KEY", "DATA", "SHARED", "CRYSTALS", "PUBLIC_ADDRESS", "PUBLIC_PORT", "MEMORY", "TAG")
+)
+"""Variables of the client, of the benchmarks and of docker-compose.yml, which may stand in the same environment."""
 
 
 class Settings(BaseSettings):
@@ -55,6 +64,8 @@ class Settings(BaseSettings):
         cache_bytes: memory for predictions that may be asked for again; 0 keeps none.
         max_batch_structures: structures in one request to the batch route.
         request_timeout_s: seconds a request may take, reading of the body included.
+        drain_delay_s: seconds after SIGTERM in which the service says that it is not ready and answers all the same, so that
+            a balancer has time to send elsewhere.
         parse_timeout_s: seconds the file parser may take for one file.
         parse_memory_bytes: address space of a file parser process.
         parse_workers: number of file parser processes; of several, one is kept for callers who have used little.
@@ -102,6 +113,7 @@ class Settings(BaseSettings):
     cache_bytes: Annotated[int, Field(ge=0)] = 64 * MEBIBYTE
     max_batch_structures: Annotated[int, Field(ge=1, le=10_000)] = 256
     request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    drain_delay_s: Annotated[float, Field(ge=0, le=300)] = 0.0
     parse_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
     parse_memory_bytes: Annotated[int, Field(ge=512 * MEBIBYTE)] = 1024 * MEBIBYTE
     parse_workers: Annotated[int, Field(ge=1, le=32)] = 2
@@ -118,3 +130,16 @@ class Settings(BaseSettings):
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
     log_format: Literal["text", "json"] = "text"
     tracing: bool = False
+
+
+def misspelt(variables: Iterable[str]) -> list[str]:
+    """What is wrong with the names of ``TRACEGRAD_*`` variables, a line for each that is no setting's."""
+    known = [f"TRACEGRAD_{name}".upper() for name in Settings.model_fields]
+    lines = []
+    for name in sorted(variables):
+        if name.upper().startswith("TRACEGRAD_") and name.upper() not in known and name.upper() not in OTHERS:
+            near = get_close_matches(name.upper(), known, 1)
+            lines.append(
+                f"{name}: there is no such setting{f'; {near[0]} is meant' if near else ''}. docs/api.md lists all."
+            )
+    return lines

@@ -23,7 +23,8 @@ from service.structures.pool import ParserPool
 
 T = TypeVar("T")
 EXPORT_THREADS: Final = 2
-Phase = Literal["starting", "ready", "draining"]
+Phase = Literal["starting", "ready", "leaving", "draining"]
+"""``leaving``: not ready any more for who asks, so that a balancer sends nothing new, and yet all that comes is answered."""
 
 
 @dataclass(frozen=True)

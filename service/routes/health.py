@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
+from service.errors import draining
 from service.http.openapi import refusals
 from service.routes.ready import ready_services
 from service.schemas.responses import Health
@@ -21,5 +22,7 @@ async def live() -> Health:
 async def ready(request: Request) -> Health:
     """Ready for structures: weights verified, a warm-up forward pass done, a model there. Otherwise 503."""
     services = ready_services(request)
+    if request.app.state.phase == "leaving":
+        raise draining()
     services.registry.expect(None)
     return Health(status="ready", models=services.registry.names)

@@ -22,7 +22,7 @@ def ready_services(request: Request) -> Services:
     if phase == "draining":
         raise draining()
     services: Services | None = getattr(request.app.state, "services", None)
-    if phase != "ready" or services is None:
+    if phase == "starting" or services is None:
         raise ServiceError(
             "not_ready",
             "The models are being loaded.",

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from service.documents import environment_file
+from service.settings import Settings
 
 yaml = import_module("yaml")  # it ships no types
 
@@ -17,6 +22,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 INSTRUCTIONS = [
     line for line in re.sub(r"\\\n", " ", DOCKERFILE).splitlines() if line.strip() and not line.startswith("#")
 ]
+SERVICES = ["cpu", "gpu", "replica", "jobs"]
 
 
 def compose() -> dict[str, Any]:
@@ -24,25 +30,76 @@ def compose() -> dict[str, Any]:
     return services
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu"])
-def test_both_profiles_run_locked_down(name: str) -> None:
+@pytest.mark.parametrize("name", [*SERVICES, "proxy"])
+def test_everything_runs_locked_down(name: str) -> None:
     service = compose()[name]
-    assert service["profiles"] == [name]
+    assert service["profiles"] == [name if name in ("cpu", "gpu") else "scale"]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert "cap_add" not in service
     assert "privileged" not in service
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert [entry.split(":")[0] for entry in service["tmpfs"]] == ["/tmp"]
     assert service["pids_limit"] > 0
-    assert re.fullmatch(r"\d+g", service["mem_limit"])
-    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
-    assert service["volumes"] == ["./checkpoints:/checkpoints:ro", "jobs:/jobs"], "nothing else of the host, read-only"
+    assert re.fullmatch(r"(\$\{TRACEGRAD_MEMORY:-\d+g\}|\d+m)", service["mem_limit"])
+    assert service["logging"]["options"] == {"max-size": "20m", "max-file": "5"}, "a log that ends somewhere"
+    assert service["restart"].startswith("on-failure:"), "a mistake in the settings does not loop for ever"
+    assert all(volume.endswith(":ro") or volume == "jobs:/jobs" for volume in service["volumes"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_settings_come_from_a_file_that_need_not_be_there(name: str) -> None:
+    service = compose()[name]
+    assert service["env_file"] == [{"path": "tracegrad.env", "required": False}]
+    assert [entry.split(":")[0] for entry in service["tmpfs"]] == ["/tmp"]
+    for variable in service["environment"]:
+        assert variable.removeprefix("TRACEGRAD_").lower() in Settings.model_fields
+
+
+def test_only_what_callers_reach_has_a_port_and_by_default_on_this_machine_alone() -> None:
+    ports = {name: service["ports"] for name, service in compose().items() if "ports" in service}
+    assert set(ports) == {"cpu", "gpu", "proxy"}
+    assert all(port.startswith("${TRACEGRAD_PUBLIC_ADDRESS:-127.0.0.1}:") for entry in ports.values() for port in entry)
+
+
+def test_one_instance_takes_the_jobs_and_replicas_take_none() -> None:
+    services = compose()
+    assert services["replica"]["environment"]["TRACEGRAD_JOBS"] == "off"
+    assert services["jobs"]["environment"]["TRACEGRAD_JOBS"] == "process"
+    assert services["replica"]["volumes"] == ["./checkpoints:/checkpoints:ro"]
+    assert "jobs:/jobs" in services["jobs"]["volumes"]
+
+
+def test_the_proxy_leads_jobs_to_the_instance_that_takes_them_and_tries_again() -> None:
+    text = (ROOT / "deploy" / "haproxy.cfg").read_text()
+    assert re.search(r"acl jobs path_beg /v1/jobs\b", text)
+    assert re.search(r"server-template replica \d+ replica:8000 check", text)
+    (retried,) = re.findall(r"retry-on (.*)", text)
+    assert "conn-failure" in retried
+    assert "empty-response" in retried
+    (buffer,) = re.findall(r"tune.bufsize (\d+)", text)
+    assert int(buffer) > Settings.model_fields["max_file_bytes"].default, "a request is only sent again if it fits"
+    (seconds,) = re.findall(r"timeout server (\d+)s", text)
+    assert int(seconds) > Settings.model_fields["request_timeout_s"].default
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="no haproxy on this machine")
+def test_haproxy_takes_its_configuration() -> None:
+    checked = subprocess.run(
+        ["haproxy", "-c", "-f", str(ROOT / "deploy" / "haproxy.cfg")], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_the_example_of_settings_is_that_of_the_code() -> None:
+    text = (ROOT / "tracegrad.env.example").read_text()
+    assert text == environment_file(), "python -m service.documents writes it"
+    named = [name.lower() for name in re.findall(r"^#TRACEGRAD_(\w+)=", text, re.MULTILINE)]
+    assert sorted(named) == sorted(Settings.model_fields)
 
 
 def test_only_the_gpu_profile_asks_for_a_gpu() -> None:
     services = compose()
-    assert "deploy" not in services["cpu"]
+    assert [name for name, service in services.items() if "deploy" in service] == ["gpu"]
     (device,) = services["gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
     assert services["cpu"]["environment"]["TRACEGRAD_DEVICE"] == "cpu"
@@ -53,16 +110,26 @@ def test_the_cpu_image_takes_the_cpu_build_of_torch_unless_told_otherwise() -> N
     (default,) = re.findall(r"^ARG TORCH_INDEX=(\S+)", DOCKERFILE, re.MULTILINE)
     services = compose()
     assert default.endswith("/cpu")
-    assert services["cpu"]["build"]["args"]["TORCH_INDEX"] == default
+    assert services["cpu"]["build"]["args"]["TORCH_INDEX"] == f"${{TORCH_INDEX:-{default}}}"
     assert "/cu" in services["gpu"]["build"]["args"]["TORCH_INDEX"]
 
 
-def test_every_installation_follows_the_constraints() -> None:
+def test_every_installation_of_a_dependency_follows_the_constraints() -> None:
     installs = [line for line in INSTRUCTIONS if "pip install" in line]
-    assert len(installs) == 2
-    assert all("constraints.txt" in line for line in installs)
+    dependencies = [line for line in installs if "/wheel" not in line and "setuptools" not in line]
+    assert len(dependencies) == 2
+    assert all("constraints.txt" in line for line in dependencies)
+    (product,) = [line for line in installs if "/wheel" in line]
+    assert "--no-deps" in product
     pins = (ROOT / "constraints.txt").read_text()
     assert len(re.findall(r"^torch==\S+$", pins, re.MULTILINE)) == 1  # the Dockerfile reads the version from here
+
+
+def test_a_change_of_code_leaves_the_layer_of_the_dependencies_as_it_is() -> None:
+    start = next(index for index, line in enumerate(INSTRUCTIONS) if line.endswith("AS dependencies"))
+    end = next(index for index, line in enumerate(INSTRUCTIONS) if index > start and line.startswith("FROM"))
+    copied = {part for line in INSTRUCTIONS[start:end] if line.startswith("COPY") for part in shlex.split(line)[1:-1]}
+    assert copied == {"constraints.txt", "--from=requirements", "/requirements.txt"}
 
 
 def test_the_image_runs_as_a_user_without_rights() -> None:
@@ -79,7 +146,7 @@ def test_nothing_is_copied_that_the_build_context_leaves_out() -> None:
     assert "*" in lines
     copies = [shlex.split(line)[1:-1] for line in INSTRUCTIONS if line.startswith("COPY ") and "--from" not in line]
     copied = {source.removeprefix("./") for sources in copies for source in sources}
-    assert copied == kept
+    assert {source.split("/")[0] for source in copied} == kept
     assert all((ROOT / source).exists() for source in copied)
 
 
