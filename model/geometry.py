@@ -1,4 +1,4 @@
-"""What distances say of a molecule before anything is computed: contacts in units of bond lengths, molecules cut by a box."""
+"""What distances say of a molecule before anything is computed: wrong units, drawings, molecules cut by a box."""
 
 from __future__ import annotations
 
@@ -10,12 +10,27 @@ from numpy.typing import NDArray
 BONDED = 1.3
 """Of the sum of the covalent radii; closer atoms are taken for bonded."""
 
+DRAWN = 1.45
+"""The same for a hydrogen in a drawing, where its bond is as long as any."""
+
 
 def radii(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
     """Covalent radius of each atom, Å (Cordero et al., Dalton Trans. 2008, 2832, as ASE has them)."""
     from ase.data import covalent_radii  # what only passes structures on need not load it
 
     return np.array(covalent_radii, dtype=np.float64)[numbers]
+
+
+LOOSE = 1.6
+"""Of the sum of the covalent radii: an atom without a closer one is bonded to none. In bohr taken for Å bonds come at 1.9."""
+
+CLOSE = 0.7
+"""Bonds of Å taken for bohr come at 0.5."""
+
+FLAT = 0.05
+"""Thickness over width of a centre's neighbours; four bonds in a plane are drawn, not measured."""
+
+CHECK = "check the unit (positions are in Å), that no hydrogen is missing, and that the structure is a three-dimensional one."
 
 
 def contacts(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -38,6 +53,46 @@ def contacts(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> NDAr
         distances[atom] = np.inf
         smallest[atom] = distances.min()
     return smallest
+
+
+def doubts(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> tuple[str, ...]:
+    """What makes the distances of a molecule improbable, in words; empty for sound ones.
+
+    Args:
+        numbers: atomic numbers, (atom,).
+        positions: (atom, 3), Å.
+    """
+    ratios = contacts(numbers, positions)
+    found = []
+    if len(ratios) and ratios.min() < CLOSE:
+        found.append(f"Atom {int(ratios.argmin())} is nearer to another than {CLOSE:g} of a bond between them: {CHECK}")
+    if len(ratios) and ratios.max() > LOOSE:
+        found.append(f"Atom {int(ratios.argmax())} has no other within {LOOSE:g} times the length of a bond: {CHECK}")
+    if (flat := _flat_centre(numbers, positions)) is not None:
+        found.append(f"The four neighbours of atom {flat} lie in a plane with it, as in a drawing: {CHECK}")
+    return tuple(found)
+
+
+def is_absurd(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> bool:
+    """Whether no atom of at least three has another at a bond's distance, or all have one at half of it: a wrong unit."""
+    ratios = contacts(numbers, positions)
+    return len(ratios) > 2 and bool(ratios.min() > LOOSE or ratios.max() < CLOSE)
+
+
+def _flat_centre(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> int | None:
+    """An atom of carbon or silicon with four neighbours in one plane with it."""
+    size = radii(numbers)
+    for atom in np.flatnonzero(np.isin(numbers, (6, 14))):
+        offsets = positions - positions[atom]
+        distances = np.linalg.norm(offsets, axis=1)
+        reach = np.where(numbers == 1, DRAWN, BONDED) * (size + size[atom])
+        bonded = (distances < reach) & (np.arange(len(numbers)) != atom)
+        if bonded.sum() == 4:
+            directions = offsets[bonded] / distances[bonded][:, None]
+            width = np.linalg.svd(directions, compute_uv=False)
+            if width[2] < FLAT * width[0]:
+                return int(atom)
+    return None
 
 
 def made_whole(

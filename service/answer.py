@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from model.structure import Structure
 from service.answers.arrays import GUESS_OUTPUTS, NEEDS_ORBITALS, Result, make_result
 from service.answers.bytes import ENCODERS
-from service.answers.files import WRITERS, is_dear
+from service.answers.files import WRITERS, is_dear, write_cube
 from service.answers.output_formats import PICTURE_FORMATS, OutputFormat, headers_of, refuse_array_options
 from service.checkpoints.choice import Choice, Wanted
 from service.crystals.folders import folder_warning, zipped_folder
@@ -261,6 +261,8 @@ def _written(
     else:
         molecule = cast("Prediction", prediction)
         if not ask.form.holds_arrays:
+            if isinstance(ask.options, GuessOptions) and ask.form.name == "cube":
+                return write_cube(molecule, known.card, ask.options.orbital)
             return WRITERS[ask.form.name](molecule, known.card)
         result = make_result(molecule, known.card, cast("CommonOptions", ask.options), known.outputs, *rest)
     return ENCODERS[ask.form.name](result) if ask.encoded else result

@@ -21,6 +21,7 @@ from model.errors import (
     UnsupportedMultiplicityError,
     UnsupportedPeriodicityError,
 )
+from model.geometry import doubts
 from model.level import Level
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
@@ -273,7 +274,7 @@ class Card(BaseModel):
             warnings.append(
                 f"{len(structure)} atoms; the largest molecule this checkpoint was tested on has {limit.atoms}."
             )
-        return tuple(warnings)
+        return (*warnings, *doubts(structure.numbers, structure.positions_angstrom))
 
 
 def read_card(path: Path) -> Card:

@@ -97,7 +97,9 @@ class SectorLayout:
 
     def to_rows(self, sectors: Sectors) -> Tensor:
         """Inverse of :meth:`of_rows`."""
-        return torch.cat([part.reshape(part.shape[0], -1, self.channels[0]) for part in sectors], dim=1)
+        # sizes in full: of no items at all, as a lone atom has, none can be inferred
+        width = self.channels[0]
+        return torch.cat([part.reshape(part.shape[0], part.shape[1:].numel() // width, width) for part in sectors], 1)
 
     def join(self, sectors: Sectors) -> list[Tensor]:
         """Inverse of :meth:`split`: sectors -> irreps in the frame, each (item, 2l + 1, its channels)."""

@@ -9,35 +9,26 @@ from __future__ import annotations
 
 import io
 import math
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
 
 from model.errors import NumericalError
 from model.units import ANGSTROM_PER_BOHR
 from service.answers import qcschema
 from service.answers.bytes import dump_json
-from service.serving.fair import stop_if_abandoned
+from service.answers.cubes import cube_shape, density_cube, orbital_cube
+from service.answers.memory_text import MemoryText
+from service.errors import ServiceError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from model.checkpoint.card import Card
     from model.predictor import Prediction
 
 UNKNOWN_TOTAL_ENERGY_HARTREE: Final = 0.0
 """A guess has no total energy; the chkfile's field must be a finite number."""
 
-CUBE_MARGIN_BOHR: Final = 4.0
-CUBE_SPACING_BOHR: Final = 0.3
-CUBE_POINTS: Final = (20, 90)
-"""Fewest and most points along an axis; a long molecule gets a coarser grid, not a larger file."""
-CUBE_COLUMNS: Final = 6
 DEAR_ORBITALS: Final = 400
 """From here on writing out a matrix of orbitals, a line for each number, takes a good part of a second."""
-CHECK_EVERY_S: Final = 0.1
 DEAR_PRODUCTS: Final = 2e9
 """Multiplications of an export that take about a second."""
 
@@ -64,37 +55,44 @@ def write_molden(prediction: Prediction, card: Card) -> bytes:
 
     mole, orbitals = _mole(prediction, card), _orbitals(prediction)
 
-    file = _Text()
+    file = MemoryText()
     molden.header(mole, file)
     molden.orbital_coeff(mole, file, orbitals.coefficients, ene=orbitals.energies, occ=orbitals.occupations)
     return file.content()
 
 
-def write_cube(prediction: Prediction, card: Card) -> bytes:
-    """Gaussian cube file of the electron density, electrons per cubic bohr."""
-    from pyscf.dft import numint
-    from pyscf.tools.cubegen import Cube
+def write_cube(prediction: Prediction, card: Card, orbital: str | None = None) -> bytes:
+    """Gaussian cube file of the electron density, electrons per cubic bohr, or of an orbital, bohr^(-3/2).
 
-    mole = _mole(prediction, card)
-    guess = prediction.guess
+    Args:
+        prediction: with orbitals.
+        card: of its model.
+        orbital: "homo", "lumo", "homo-1" ..., or an index from 0; None for the density.
+
+    Raises:
+        ServiceError: there is no such orbital.
+    """
+    mole, orbitals, guess = _mole(prediction, card), _orbitals(prediction), prediction.guess
     if guess is None:
         raise NumericalError("The prediction has no density matrix.")
-    shape = cube_shape(mole.atom_coords())
-    cube = Cube(mole, *shape, margin=CUBE_MARGIN_BOHR)
-    density = np.empty(shape)
-    for x, plane in zip(cube.xs, density, strict=True):
-        stop_if_abandoned()
-        fractions = np.stack(np.broadcast_arrays(x, cube.ys[:, None], cube.zs), axis=-1)
-        orbitals = mole.eval_gto("GTOval", fractions.reshape(-1, 3) @ cube.box + cube.boxorig)
-        plane[...] = numint.eval_rho(mole, orbitals, guess.density_matrix).reshape(shape[1:])
-    return _cube_file(cube, density)
+    if orbital is None:
+        return density_cube(mole, guess.density_matrix)
+    return orbital_cube(mole, orbitals.coefficients[:, _index_of(orbital, orbitals)])
 
 
-def cube_shape(positions_bohr: NDArray[np.float64]) -> tuple[int, int, int]:
-    """Points along x, y and z of the density of some atoms, positions (atom, 3) in bohr."""
-    extent = np.ptp(positions_bohr, axis=0) + 2.0 * CUBE_MARGIN_BOHR
-    nx, ny, nz = np.clip(np.ceil(extent / CUBE_SPACING_BOHR), *CUBE_POINTS).astype(int)
-    return int(nx), int(ny), int(nz)
+def _index_of(orbital: str, orbitals: Any) -> int:
+    """Column of an orbital that is named or counted."""
+    occupied, count = int((orbitals.occupations > 0).sum()), len(orbitals.energies)
+    first = {"homo": occupied - 1, "lumo": occupied}.get(orbital[:4])
+    index = int(orbital) if first is None else first + int(orbital[4:] or 0)
+    if not 0 <= index < count:
+        raise ServiceError(
+            "invalid_request",
+            f"There is no such orbital: {count} are numbered from 0.",
+            field="orbital",
+            hint="Name homo, lumo, homo-1 ..., or a number.",
+        )
+    return index
 
 
 def write_qcschema(prediction: Prediction, card: Card) -> bytes:
@@ -130,39 +128,3 @@ def _orbitals(prediction: Prediction) -> Any:
     if prediction.orbitals is None:
         raise NumericalError("The prediction has no orbitals.")
     return prediction.orbitals
-
-
-def _cube_file(cube: Any, density: NDArray[np.float64]) -> bytes:
-    """The file of PySCF's ``Cube.write``, which takes no file but a name."""
-    file = _Text()
-    file.write("Electron density in real space (e/Bohr^3)\nWritten by the TraceGrad service\n")
-    steps = cube.box * np.array([axis[1] for axis in (cube.xs, cube.ys, cube.zs)])[:, None]
-    heads = [(cube.mol.natm, cube.boxorig), *zip(density.shape, steps, strict=True)]
-    for count, vector in heads:
-        file.write(f"{count:5d}{vector[0]:12.6f}{vector[1]:12.6f}{vector[2]:12.6f}\n")
-    for number, (x, y, z) in zip(cube.mol.atom_charges(), cube.mol.atom_coords(), strict=True):
-        file.write(f"{number:5d}{0.0:12.6f}{x:12.6f}{y:12.6f}{z:12.6f}\n")
-    lines, rest = divmod(density.shape[2], CUBE_COLUMNS)
-    row = ("%13.5E" * CUBE_COLUMNS + "\n") * lines + ("%13.5E" * rest + "\n") * bool(rest)
-    for values in density.reshape(-1, density.shape[2]):
-        file.write(row % tuple(values.tolist()))
-    return file.content()
-
-
-class _Text(io.StringIO):
-    """A file in memory whose writer ends when nobody waits for it any more."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._checked = 0.0
-
-    def write(self, text: str, /) -> int:
-        now = time.monotonic()
-        if now - self._checked > CHECK_EVERY_S:
-            self._checked = now
-            stop_if_abandoned()
-        return super().write(text)
-
-    def content(self) -> bytes:
-        """What was written."""
-        return self.getvalue().encode()

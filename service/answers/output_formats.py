@@ -61,6 +61,13 @@ def refuse_array_options(options: StructureOptions, form: OutputFormat) -> None:
     Raises:
         ServiceError: ``invalid_request``.
     """
+    if getattr(options, "orbital", None) is not None and form.name != "cube":
+        raise ServiceError(
+            "invalid_request",
+            "Only cubes show an orbital.",
+            field="orbital",
+            hint="Ask for format_out=cube, or leave it out.",
+        )
     if form.holds_arrays:
         return
     asked = {

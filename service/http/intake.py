@@ -24,7 +24,6 @@ from service.schemas.requests import (
     JSON_ONLY,
     BandsRequest,
     BatchRequest,
-    CommonOptions,
     DosRequest,
     GuessRequest,
     PredictRequest,
@@ -34,7 +33,7 @@ from service.structures.formats import ACCEPTED, CONTENT_TYPES, format_of_file_n
 
 RequestModel = TypeVar("RequestModel", bound=PredictRequest | GuessRequest | BatchRequest | BandsRequest | DosRequest)
 
-KNOWN_OPTIONS: Final = frozenset({*CommonOptions.model_fields, *BandsRequest.model_fields, *DosRequest.model_fields})
+KNOWN_OPTIONS: Final = frozenset({*GuessRequest.model_fields, *BandsRequest.model_fields, *DosRequest.model_fields})
 _INTEGER_OPTIONS: Final = frozenset({"charge", "multiplicity", "npoints"})
 _TRUTH: Final[Mapping[str, bool]] = {"true": True, "false": False}
 _LIST_OPTIONS: Final = frozenset({"outputs"})

@@ -95,9 +95,11 @@ class GuessOptions(CommonOptions):
 
     Attributes:
         outputs: further arrays to add to the four of a guess (json, npz and safetensors only).
+        orbital: of a cube, the orbital to draw: homo, lumo, homo-1, lumo+2, or its number from 0; null for the density.
     """
 
     outputs: Outputs = ()
+    orbital: Annotated[str, Field(max_length=8, pattern=r"^((homo|lumo)([+-][0-9]{1,3})?|[0-9]{1,4})$")] | None = None
 
 
 class BandsOptions(StructureOptions):

@@ -69,7 +69,8 @@ class Checks(WireModel):
         gap: LUMO less HOMO, in the answer's energy unit; of a crystal that of its bands, 0 for a metal.
         smallest_overlap_eigenvalue: of a crystal, over the k-points that were looked at: an error of H is magnified by up to
             its inverse. Null for molecules, and where the model has no overlap.
-        in_domain: whether the structure resembles what the model was tested on.
+        in_domain: whether the structure resembles what the model was tested on: its size, its distances, and for a molecule
+            whose orbitals were made that there is no intruder.
     """
 
     trace_error: float | None

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from model.geometry import made_whole
+from model.geometry import CHECK, is_absurd, made_whole
 from model.structure import SYMBOLS, Structure
 from model.units import ANGSTROM_PER_BOHR
 from service.errors import ServiceError
@@ -131,6 +131,13 @@ def build_structure(raw: RawStructure, options: StructureOptions, limits: SizeLi
         cell_angstrom=_array(raw.cell) if raw.cell is not None and any(pbc) else None,
         pbc=pbc,
     )
+    if not structure.is_periodic and is_absurd(structure.numbers, structure.positions_angstrom):
+        raise ServiceError(
+            "invalid_request",
+            "The distances are those of no molecule: no atom has another at the length of a bond.",
+            field="structure",
+            hint=f"{CHECK[0].upper()}{CHECK[1:]}",
+        )
     return Built(structure, defaults, notes)
 
 

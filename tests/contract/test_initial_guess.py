@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pyscf import dft, gto
 from pyscf.data import nist
+from pyscf.dft import numint
 from pyscf.tools import cubegen, molden
 
 from tests.service.test_qcschema import mole_of
@@ -95,13 +96,49 @@ def test_the_cube_is_the_file_that_pyscf_writes(client, water, guess, mole, tmp_
     lines = download(client, water, "cube").decode().splitlines()
     path = tmp_path / "density.cube"
     shape = [int(line.split()[0]) for line in lines[3:6]]
-    cubegen.density(mole, str(path), np.array(guess["results"]["density_matrix"]), *shape, margin=4.0)
+    extent = [(int(line.split()[0]) - 1) * float(line.split()[1 + axis]) for axis, line in enumerate(lines[3:6])]
+    cube = cubegen.Cube(mole, *shape, origin=[float(value) for value in lines[2].split()[1:]], extent=extent)
+    density = numint.eval_rho(
+        mole, mole.eval_gto("GTOval", cube.get_coords()), np.array(guess["results"]["density_matrix"])
+    )
+    cube.write(density.reshape(shape), str(path), lines[0])
     theirs = path.read_text().splitlines()
-    assert lines[0] == theirs[0]
     assert lines[2:9] == theirs[2:9]  # the second line names the writer
     for ours, row in zip(lines[9:], theirs[9:], strict=True):
         assert len(ours) == len(row)
-        np.testing.assert_allclose(np.fromstring(ours, sep=" "), np.fromstring(row, sep=" "), rtol=2e-5, atol=1e-12)
+        np.testing.assert_allclose(
+            np.fromstring(ours, sep=" "), np.fromstring(row, sep=" "), rtol=1e-3, atol=1e-6
+        )  # the origin has six digits
+
+
+HF = {"kind": "atoms", "numbers": [1, 9], "positions": [[0.1, 0.2, 0.3], [0.7, 0.5, 0.9]]}
+
+
+@pytest.mark.parametrize("orbital", [None, "0", "homo", "lumo", "homo-1", "lumo+1"])
+@pytest.mark.parametrize("name", ["HF", "CH3OH", "N2"])
+def test_the_sum_over_a_cube_is_the_number_of_its_electrons(client, molecule, name, orbital):
+    atoms = None if name == "HF" else molecule(name)
+    structure = (
+        HF
+        if atoms is None
+        else {"kind": "atoms", "numbers": atoms.numbers.tolist(), "positions": atoms.positions_angstrom.tolist()}
+    )
+    request = {"structure": structure, "format_out": "cube"} | ({} if orbital is None else {"orbital": orbital})
+    cube = ase.io.cube.read_cube(io.StringIO(client.post("/v1/initial-guess", json=request).text))
+    voxel = abs(np.linalg.det(cube["spacing"] / nist.BOHR))
+    right = cube["atoms"].numbers.sum() if orbital is None else 1.0
+    assert (cube["data"] ** (1 if orbital is None else 2)).sum() * voxel == pytest.approx(right, rel=5e-3)
+
+
+def test_orbitals_that_are_not_there_and_formats_without_them(client, water):
+    for orbital, form in (("homo-5", "cube"), ("24", "cube"), ("homo", "json"), ("homo", "chk"), ("somo", "cube")):
+        reply = client.post("/v1/initial-guess", json=water | {"orbital": orbital, "format_out": form})
+        assert (reply.status_code, reply.json()["code"], reply.json()["field"]) == (422, "invalid_request", "orbital")
+    reply = client.post(
+        "/v1/initial-guess?format_out=cube&orbital=lumo",
+        files={"file": ("w.xyz", "3\n\nO 0 0 0.119\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n")},
+    )
+    assert reply.text.startswith("Orbital")
 
 
 def test_a_qcschema_document_holds_the_guess_and_its_basis(client, water, guess):
