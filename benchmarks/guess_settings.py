@@ -31,13 +31,14 @@ MOLECULES: Final = (
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to compute: method of a Mole, basis, charge and unpaired electrons."""
+    """One way to compute: method of a Mole, basis, charge and unpaired electrons; and whether ions take parents' orbitals."""
 
     method: Callable[[Any], Any]
     basis: str = "def2-svp"
     charge: int = 0
     spin: int = 0
     cart: bool = False
+    parents: bool = False
 
     def calculation(self, name: str) -> Any:
         """Of a molecule of ASE's G2 set."""
@@ -73,9 +74,9 @@ SETTINGS: Final[dict[str, Setting]] = {
     "cc-pVDZ": Setting(rks("b3lyp"), "cc-pvdz"),
     "def2-TZVP": Setting(rks("b3lyp"), "def2-tzvp"),
     "PBE0/cc-pVDZ": Setting(rks("pbe0"), "cc-pvdz"),
-    "cation, UKS": Setting(uks, charge=1, spin=1),
-    "anion, UKS": Setting(uks, charge=-1, spin=1),
-    "triplet, UKS": Setting(uks, spin=2),
+    "cation, UKS, parents": Setting(uks, charge=1, spin=1, parents=True),
+    "anion, UKS, parents": Setting(uks, charge=-1, spin=1, parents=True),
+    "triplet, UKS, parents": Setting(uks, spin=2, parents=True),
 }
 
 COLUMNS = [
@@ -133,7 +134,7 @@ def _is_file(path: Path | None) -> bool:
 
 def measure(setting: Setting, name: str, client: Client) -> dict[str, Any]:
     """Both calculations of a molecule; a guess that was rejected cost one Fock build, as a cycle does."""
-    own, ours = setting.calculation(name), client.attach(setting.calculation(name))
+    own, ours = setting.calculation(name), client.attach(setting.calculation(name), parents=setting.parents)
     energies = own.kernel(), ours.kernel()
     report = ours.tracegrad
     return {

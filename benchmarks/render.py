@@ -20,7 +20,16 @@ PAGE: Final = ROOT / "docs" / "benchmarks.md"
 LINE_LENGTH: Final = 126
 
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "The guess": ("guess_test", "guess_ood", "guess_rings", "guess_term", "g2_molecules", "geometry_jobs", "demo"),
+    "The guess": (
+        "guess_test",
+        "guess_ood",
+        "guess_rings",
+        "guess_term",
+        "g2_molecules",
+        "geometry_jobs",
+        "guess_settings",
+        "demo",
+    ),
     "What a prediction costs": ("prediction_parts", "assembly", "large_cells"),
     "Networks": ("backbones", "backbones_batches", "backbones_memory", "crystal_networks", "second_stage", "exported"),
     "The service under load": ("memory_peak", "soak", "batching", "threads"),

@@ -1,6 +1,7 @@
 """The command ``tracegrad``: a structure file in, a starting guess or orbital energies out.
 
     tracegrad guess mol.xyz -o guess.chk        the format of the answer follows the suffix of -o
+    tracegrad guess - --format xyz -o - --to npz < mol.xyz > guess.npz
     tracegrad energies mol.xyz --unit eV
     tracegrad models
 
@@ -21,6 +22,7 @@ from tracegrad_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, Client
 from tracegrad_client.errors import TraceGradError
 from tracegrad_client.version import installed_version
 
+STANDARD_STREAM: Final = "-"
 FORMATS_BY_SUFFIX: Final[Mapping[str, str]] = {
     ".chk": "chk",
     ".npz": "npz",
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             client.model = chosen.model
             file: Path = chosen.file
             options = _options(chosen)
+            if chosen.command == "energies" and str(file) == STANDARD_STREAM and chosen.format is None:
+                parser.error("standard input has no suffix that says which format it is; give --format.")
             if chosen.command == "energies":
                 return _energies(client, file, options, chosen.unit)
             return _guess(client, file, options, chosen.output, _answer_format(parser, chosen))
@@ -61,17 +65,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _guess(client: Client, file: Path, options: Mapping[str, str], output: Path, format_out: str) -> int:
-    answer = client.guess_file(file.name, file.read_bytes(), format_out=format_out, options=options)
+    answer = client.guess_file(*_structure(file), format_out=format_out, options=options)
     for text in answer.warnings:
         print(f"warning: {text}", file=sys.stderr)
+    if str(output) == STANDARD_STREAM:
+        sys.stdout.buffer.write(answer.body)
+        sys.stdout.flush()
+        return 0
     write_atomically(output, answer.body)
-    print(f"{output}: {format_out}, {len(answer.body)} bytes")
+    print(f"{output}: {format_out}, {len(answer.body)} bytes", file=sys.stderr if not output.is_file() else sys.stdout)
     return 0
+
+
+def _structure(file: Path) -> tuple[str, bytes]:
+    """Name and content of the structure file; of standard input the format decides."""
+    if str(file) == STANDARD_STREAM:
+        return "structure", sys.stdin.buffer.read()
+    return file.name, file.read_bytes()
 
 
 def _energies(client: Client, file: Path, options: Mapping[str, str], unit: str) -> int:
     result = client.orbital_energies_of_file(
-        file.name, file.read_bytes(), unit="eV" if unit == "eV" else "hartree", options=options
+        *_structure(file), unit="eV" if unit == "eV" else "hartree", options=options
     )
     for text in result.warnings:
         print(f"warning: {text}", file=sys.stderr)
@@ -98,9 +113,16 @@ def _models(client: Client) -> int:
 def write_atomically(target: Path, content: bytes) -> None:
     """Write a file so that under its name there is either the old content or all of the new one.
 
+    A link is followed. What is no regular file (a device, a pipe, ``/dev/stdout``) is written to, never replaced.
+
     Raises:
         OSError: nothing was written; the old file, if any, is untouched.
     """
+    target = target.resolve() if target.is_symlink() else target
+    if target.exists() and not target.is_file():
+        with target.open("wb") as stream:
+            stream.write(content)
+        return
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with partial.open("xb") as stream:
@@ -119,7 +141,9 @@ def _options(chosen: argparse.Namespace) -> dict[str, str]:
 
 def _answer_format(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> str:
     output: Path = chosen.output
-    if output.exists() and chosen.file.exists() and output.samefile(chosen.file):
+    if str(chosen.file) == STANDARD_STREAM and chosen.format is None:
+        parser.error("standard input has no suffix that says which format it is; give --format.")
+    if output.is_file() and chosen.file.exists() and output.samefile(chosen.file):
         parser.error(f"-o {output} is the structure file itself; name another file.")
     if chosen.to is not None:
         return str(chosen.to)
@@ -143,14 +167,24 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout", type=float, default=DEFAULT_TIMEOUT_S, help="seconds for the whole request (default: %(default)g)"
     )
     molecule = argparse.ArgumentParser(add_help=False)
-    molecule.add_argument("file", type=Path, help="structure file: xyz, extxyz, sdf, mol, pdb, cif ...")
+    molecule.add_argument(
+        "file",
+        type=Path,
+        help="structure file: xyz, extxyz, sdf, mol, pdb, gjf ...; - reads standard input (with --format)",
+    )
     molecule.add_argument("--format", help="ASE's name of the file's format, where the suffix does not tell")
     molecule.add_argument("--model", help="name of a checkpoint (default: the server's)")
     molecule.add_argument("--charge", type=int, help="total charge (default: 0)")
     molecule.add_argument("--multiplicity", type=int, help="2S + 1 (default: 1)")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     guess = commands.add_parser("guess", parents=[server, molecule], help="write the starting guess of an SCF")
-    guess.add_argument("-o", "--output", type=Path, required=True, help="the file to write; an older one is replaced")
+    guess.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="the file to write; an older one is replaced; - writes to standard output (with --to)",
+    )
     guess.add_argument("--to", choices=sorted(set(FORMATS_BY_SUFFIX.values())), help="format of the output")
     guess.add_argument("--xc", help="the functional that will be used: the server warns if the model's is another")
     guess.add_argument("--basis", help="the basis that will be used: the server warns if no model has it")

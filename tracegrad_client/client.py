@@ -6,6 +6,7 @@ mf.kernel(dm0=client.density_matrix(mol))      # or, with checks and a fallback:
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,6 @@ from tracegrad_client.batch import Outcome, request_guesses
 from tracegrad_client.crystal import Crystal
 from tracegrad_client.energies import EnergyUnit, OrbitalEnergies, check_unit, read_energies
 from tracegrad_client.errors import InvalidAnswerError, InvalidInputError
-from tracegrad_client.guard import DEFAULT_THRESHOLD
 from tracegrad_client.guess import Guess, guess_for
 from tracegrad_client.job import GuessJob
 from tracegrad_client.transport import Answer, Transport
@@ -37,20 +37,24 @@ class Client:
     """Talks to one TraceGrad server. Thread-safe; may be copied, deep-copied and pickled with a mean-field object.
 
     Args:
-        base_url: where the server is.
+        base_url: where the server is; None takes the environment's ``TRACEGRAD_URL``, else ``DEFAULT_URL``.
         timeout: seconds for one whole request.
-        api_key: needed only where the server has keys configured.
+        api_key: needed only where the server has keys configured; None takes the environment's ``TRACEGRAD_API_KEY``, but
+            only where the URL comes from there too or is the default: a key is for one server.
         model: the name of a checkpoint; None takes the server's default for molecules.
     """
 
     def __init__(
         self,
-        base_url: str = DEFAULT_URL,
+        base_url: str | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT_S,
         api_key: str | None = None,
         model: str | None = None,
     ) -> None:
+        if base_url is None:
+            base_url = os.environ.get("TRACEGRAD_URL") or DEFAULT_URL
+            api_key = api_key or os.environ.get("TRACEGRAD_API_KEY") or None
         self.model = model
         self._arguments = {"base_url": base_url, "timeout": timeout, "api_key": api_key, "model": model}
         self._transport = Transport(base_url, timeout=timeout, api_key=api_key)
@@ -143,11 +147,13 @@ class Client:
 
         return tagged_density(guess)
 
-    def attach(self, mf: MeanField, *, guard: bool = True, threshold: float = DEFAULT_THRESHOLD) -> MeanField:
+    def attach(
+        self, mf: MeanField, *, guard: bool = True, threshold: float | None = None, parents: bool = False
+    ) -> MeanField:
         """``mf`` itself, made to start from this server's guess; see :func:`tracegrad_client.adapters.pyscf.attach`."""
         from tracegrad_client.adapters.pyscf import attach
 
-        return attach(mf, self, guard=guard, threshold=threshold)
+        return attach(mf, self, guard=guard, threshold=threshold, parents=parents)
 
     # -- predictions ------------------------------------------------------------------------------------------------
 

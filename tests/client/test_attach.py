@@ -284,7 +284,7 @@ def test_functions_without_an_atom_are_no_obstacle(client: Client) -> None:
 
 @pytest.mark.parametrize("kind", ["cation", "restricted cation", "triplet"])
 def test_an_ion_or_open_shell_starts_from_the_closed_shells_orbitals_and_says_so(client: Client, kind: str) -> None:
-    own, ours = calculation(kind), client.attach(calculation(kind), threshold=1.0)
+    own, ours = calculation(kind), client.attach(calculation(kind), threshold=1.0, parents=True)
     assert abs(quiet(ours) - own.kernel()) < ENERGY_TOLERANCE
     assert ours.tracegrad.used
     assert ours.tracegrad.parent == "closed shell of charge 0"

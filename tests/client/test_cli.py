@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -64,6 +66,38 @@ def test_an_older_output_is_replaced_whole_or_not_at_all(
     server.fault = None
     assert main(["guess", str(xyz), "-o", str(output), "--url", server.url]) == 0
     assert output.read_bytes() == b"bytes of chk"
+
+
+def test_what_is_no_regular_file_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write_atomically(pipe, b"content")
+    reader.join(10)
+    assert read == [b"content"]
+    assert pipe.is_fifo()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "file")
+    (tmp_path / "file").write_bytes(b"old")
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"new"
+    null = Path(os.devnull)
+    write_atomically(null, b"content")
+    assert null.is_char_device()
+
+
+def test_standard_input_and_output(server: Any, capsysbinary: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(XYZ.encode())))
+    assert main(["guess", "-", "--format", "xyz", "-o", "-", "--to", "npz", "--url", server.url]) == 0
+    assert capsysbinary.readouterr().out == b"bytes of npz"
+    assert server.fields(server.seen[-1])["format"] == "xyz"
+    for arguments in (["guess", "-", "-o", "g.npz"], ["energies", "-"], ["guess", "a.xyz", "-o", "-"]):
+        with pytest.raises(SystemExit) as caught:
+            main([*arguments, "--url", server.url])
+        assert caught.value.code == 2
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -216,3 +216,13 @@ def test_importing_the_client_loads_none_of_the_heavy_packages() -> None:
     code = f"import sys, tracegrad_client, tracegrad_client.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_url_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACEGRAD_URL", "http://127.0.0.1:8123")
+    monkeypatch.setenv("TRACEGRAD_API_KEY", "secret")
+    assert Client().base_url == "http://127.0.0.1:8123"
+    assert Client().__getstate__()["api_key"] == "secret"
+    assert Client("http://127.0.0.1:9").__getstate__()["api_key"] is None  # another server's business
+    monkeypatch.delenv("TRACEGRAD_URL")
+    assert Client().base_url == "http://127.0.0.1:8000"

@@ -102,7 +102,7 @@ def test_another_molecule_is_not_taken_for_a_geometry(water: Any, client: Client
 def test_unrestricted_scans_learn_for_each_spin(water: Any, client: Client) -> None:
     cation = gto.M(atom=water.atom, basis="def2-svp", charge=1, spin=1, verbose=0)
     mols = [stretched(cation, factor) for factor in (1.0, 1.0005, 1.001)]
-    mf = client.attach(dft.UKS(cation, xc="b3lyp"), threshold=1.0)
+    mf = client.attach(dft.UKS(cation, xc="b3lyp"), threshold=1.0, parents=True)
     own, expected = cycles_of(dft.UKS(cation, xc="b3lyp").as_scanner(), mols)
     ours, energies = cycles_of(mf.as_scanner(), mols)
     np.testing.assert_allclose(energies, expected, atol=ENERGY_TOLERANCE)

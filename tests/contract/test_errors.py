@@ -39,7 +39,7 @@ CELL = [[9, 0, 0], [0, 9, 0], [0, 0, 9]]
 CRYSTAL = {
     "structure": {**H2["structure"], "cell": CELL, "pbc": [True, True, True]},
 }
-LINE = [[0.0, 0.0, float(index)] for index in range(60)]
+LINE = [[0.0, 0.0, 1.2 * index] for index in range(60)]
 
 JSON_CASES: dict[str, tuple[dict[str, Any], int, str, str | None]] = {
     # name: body, status, code, field

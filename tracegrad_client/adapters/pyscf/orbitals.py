@@ -25,8 +25,8 @@ class GuessSource(Protocol):
         """The starting point for (numbers, positions in Å); raises TraceGradError where there is none."""
 
 
-def ask_for_orbitals(source: GuessSource, mf: Any, mol: Any) -> tuple[Guess, str | None]:
-    """The server's guess for a calculation's molecule, or for the closed shell nearest to it.
+def ask_for_orbitals(source: GuessSource, mf: Any, mol: Any, *, parents: bool) -> tuple[Guess, str | None]:
+    """The server's guess for a calculation's molecule, or, with ``parents``, for the closed shell nearest to it.
 
     Returns:
         the guess, and in words what it was asked for where that is not the molecule itself.
@@ -40,9 +40,9 @@ def ask_for_orbitals(source: GuessSource, mf: Any, mol: Any) -> tuple[Guess, str
     electrons = int(mol.atom_charges().sum())
     itself = (int(mol.charge), int(mol.spin) + 1)
     candidates: list[tuple[int, int]] = [itself]
-    if itself[1] != 1 and (electrons - itself[0]) % 2 == 0:
+    if parents and itself[1] != 1 and (electrons - itself[0]) % 2 == 0:
         candidates.append((itself[0], 1))
-    if electrons % 2 == 0 and (0, 1) not in candidates:
+    if parents and electrons % 2 == 0 and (0, 1) not in candidates:
         candidates.append((0, 1))
     refusal: RequestRefusedError | None = None
     for charge, multiplicity in candidates:

@@ -28,13 +28,18 @@ from tracegrad_client.adapters.pyscf.orbitals import GuessSource
 from tracegrad_client.adapters.pyscf.report import GuessReport, announce
 from tracegrad_client.adapters.pyscf.start import Start, State
 from tracegrad_client.errors import TraceGradError
-from tracegrad_client.guard import DEFAULT_THRESHOLD, Potential, rms_commutator
+from tracegrad_client.guard import DEFAULT_THRESHOLD, PROJECTED_THRESHOLD, Potential, rms_commutator
 
 MeanField = TypeVar("MeanField")
 
 
 def attach(
-    mf: MeanField, source: GuessSource, *, guard: bool = True, threshold: float = DEFAULT_THRESHOLD
+    mf: MeanField,
+    source: GuessSource,
+    *,
+    guard: bool = True,
+    threshold: float | None = None,
+    parents: bool = False,
 ) -> MeanField:
     """Make ``mf`` start from the server's guess at every geometry, and return it.
 
@@ -48,13 +53,16 @@ def attach(
         mf: a mean-field object (RKS, UKS, ROKS, GKS and their Hartree-Fock kin) of a molecule.
         source: what to ask for the guess, a Client as a rule.
         guard: judge the guess by its first Fock matrix and drop a bad one.
-        threshold: RMS of the orthogonalised FDS - SDF, hartree, from which on a guess is bad.
+        threshold: RMS of the orthogonalised FDS - SDF, hartree, from which on a guess is bad; by default
+            ``guard.DEFAULT_THRESHOLD``, in another basis than the model's ``guard.PROJECTED_THRESHOLD``.
+        parents: let ions and open shells that the server does not know start from the closed shell's orbitals at their
+            geometry. Off by default: cations, anions and triplets took as many cycles as by themselves.
     """
-    if not threshold > 0:
+    if threshold is not None and not threshold > 0:
         raise ValueError(f"threshold is {threshold!r}; give a positive number (hartree).")
     if not hasattr(mf, "get_init_guess"):
         raise TypeError(f"A {type(mf).__name__} is no mean-field object; give an RKS or RHF object of PySCF.")
-    state = State(source, guard, threshold)
+    state = State(source, guard, threshold, parents)
     reason = obstacle(mf, check_molecule=False)
     if reason is not None:
         refused: Any = mf
@@ -188,11 +196,14 @@ class TraceGradSCF:
             self._tracegrad_start = start
             return start.report(True, "not judged", None, asked), start.density
         rms = self._tracegrad_judge(mol, start.density)
-        if rms < state.threshold:
+        threshold = state.threshold
+        if threshold is None:
+            threshold = DEFAULT_THRESHOLD if start.projected_from is None else PROJECTED_THRESHOLD
+        if rms < threshold:
             self._tracegrad_start = start
             return start.report(True, f"RMS of FDS - SDF is {rms:.1e} hartree", rms, asked), start.density
         self._tracegrad_discard()
-        reason = f"too far off: RMS of FDS - SDF is {rms:.1e} hartree, useful is less than {state.threshold:.1e}"
+        reason = f"too far off: RMS of FDS - SDF is {rms:.1e} hartree, useful is less than {threshold:.1e}"
         return start.report(False, reason, rms, time.perf_counter() - started), None
 
     def _tracegrad_judge(self, mol: Any, dm: Any) -> float:

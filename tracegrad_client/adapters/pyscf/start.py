@@ -27,14 +27,16 @@ class State:
 
     Attributes:
         guesses: what is asked.
-        guard, threshold: whether and how a guess is judged.
+        guard, threshold: whether and how a guess is judged; None takes the threshold that was measured.
+        parents: whether ions and open shells take the closed shell's orbitals.
         reports: what became of each guess; the first stands for none asked yet.
         history: what the model got wrong at the last geometries.
     """
 
     guesses: GuessSource
     guard: bool
-    threshold: float
+    threshold: float | None
+    parents: bool = False
     reports: deque[GuessReport] = field(default_factory=lambda: deque([NOT_ASKED], MOST_REPORTS))
     history: ErrorHistory = field(default_factory=ErrorHistory)
 
@@ -75,7 +77,7 @@ class Start:
         """
         kind = treatment(mf)
         assert kind is not None, "obstacle() refuses what has no treatment"
-        guess, parent = ask_for_orbitals(state.guesses, mf, mol)
+        guess, parent = ask_for_orbitals(state.guesses, mf, mol, parents=state.parents)
         overlap = np.asarray(mol.intor_symmetric("int1e_ovlp"))
         fits = in_basis_of(guess, mol, overlap)
         lesson, learned = None, 0
