@@ -15,11 +15,13 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Final
 
 from tracegrad_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, Client
 from tracegrad_client.errors import TraceGradError
+from tracegrad_client.terminal import Printable
 from tracegrad_client.version import installed_version
 
 STANDARD_STREAM: Final = "-"
@@ -36,6 +38,11 @@ FORMATS_BY_SUFFIX: Final[Mapping[str, str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; ``arguments`` defaults to those of the process. Returns the exit status."""
+    with redirect_stdout(Printable(sys.stdout)), redirect_stderr(Printable(sys.stderr)):
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     try:

@@ -78,7 +78,7 @@ class GuessJob:
         return JobState(
             state,
             stage if isinstance(stage, str) else None,
-            float(fraction) if isinstance(fraction, int | float) else 0.0,
+            _fraction(fraction),
             position if isinstance(position, int) else None,
         )
 
@@ -118,3 +118,11 @@ class GuessJob:
     def delete(self) -> None:
         """Stop the job and delete its data on the server."""
         self._transport.request("DELETE", f"/v1/jobs/{self.id}")
+
+
+def _fraction(value: object) -> float:
+    if value is None:
+        return 0.0
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidAnswerError("The `fraction` of the job is not between 0 and 1.")
+    return float(value)

@@ -1,8 +1,8 @@
 """HTTP with limits: one request in, the bytes of a successful answer out, everything else a typed error.
 
-Three limits that httpx alone does not give: the time limit covers the whole exchange (httpx counts from chunk to
-chunk, so a dripping server could hold a calculation for hours), the size of an answer is capped after decompression,
-and proxies from the environment are not used for a server on this very machine.
+Three limits that httpx alone does not give: the time limit covers the whole exchange from the connection to the last
+trailer (``deadline``), the size of an answer is capped and no compressed one is taken, and proxies from the environment
+are not used for a server on this very machine.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from tracegrad_client.deadline import Deadline
 from tracegrad_client.errors import (
     InvalidAnswerError,
     InvalidInputError,
@@ -92,6 +92,9 @@ class Transport:
             headers=headers,
             timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT_S)),
             trust_env=parts.hostname not in _LOOPBACK,
+            limits=httpx.Limits(
+                max_keepalive_connections=0
+            ),  # each exchange has a connection that its deadline may cut
         )
         weakref.finalize(self, self._http.close)  # `Client().attach(mf).kernel()` leaves nobody to close it
 
@@ -123,7 +126,7 @@ class Transport:
         Raises:
             TraceGradError: one of its leaves; never an httpx exception.
         """
-        headers = {"Accept": f"{accept}, application/problem+json;q=0.5"}
+        headers = {"Accept": f"{accept}, application/problem+json;q=0.5", "Accept-Encoding": "identity"}
         content: bytes | None = None
         if payload is not None:
             try:
@@ -147,28 +150,44 @@ class Transport:
             ) from error
 
     def _exchange(self, request: httpx.Request) -> Answer:
-        deadline = time.monotonic() + self.timeout
-        response = self._http.send(request, stream=True)
-        try:
-            failed = not response.is_success
-            limit = MAX_PROBLEM_BYTES if failed else self.max_answer_bytes
-            body = bytearray()
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > limit:
-                    raise InvalidAnswerError(f"The answer is larger than {limit} bytes.", hint="Ask for fewer outputs.")
-                if time.monotonic() > deadline:
-                    raise self._timed_out(connected=True)
-        finally:
-            response.close()
+        with Deadline(self.timeout) as deadline:
+            request.extensions["trace"] = deadline.trace
+            try:
+                response, body = self._received(request)
+            except httpx.HTTPError as error:
+                if deadline.over:
+                    raise self._timed_out(connected=True) from error
+                raise
+            if deadline.over:
+                raise self._timed_out(connected=True)
+        failed = not response.is_success
         media_type = response.headers.get("content-type", "").split(";")[0].strip().lower()
         told = tuple(
             text.replace('\\"', '"') for text in _WARNING_TEXT.findall(", ".join(response.headers.get_list("warning")))
         )
-        answer = Answer(bytes(body), media_type, response.headers.get("x-request-id"), told)
+        answer = Answer(body, media_type, response.headers.get("x-request-id"), told)
         if failed:
             raise problem_error(response.status_code, answer, response.headers.get("retry-after"))
         return answer
+
+    def _received(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+        """Headers and the body, within its size."""
+        response = self._http.send(request, stream=True)
+        try:
+            # a few bytes of a compressed body may become gigabytes in one piece
+            if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+                raise InvalidAnswerError(
+                    "The answer is compressed, which was not asked for.", hint="Tell the proxy in front of the server."
+                )
+            limit = self.max_answer_bytes if response.is_success else MAX_PROBLEM_BYTES
+            body = bytearray()
+            for chunk in response.iter_raw():
+                body += chunk
+                if len(body) > limit:
+                    raise InvalidAnswerError(f"The answer is larger than {limit} bytes.", hint="Ask for fewer outputs.")
+            return response, bytes(body)
+        finally:
+            response.close()
 
     def _timed_out(self, *, connected: bool) -> TraceGradError:
         if not connected:
@@ -208,6 +227,8 @@ def problem_error(status: int, answer: Answer, retry_after: str | None) -> Trace
         seconds = float(retry_after) if retry_after is not None else None
     except ValueError:
         seconds = None  # the HTTP-date form; the contract sends seconds
+    if seconds is not None and not 0 <= seconds < math.inf:
+        seconds = None
     return problem_exception(status, problem, request_id=answer.request_id, retry_after=seconds)
 
 

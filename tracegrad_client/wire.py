@@ -19,6 +19,8 @@ from tracegrad_client.errors import InvalidAnswerError
 
 MEDIA_TYPE: Final = "application/vnd.safetensors"
 MAX_HEADER_BYTES: Final = 16 << 20
+MAX_DIMENSIONS: Final = 8
+MAX_EXTENT: Final = 1 << 48
 _DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -84,7 +86,13 @@ def read_safetensors(body: bytes) -> Tensors:
     text = metadata.get("meta") if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         raise InvalidAnswerError("The safetensors answer has no `meta` document.")
-    arrays = {name: _array(name, entry, data) for name, entry in header.items()}
+    entries = {name: _entry(name, entry, len(data)) for name, entry in header.items()}
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if entry.start < end:
+            raise InvalidAnswerError(f"The bytes of array {name!r} are those of another one, too.")
+        end = max(end, entry.stop)
+    arrays = {name: _array(entry, data) for name, entry in entries.items()}
     return Tensors(arrays, _json_object(text, "The `meta` document"))
 
 
@@ -98,7 +106,16 @@ def _json_object(text: str | bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def _array(name: str, entry: object, data: memoryview) -> NDArray[Any]:
+class _Entry(NamedTuple):
+    """An array's place, checked by itself."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def _entry(name: str, entry: object, size: int) -> _Entry:
     if not isinstance(entry, dict):
         raise InvalidAnswerError(f"The entry of array {name!r} is not an object.")
     dtype = _DTYPES.get(str(entry.get("dtype")))
@@ -109,10 +126,16 @@ def _array(name: str, entry: object, data: memoryview) -> NDArray[Any]:
     if shape is None or offsets is None or len(offsets) != 2:
         raise InvalidAnswerError(f"Array {name!r} has no usable shape and byte range.")
     start, stop = offsets
-    if not (start <= stop <= len(data) and math.prod(shape) * dtype.itemsize == stop - start):
-        raise InvalidAnswerError(
-            f"Array {name!r} declares shape {tuple(shape)} in bytes {start}..{stop} of {len(data)}."
-        )
+    fits = start <= stop <= size and math.prod(shape) * dtype.itemsize == stop - start
+    # numpy has limits of its own, on empty arrays too
+    extent = math.prod(length or 1 for length in shape) * dtype.itemsize
+    if not fits or len(shape) > MAX_DIMENSIONS or extent > MAX_EXTENT:
+        raise InvalidAnswerError(f"Array {name!r} does not have the shape and the byte range that it declares.")
+    return _Entry(dtype, tuple(shape), start, stop)
+
+
+def _array(entry: _Entry, data: memoryview) -> NDArray[Any]:
+    dtype, shape, start, stop = entry
     return np.frombuffer(data[start:stop], dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=True)
 
 

@@ -67,16 +67,38 @@ def test_a_redirect_is_not_followed(server: Any) -> None:
     assert [seen.path for seen in server.seen] == ["/v1/models"]
 
 
-def test_the_size_limit_counts_after_decompression(server: Any) -> None:
-    server.fault = lambda _: (200, {"Content-Encoding": "gzip"}, gzip.compress(b"\0" * 10_000_000))
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "br"])
+def test_a_compressed_answer_is_not_unpacked(server: Any, encoding: str) -> None:
+    packed = gzip.compress(gzip.compress(b"\0" * 10_000_000))
+    server.fault = lambda _: (200, {"Content-Encoding": encoding}, packed)
+    with pytest.raises(errors.InvalidAnswerError, match="compressed"):
+        Transport(server.url, timeout=5).request("GET", "/v1/models")
+    assert server.seen[0].headers["accept-encoding"] == "identity"
+
+
+def test_an_answer_above_the_size_limit_is_refused(server: Any) -> None:
+    server.fault = lambda _: (200, {}, b"\0" * 2_000_000)
     transport = Transport(server.url, timeout=5, max_answer_bytes=1_000_000)
     with pytest.raises(errors.InvalidAnswerError, match="larger than 1000000 bytes"):
         transport.request("GET", "/v1/models")
 
 
-@pytest.fixture
-def dripping_url() -> Iterator[str]:
-    """A server that sends one byte every 50 ms for as long as somebody listens."""
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+DRIPS = {
+    "a body": (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x"),
+    "a body without a length": (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"x"),
+    "headers": (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
+    "the status line": (b"", b"H"),
+    "interim answers": (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
+    "an extension of a chunk": (CHUNKED + b"1;", b"x"),
+    "trailers": (CHUNKED + b"1\r\nx\r\n0\r\n", b"A: b\r\n"),
+}
+
+
+@pytest.fixture(params=DRIPS)
+def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A server that sends a little every 50 ms for as long as somebody listens."""
+    begin, drop = DRIPS[request.param]
     listener = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
 
@@ -84,10 +106,10 @@ def dripping_url() -> Iterator[str]:
         connection, _ = listener.accept()
         with connection:
             connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            connection.sendall(begin)
             while not stop.wait(0.05):
                 try:
-                    connection.sendall(b"x")
+                    connection.sendall(drop)
                 except OSError:
                     return
 

@@ -1,0 +1,21 @@
+"""Text for a terminal: what came from elsewhere may hold sequences that a terminal obeys."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+
+class Printable:
+    """A text stream whose control characters come out as escapes; line ends stay."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        self._stream.write("".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()
