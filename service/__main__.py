@@ -1,12 +1,13 @@
-"""``python -m service``: load the checkpoints and serve them, one process, until SIGTERM.
+"""``python -m service``: load the checkpoints and serve them, one process, until SIGTERM or SIGHUP.
 
 Exit codes: 0 after an ordinary stop, 1 if the port cannot be opened, 2 if the settings or a checkpoint are at fault
-(the reason is on standard error), 3 if a device failed for good.
+(the reason is on standard error), 3 if a device failed for good. An event loop that stands for a minute ends it with 1, too.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -34,8 +35,14 @@ def prepare_environment() -> None:
     os.environ["PYSCF_CONFIG_FILE"] = str(Path(__file__).with_name("pyscf_conf.py"))
 
 
+def _stop(*_: object) -> None:
+    raise SystemExit(0)
+
+
 def main() -> int:
     """Run the service; returns the exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)  # before there is anything to finish; the server has its own
     prepare_environment()
     import uvicorn
 
@@ -46,6 +53,7 @@ def main() -> int:
     from service.jobs.location import open_job_store
     from service.observability.logs import configure_logging
     from service.observability.metrics import Metrics
+    from service.scratch import remove_leftovers
     from service.server import Server
     from service.settings import Settings, misspelt
 
@@ -56,6 +64,7 @@ def main() -> int:
         settings = Settings()
         configure_logging(settings)
         metrics = Metrics()
+        remove_leftovers()
         registry = load_registry(settings, metrics)
         jobs = None if settings.jobs == "off" else open_job_store(settings, home=Path(os.path.expanduser("~")))
         app = create_app(settings, registry=registry, metrics=metrics, job_store=jobs)

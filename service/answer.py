@@ -38,7 +38,7 @@ from service.schemas.requests import (
 )
 from service.schemas.structures import WireStructure
 from service.serving.backend import Predicted
-from service.serving.cache import content_key, entity_tag, matches
+from service.serving.cache import content_key, entity_tag, matches, own_key
 from service.state import Services
 from service.structures.build import SizeLimits, build_structure, option_defaults, read_structure
 from service.structures.pool import RawStructure
@@ -188,7 +188,7 @@ async def _predict(
 ) -> Predicted:
     """The prediction, from the cache or from the model."""
     name, metrics = choice.model.name, services.metrics
-    known = services.cache.get(key)
+    known = services.cache.get(own_key(key))
     metrics.cache(known is not None)
     if known is not None:
         return Predicted(known, cached=True)
@@ -202,7 +202,7 @@ async def _predict(
         metrics.prediction_failed(name)
         raise
     prediction = predicted.prediction
-    services.cache.put(key, prediction)
+    services.cache.put(own_key(key), prediction)
     metrics.prediction(name, prediction.in_domain, warning_kinds(prediction, choice.differences))
     stages = {**prediction.timings_ms, "queue": predicted.queue_ms}
     for stage in STAGES:

@@ -77,6 +77,7 @@ class Settings(BaseSettings):
             restart loses them.
         job_ttl_s: seconds that a finished job and its result are kept.
         max_jobs: jobs that may wait.
+        max_jobs_of_key: of these, jobs of one API key.
         job_workers: jobs computed at the same time.
         job_timeout_s: seconds that one job may be computed.
         job_max_atoms: largest structure of a job, in atoms.
@@ -121,6 +122,7 @@ class Settings(BaseSettings):
     jobs_folder: Path | None = None
     job_ttl_s: Annotated[float, Field(gt=0, le=366 * 86_400)] = 86_400.0
     max_jobs: Annotated[int, Field(ge=1, le=100_000)] = 100
+    max_jobs_of_key: Annotated[int, Field(ge=1, le=100_000)] = 25
     job_workers: Annotated[int, Field(ge=1, le=32)] = 1
     job_timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 3600.0
     job_max_atoms: Annotated[int, Field(ge=1, le=100_000)] = 500

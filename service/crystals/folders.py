@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from model.errors import FormatError
 from service.crystals.study import Study
 from service.errors import ServiceError
+from service.scratch import own_folder
 
 if TYPE_CHECKING:
     from model.checkpoint.card import Card
@@ -52,7 +53,7 @@ def zipped_folder(
         program=f"{card.name} {card.version}",
     )
     buffer = io.BytesIO()
-    with tempfile.TemporaryDirectory(prefix="tracegrad-export-") as parent:
+    with tempfile.TemporaryDirectory(prefix="export-", dir=own_folder()) as parent:
         folder = Path(parent, STEM)
         try:
             write(matrices, folder, name)

@@ -29,7 +29,7 @@ from service.access.quota import Quotas
 from service.errors import ServiceError, problem_of
 from service.http.problems import problem_response
 from service.observability import logs
-from service.serving.fair import caller
+from service.serving.fair import KEY_CALLER, caller
 
 OPEN_PATHS: Final = frozenset({"/", "/docs", "/openapi.json", "/metrics"})
 OPEN_PREFIX: Final = "/health/"
@@ -95,7 +95,7 @@ class AccessMiddleware:
             )
         scope["state"]["key_name"] = key.name
         logs.note(key_name=key.name)
-        caller.set(f"key {key.name}")
+        caller.set(KEY_CALLER + key.name)
         charge = partial(_charge, key, self._quotas)
         charge(1)
         scope["state"]["charge"] = charge

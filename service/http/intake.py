@@ -18,7 +18,7 @@ from starlette.requests import Request
 
 from model.structure_files.encoding import decode_text
 from service.errors import ServiceError
-from service.http.json_body import read_json
+from service.http.json_body import MAX_ITEMS, read_json
 from service.http.validation import MAX_ERRORS, service_error
 from service.schemas.requests import (
     JSON_ONLY,
@@ -41,6 +41,8 @@ _NUMBER_OPTIONS: Final = frozenset({"sigma_ev", "window_ev"})
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,9}")
 _MAX_FORM_FIELDS: Final = 32
 _MAX_NUMBERS: Final = 2
+ITEMS_PER_ATOM: Final = 8
+"""Of a number, three coordinates and their list, with some left for other fields."""
 
 
 async def read_request(
@@ -92,7 +94,10 @@ async def _from_json(request: Request, model: type[RequestModel], max_structures
             allowed=["format_out"],
             hint="With a JSON body the options are fields of the body.",
         )
-    result = await read_json(model, body, max_structures=max_structures)
+    settings = request.app.state.services.settings
+    atoms = max(settings.max_atoms, settings.job_max_atoms) if max_structures is None else settings.max_atoms
+    items = max(MAX_ITEMS, ITEMS_PER_ATOM * atoms * (max_structures or 1))
+    result = await read_json(model, body, max_structures=max_structures, max_items=items)
     if "format_out" in parameters:
         if result.format_out not in (None, parameters["format_out"]):
             raise ServiceError("invalid_request", "format_out is given twice and differs.", field="format_out")

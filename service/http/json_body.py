@@ -10,6 +10,7 @@ JSON is read once, into Python's own objects, which take a fraction of the memor
 from __future__ import annotations
 
 import gc
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -28,26 +29,39 @@ AnyModel = TypeVar("AnyModel", bound=BaseModel)
 _LARGE_BODY_BYTES: Final = 64 * 1024
 _CROWDED: Final = 100_000
 """Brackets of a body from which on it is read alone; 256 structures of 200 atoms have half of them."""
+MAX_ITEMS: Final = 100_000
+"""Items of all lists and objects of a body that are read in any case: for one step, no other thread runs."""
 _MAX_KEYS: Final = 64
 """More than any of our objects has, so an object with more has unknown ones."""
+
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 _one_at_a_time: RunVar[CapacityLimiter] = RunVar("crowded_bodies")
 _collector = threading.Lock()
 
 
-async def read_json(model: type[AnyModel], body: bytes, *, max_structures: int | None = None) -> AnyModel:
+async def read_json(
+    model: type[AnyModel], body: bytes, *, max_structures: int | None = None, max_items: int = MAX_ITEMS
+) -> AnyModel:
     """A JSON body as a model; large ones are read in another thread.
 
     Args:
         model: the request model of the route.
         body: the whole body.
         max_structures: most items of ``structures``; None where the model has no such field.
+        max_items: most items of all its lists and objects together.
 
     Raises:
         ServiceError: ``malformed_body``, ``invalid_request``, ``non_finite_coordinates`` or ``too_many_structures``.
     """
     if len(body) <= _LARGE_BODY_BYTES:
         result = _read(model, body, max_structures)
+    elif await to_thread.run_sync(_is_overfull, body, max_items):
+        result = ServiceError(
+            "invalid_request",
+            f"The body's lists and objects have more than {max_items} items, which no request of this server needs.",
+            hint="Send fewer or smaller structures in one request.",
+        )
     elif body.count(b"[") + body.count(b"{") <= _CROWDED:
         result = await to_thread.run_sync(_read, model, body, max_structures)
     else:
@@ -59,6 +73,23 @@ async def read_json(model: type[AnyModel], body: bytes, *, max_structures: int |
     if isinstance(result, ServiceError):
         raise result
     return result
+
+
+def _is_overfull(body: bytes, max_items: int) -> bool:
+    """Whether a body's lists and objects have more items than so many.
+
+    Reading JSON is one step, in which no other thread runs, and a body of four megabytes may hold two million items. So they
+    are counted before, by what stands in front of each; in strings, too, at first, and only if these are too many, without.
+    """
+    if sum(body.count(mark) for mark in b"[{,") <= max_items:
+        return False
+    items, strings, start = 0, 0, 0
+    for text in _STRING.finditer(body):  # a step for each string, so that others have their turn
+        items += sum(body.count(mark, start, text.start()) for mark in b"[{,")
+        strings, start = strings + 1, text.end()
+        if items > max_items or strings > 2 * max_items:
+            return True
+    return items + sum(body.count(mark, start) for mark in b"[{,") > max_items
 
 
 def too_many_structures(count: int, limit: int) -> ServiceError:

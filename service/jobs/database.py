@@ -21,6 +21,7 @@ from service.errors import ServiceError, StartupError
 
 logger = logging.getLogger(__name__)
 
+MAGIC: Final = b"SQLite format 3\0"
 APPLICATION_ID: Final = 0x54474A42
 SCHEMA_VERSION: Final = 2
 
@@ -84,10 +85,12 @@ class Database:
 
     def __init__(self, path: Path, *, lock_wait_s: float) -> None:
         self._lock = threading.Lock()
+        self._path = path
         # Readable by nobody else, in whatever folder; SQLite's log of it follows. An existing file is not opened here:
         # closing it again would drop the locks that this process may hold on it.
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        self._file = -1
         try:
             self._connection = sqlite3.connect(
                 path, timeout=lock_wait_s, isolation_level=None, check_same_thread=False, cached_statements=32
@@ -102,15 +105,17 @@ class Database:
         except StartupError:
             self._connection.close()
             raise
+        self._file = os.open(path, os.O_RDONLY)  # closed last: its end would drop the locks
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of the block or nothing of it; on disk when the block is left.
 
         Raises:
-            ServiceError: ``storage_full``.
+            ServiceError: ``storage_full``; ``not_ready`` if something else has replaced or overwritten the file.
         """
         with self._lock, storage_errors():
+            self._check_file()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -132,6 +137,16 @@ class Database:
         """Give the file free."""
         with self._lock:
             self._connection.close()
+            os.close(self._file)
+
+    def _check_file(self) -> None:
+        """What is written goes into the file that the next start reads: still there, still the same, still a database."""
+        try:
+            same = os.path.samestat(os.stat(self._path), os.fstat(self._file))
+        except OSError:
+            same = False
+        if not same or os.pread(self._file, len(MAGIC), 0) != MAGIC:
+            raise _lost(self._path)
 
 
 @contextmanager
@@ -148,6 +163,20 @@ def storage_errors() -> Iterator[None]:
         if error.errno not in _FULL:
             raise
         raise storage_full() from error
+
+
+def _lost(path: Path) -> ServiceError:
+    logger.critical(
+        "the job store %s was replaced or overwritten while it was in use: nothing is stored any more. Stop the service, put "
+        "back a copy or move the file away, and start again",
+        path,
+    )
+    return ServiceError(
+        "not_ready",
+        "The job store of this server cannot be used.",
+        hint="Its operator has to put it in order; the other routes answer.",
+        retry_after_s=60,
+    )
 
 
 def storage_full() -> ServiceError:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from service.jobs.records import JobLimits
 from service.jobs.store import JobStore
+from service.scratch import own_folder
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,12 @@ def open_job_store(settings: Settings, *, home: Path | None = None) -> JobStore:
     Raises:
         StartupError: the folder cannot be used.
     """
-    limits = JobLimits(ttl_s=settings.job_ttl_s, max_waiting=settings.max_jobs, max_bytes=settings.job_storage_bytes)
+    limits = JobLimits(
+        ttl_s=settings.job_ttl_s,
+        max_waiting=settings.max_jobs,
+        max_waiting_of_owner=settings.max_jobs_of_key,
+        max_bytes=settings.job_storage_bytes,
+    )
     if settings.jobs_folder is not None:
         return JobStore(settings.jobs_folder, limits)
     default = None if home is None else _default_folder(home, settings.port)
@@ -37,7 +43,7 @@ def open_job_store(settings: Settings, *, home: Path | None = None) -> JobStore:
         return JobStore(default, limits, remove="if_empty")
     if home is not None:
         logger.warning("jobs are kept in a temporary folder and end with this process: set TRACEGRAD_JOBS_FOLDER")
-    return JobStore(Path(tempfile.mkdtemp(prefix="tracegrad-jobs-")), limits, remove="always")
+    return JobStore(Path(tempfile.mkdtemp(prefix="jobs-", dir=own_folder())), limits, remove="always")
 
 
 def _default_folder(home: Path, port: int) -> Path | None:

@@ -156,12 +156,14 @@ class Claim:
         sequence: its number.
         run: number of the run.
         request: what to compute.
+        owner: name of the API key that submitted it, or None where keys are off.
     """
 
     id: str
     sequence: int
     run: int
     request: JobRequest
+    owner: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,13 @@ class JobLimits:
     Attributes:
         ttl_s: seconds that a finished job is kept.
         max_waiting: jobs that may be queued.
+        max_waiting_of_owner: of these, jobs of one API key; where keys are off there are no owners.
         max_bytes: bytes of all stored results together.
         max_attempts: how often a job is begun before a process that dies under it makes it a failure.
     """
 
     ttl_s: float = 86_400.0
     max_waiting: int = 100
+    max_waiting_of_owner: int = 25
     max_bytes: int = 8 * 1024**3
     max_attempts: int = 3

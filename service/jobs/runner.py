@@ -28,6 +28,7 @@ from service.jobs.records import (
 from service.jobs.store import JobStore
 from service.observability.logs import context
 from service.schemas.jobs import Progress, Stage
+from service.serving.fair import KEY_CALLER, caller
 
 logger = logging.getLogger(__name__)
 
@@ -218,6 +219,8 @@ class JobRunner:
 
     async def _run(self, run: _Run) -> None:
         """Compute one job and store what came of it; the log's lines of it name the request that submitted it."""
+        if run.claim.owner is not None:
+            caller.set(KEY_CALLER + run.claim.owner)  # its share of parsers and exports, and its answers from memory
         with context(request_id=run.claim.request.request_id):
             began = time.monotonic()
             logger.info(

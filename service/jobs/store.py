@@ -107,6 +107,7 @@ class JobStore:
                     hint="Try again after the time in Retry-After.",
                     retry_after_s=RETRY_AFTER_FULL_S,
                 )
+            self._check_share(rows, owner)
             self._check_room(rows, 1)
             sequence = rows.execute(
                 "INSERT INTO jobs (id, owner, kind, format_out, request_id, state, created, expires) "
@@ -143,7 +144,7 @@ class JobStore:
             (job,) = claimed
             (body,) = rows.execute("SELECT body FROM bodies WHERE sequence = ?", (job["sequence"],)).fetchone()
         request = JobRequest(job["kind"], body, job["format_out"], job["request_id"])
-        return Claim(job["id"], job["sequence"], job["run"], request)
+        return Claim(job["id"], job["sequence"], job["run"], request, job["owner"])
 
     def finish(self, claim: Claim, rendered: Rendered) -> bool:
         """Store a result; the request is not needed any more and goes.
@@ -258,6 +259,18 @@ class JobStore:
         if deleted:
             self._database.forget()
         return len(deleted)
+
+    def _check_share(self, rows: sqlite3.Connection, owner: str | None) -> None:
+        """One key cannot fill the queue of all."""
+        query = "SELECT count(*) FROM jobs WHERE state = 'queued' AND owner = ?"
+        waiting = 0 if owner is None else rows.execute(query, (owner,)).fetchone()[0]
+        if waiting >= self._limits.max_waiting_of_owner:
+            raise ServiceError(
+                "queue_full",
+                f"{waiting} jobs of this API key are waiting, as many as this server takes of one.",
+                hint="Try again after the time in Retry-After, or DELETE jobs that are not needed.",
+                retry_after_s=RETRY_AFTER_FULL_S,
+            )
 
     def _check_room(self, rows: sqlite3.Connection, size: int) -> None:
         if rows.execute("SELECT total(size) FROM jobs").fetchone()[0] + size > self._limits.max_bytes:

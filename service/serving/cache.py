@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from model.structure import Structure
+from service.serving.fair import KEY_CALLER, caller
 
 if TYPE_CHECKING:
     from model.predictor import CrystalPrediction, Prediction
@@ -101,6 +102,12 @@ def content_key(weights_sha256: str, structure: Structure, *, orbitals: bool) ->
         given = np.asarray(() if array is None else array, dtype=np.float64)
         digest.update(np.ascontiguousarray(given + 0.0).tobytes() + b"|")  # + 0.0: minus zero is zero
     return digest.hexdigest()
+
+
+def own_key(key: str) -> str:
+    """The key under which a prediction is kept for who asks: where keys are on, nobody's answer tells what others asked."""
+    who = caller.get()
+    return f"{who} {key}" if who.startswith(KEY_CALLER) else key
 
 
 def entity_tag(key: str, options: Sequence[object]) -> str:

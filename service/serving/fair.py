@@ -20,8 +20,10 @@ from service.observability.logs import bind
 
 T = TypeVar("T")
 
+KEY_CALLER: Final = "key "
+
 caller: ContextVar[str] = ContextVar("caller", default="")
-"""Who asks: the name of a key, or an address. Jobs and whatever else has no request share the empty name."""
+"""Who asks: the name of a key behind ``KEY_CALLER``, or an address. Whatever has no request shares the empty name."""
 
 HALF_LIFE_S: Final = 30.0
 LIGHT_S: Final = 1.0

@@ -8,13 +8,14 @@ Nothing of it runs on the event loop, and a forward pass never waits for an eige
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from model.structure import Structure
 from service.errors import ServiceError, draining, retry_after
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DEFAULT_BATCH_COST = 1000
 DEFAULT_BATCH_WAIT_S = 0.01
+DEAR_ATOMS: Final = 25
+"""From here on a structure takes a thread for a good part of a second, and the largest take gigabytes on their way: fewer are
+on it than there are threads, so that smaller ones pass."""
 
 
 class PredictorLike(Protocol):
@@ -88,6 +92,7 @@ class LocalBackend:
         cores = usable_cores()
         # threads of their own: what is nearly done must not wait behind all that has just come
         self._before, self._after = (ThreadPoolExecutor(cores, thread_name_prefix=f"model-{name}") for _ in range(2))
+        self._dear = asyncio.Semaphore(max(1, cores - 1))
         self._idle = threading.Condition()
         self._unfinished = 0
         self._patient: deque[asyncio.Future[None]] = deque()
@@ -121,34 +126,40 @@ class LocalBackend:
         await self._enter(patient)
         started = time.perf_counter()
         stage = on_stage or _ignore
+        # a job has its own pace, and must not keep requests from their turn
+        turn = self._dear if len(structure.numbers) >= DEAR_ATOMS and not patient else contextlib.nullcontext()
         try:
-            stage("integrals")
-            self._queue.announce()
-            try:
-                prepared = await _in_thread(self._before, self._predictor.prepare, structure)
-            except BaseException:
-                self._queue.forget()
-                raise
-            stage("forward")
-            result = await asyncio.wrap_future(track(self._queue.put(prepared, prepared.cost)))
-            forward_ms = 1e3 * result.forward_s
-            prediction: Prediction | CrystalPrediction
-            if structure.is_periodic:
-                prediction = await _in_thread(
-                    self._after, self._predictor.finish_crystal, prepared, result.value, forward_ms=forward_ms
-                )
-            else:
-                stage("eigensolve")
-                prediction = await _in_thread(
-                    self._after,
-                    self._predictor.finish,
-                    prepared,
-                    result.value,
-                    orbitals=orbitals,
-                    forward_ms=forward_ms,
-                )
+            async with turn:
+                return await self._predicted(structure, orbitals, stage)
         finally:
             self._leave(time.perf_counter() - started)
+
+    async def _predicted(self, structure: Structure, orbitals: bool, stage: Callable[[str], None]) -> Predicted:
+        stage("integrals")
+        self._queue.announce()
+        try:
+            prepared = await _in_thread(self._before, self._predictor.prepare, structure)
+        except BaseException:
+            self._queue.forget()
+            raise
+        stage("forward")
+        result = await asyncio.wrap_future(track(self._queue.put(prepared, prepared.cost)))
+        forward_ms = 1e3 * result.forward_s
+        prediction: Prediction | CrystalPrediction
+        if structure.is_periodic:
+            prediction = await _in_thread(
+                self._after, self._predictor.finish_crystal, prepared, result.value, forward_ms=forward_ms
+            )
+        else:
+            stage("eigensolve")
+            prediction = await _in_thread(
+                self._after,
+                self._predictor.finish,
+                prepared,
+                result.value,
+                orbitals=orbitals,
+                forward_ms=forward_ms,
+            )
         return Predicted(prediction, queue_ms=1e3 * result.queue_s, batch_size=result.batch_size)
 
     async def study(self, function: Callable[..., T], *arguments: Any, patient: bool = False) -> T:

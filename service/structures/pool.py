@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import ServiceError
+from service.scratch import own_folder
 from service.serving.fair import FairPool
 from service.settings import Settings
 from service.structures.declared import is_dear, refuse_impossible
@@ -77,7 +78,7 @@ class ParserProcess:
             return
         self.stop()
         root = str(Path(__file__).resolve().parents[2])
-        self._folder = tempfile.TemporaryDirectory(prefix="tracegrad-parse-")
+        self._folder = tempfile.TemporaryDirectory(prefix="parse-", dir=own_folder())
         # -I: no environment variables, no working directory on the path; the environment is empty of secrets besides.
         command = [sys.executable, "-I", "-B", "-c", _START.format(root=root), str(self._memory_bytes), *ACCEPTED]
         self._process = subprocess.Popen(

@@ -136,3 +136,10 @@ def test_no_key_is_in_the_log(keyed, water, caplog):
     assert caplog.records  # something was listened to
     for key in (*KEYS.values(), UNKNOWN):
         assert key not in caplog.text
+
+
+def test_nobody_sees_in_an_answer_what_another_key_asked(keyed, water):
+    water["structure"]["positions"][0][2] = 0.1234567  # asked nowhere else
+    asked = [keyed.post("/v1/predict", json=water, headers=bearer(name)).json() for name in ("alice", "alice", "dave")]
+    assert [answer["meta"]["cached"] for answer in asked] == [False, True, False]
+    assert asked[2]["meta"]["timings_ms"]["forward"] > 0

@@ -104,6 +104,24 @@ def test_the_service_answers_meanwhile_and_afterwards(client, name):
     assert client.post("/v1/predict", json={"structure": WATER}).status_code == 200
 
 
+@pytest.mark.parametrize("item", ['""', "[]", "0", '{"a":0}', '"\\\\"', '"\\""'])
+def test_a_body_of_too_many_items_is_not_read(client, monkeypatch, item):
+    def read(_: bytes) -> None:
+        raise AssertionError("the body was read")
+
+    monkeypatch.setattr("service.http.json_body.from_json", read)
+    reply = client.post("/v1/predict", content=atoms("[1]", many(item)), headers={"Content-Type": "application/json"})
+    assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
+    assert "100000 items" in reply.json()["detail"]
+
+
+def test_commas_and_brackets_of_a_text_are_no_items(client):
+    text = "1\n" + '[{,\\"' * 50_000 + "\nHe 0 0 0\n"
+    content = json.dumps({"structure": {"kind": "file", "format": "xyz", "text": text}})
+    reply = client.post("/v1/predict", content=content, headers={"Content-Type": "application/json"})
+    assert reply.json().get("code") not in ("invalid_request", "malformed_body")
+
+
 def test_a_batch_that_is_too_long_is_told_so_before_its_structures_are_looked_at(client):
     reply = client.post("/v1/predict/batch", json={"structures": [{}] * 100_000})
     assert (reply.status_code, reply.json()["code"], reply.json()["field"]) == (

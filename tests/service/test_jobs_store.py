@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -147,6 +148,40 @@ def test_more_waiting_jobs_than_allowed_are_refused_and_none_of_them_is_stored(f
     assert claimed(store).id == kept[0]
     store.add(REQUEST, None)  # a running job does not wait
     store.close()
+
+
+def test_one_key_cannot_fill_the_queue(folder):
+    store = open_store(folder, max_waiting=4, max_waiting_of_owner=2)
+    for _ in range(2):
+        store.add(REQUEST, "alice")
+    with pytest.raises(ServiceError, match="queue_full") as refused:
+        store.add(REQUEST, "alice")
+    assert "of this API key" in refused.value.detail
+    store.add(REQUEST, "bob")
+    claim = store.claim()
+    assert claim is not None
+    assert claim.owner == "alice"
+    store.add(REQUEST, "alice")  # a running job does not wait
+    store.close()
+
+
+@pytest.mark.parametrize("how", ["overwritten", "replaced", "deleted"])
+def test_a_file_that_something_else_took_is_noticed_before_a_job_is_promised(folder, caplog, how):
+    store = open_store(folder)
+    store.add(REQUEST, None)
+    file = folder / FILE_NAME
+    if how == "overwritten":
+        with file.open("r+b") as opened:
+            opened.write(b"\0" * 8192)
+    else:
+        file.unlink()
+        if how == "replaced":
+            file.write_bytes(b"SQLite format 3\0" + b"\0" * 8000)
+    with pytest.raises(ServiceError, match="not_ready"):
+        store.add(REQUEST, None)
+    assert "was replaced or overwritten" in caplog.text
+    with contextlib.suppress(ServiceError):
+        store.close()
 
 
 # --- ids and owners
