@@ -29,7 +29,7 @@ AnyModel = TypeVar("AnyModel", bound=BaseModel)
 _LARGE_BODY_BYTES: Final = 64 * 1024
 _CROWDED: Final = 100_000
 """Brackets of a body from which on it is read alone; 256 structures of 200 atoms have half of them."""
-MAX_ITEMS: Final = 100_000
+MAX_ITEMS: Final = 250_000
 """Items of all lists and objects of a body that are read in any case: for one step, no other thread runs."""
 _MAX_KEYS: Final = 64
 """More than any of our objects has, so an object with more has unknown ones."""

@@ -112,7 +112,7 @@ def test_a_body_of_too_many_items_is_not_read(client, monkeypatch, item):
     monkeypatch.setattr("service.http.json_body.from_json", read)
     reply = client.post("/v1/predict", content=atoms("[1]", many(item)), headers={"Content-Type": "application/json"})
     assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
-    assert "100000 items" in reply.json()["detail"]
+    assert "250000 items" in reply.json()["detail"]
 
 
 def test_commas_and_brackets_of_a_text_are_no_items(client):
