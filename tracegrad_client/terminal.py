@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 
 class Printable:
@@ -10,6 +10,11 @@ class Printable:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+
+    @property
+    def buffer(self) -> BinaryIO:
+        """For bytes that were asked for, as they are."""
+        return self._stream.buffer
 
     def write(self, text: str) -> int:
         """Write a text."""
