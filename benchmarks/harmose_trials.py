@@ -4,9 +4,9 @@
 
 A small DeepH-E3 (``harmose_trials.toml``) is trained for ``--first-minutes`` CPU minutes and then frozen; or ``--first``
 names a run folder that is there. Each variant then has ``--minutes`` CPU minutes, as many steps as fit by a trial of its own.
-Labels must have one zero of energy. Errors are of all elements of H over the test split, by the averaged weights with the
-lowest validation error; "turned" are those of the same structures in random orientations, turned back. Everything is kept in
-OUTPUT: a run folder each, and results.json, written anew after every run. The same command goes on where it stopped.
+Errors are of all elements of H over the test split, by the averaged weights with the lowest validation error; "turned" are
+those of the same structures in random orientations, turned back. Everything is kept in OUTPUT: a run folder each, and
+results.json, written anew after every run. The same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Trials:
         self.pairs = pair_rule(self.base, frames[0])
         model = self._model(self.base)
         self.test = make_samples(
-            [frame.in_space(self.space) for frame in frames[1]], model.preparer, (), cache=None, processes=0
+            [frame.in_gauge(data.gauge).in_space(self.space) for frame in frames[1]], model.preparer, (), cache=None, processes=0
         )
 
     def first_stage(self, tracegrad: str, seed: int) -> RunConfig:
