@@ -98,7 +98,11 @@ class Trials:
         self.pairs = pair_rule(self.base, frames[0])
         model = self._model(self.base)
         self.test = make_samples(
-            [frame.in_gauge(data.gauge).in_space(self.space) for frame in frames[1]], model.preparer, (), cache=None, processes=0
+            [frame.in_gauge(data.gauge).in_space(self.space) for frame in frames[1]],
+            model.preparer,
+            (),
+            cache=None,
+            processes=0,
         )
 
     def first_stage(self, tracegrad: str, seed: int) -> RunConfig:
