@@ -18,7 +18,7 @@ from service.answers.bytes import ENCODERS
 from service.answers.files import WRITERS, is_dear, write_cube
 from service.answers.output_formats import PICTURE_FORMATS, OutputFormat, headers_of, refuse_array_options
 from service.checkpoints.choice import Choice, Wanted
-from service.crystals.folders import folder_warning, zipped_folder
+from service.crystals.folders import refuse_foreign_basis, zipped_folder
 from service.crystals.pictures import draw
 from service.crystals.plan import Plan, plan_crystal, refuse_crystal_options, refuse_without_cell
 from service.crystals.results import crystal_result
@@ -139,6 +139,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
         card = model.predictor.card
         plan = None
         if structure.is_periodic:
+            refuse_foreign_basis(card, ask.form.name)
             rows = n_orbitals * (2 if card.spin == "spinor" else 1)
             plan = await asyncio.to_thread(plan_crystal, options, ask.form, structure, rows, ask.limits)
         else:
@@ -170,7 +171,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
             }
             ask.on_stage("serialise")
             began = time.perf_counter()
-            said = (*built.notes, *choice.warnings, *folder_warning(card, ask.form.name))
+            said = (*built.notes, *choice.warnings)
             known = _Known(card, plan, outputs, about, said, defaults)
             with span("serialise"):
                 if ask.form.holds_arrays:

@@ -8,6 +8,7 @@ Needs numpy and httpx; PySCF is used only where the caller has it already (``tra
 
 from tracegrad_client.client import Client
 from tracegrad_client.crystal import Crystal
+from tracegrad_client.crystal_guess import CrystalGuess
 from tracegrad_client.energies import OrbitalEnergies
 from tracegrad_client.errors import (
     AuthenticationError,
@@ -29,12 +30,16 @@ from tracegrad_client.errors import (
 )
 from tracegrad_client.guess import Guess
 from tracegrad_client.job import GuessJob, JobState
+from tracegrad_client.levels import BandStructure, DensityOfStates
 
 __all__ = [
     "AuthenticationError",
+    "BandStructure",
     "Client",
     "Crystal",
+    "CrystalGuess",
     "DeadlineExceededError",
+    "DensityOfStates",
     "Guess",
     "GuessJob",
     "GuessMismatchError",

@@ -3,6 +3,8 @@
     tracegrad guess mol.xyz -o guess.chk        the format of the answer follows the suffix of -o
     tracegrad guess - --format xyz -o - --to npz < mol.xyz > guess.npz
     tracegrad energies mol.xyz --unit eV
+    tracegrad bands POSCAR -o bands.png         numbers with .json, .npz, .safetensors; pictures with .png, .svg
+    tracegrad dos POSCAR -o dos.png
     tracegrad models
 
 Exit status: 0 done, 1 refused or failed (the reason is on standard error), 2 wrong usage. The server and the key may
@@ -17,7 +19,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tracegrad_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, Client
 from tracegrad_client.errors import TraceGradError
@@ -33,6 +35,15 @@ FORMATS_BY_SUFFIX: Final[Mapping[str, str]] = {
     ".safetensors": "safetensors",
     ".qcschema": "qcschema",
     ".cube": "cube",
+}
+
+LEVELS: Final[Mapping[str, str]] = {"bands": "the bands", "dos": "the density of states"}
+LEVEL_FORMATS: Final[Mapping[str, str]] = {
+    ".png": "png",
+    ".svg": "svg",
+    ".json": "json",
+    ".npz": "npz",
+    ".safetensors": "safetensors",
 }
 
 
@@ -54,9 +65,12 @@ def _main(arguments: Sequence[str] | None) -> int:
             options = _options(chosen)
             if chosen.command == "energies" and str(file) == STANDARD_STREAM and chosen.format is None:
                 parser.error("standard input has no suffix that says which format it is; give --format.")
+            if chosen.command in LEVELS:
+                form = _answer_format(parser, chosen, LEVEL_FORMATS)
+                return _levels(client, chosen.command, file, {**options, **_level_options(chosen)}, chosen.output, form)
             if chosen.command == "energies":
                 return _energies(client, file, options, chosen.unit)
-            return _guess(client, file, options, chosen.output, _answer_format(parser, chosen))
+            return _guess(client, file, options, chosen.output, _answer_format(parser, chosen, FORMATS_BY_SUFFIX))
     except ValueError as error:  # a URL, time limit or key that is none
         parser.error(str(error))
     except TraceGradError as error:
@@ -75,12 +89,17 @@ def _guess(client: Client, file: Path, options: Mapping[str, str], output: Path,
     answer = client.guess_file(*_structure(file), format_out=format_out, options=options)
     for text in answer.warnings:
         print(f"warning: {text}", file=sys.stderr)
+    return _written(answer.body, output, format_out)
+
+
+def _written(content: bytes, output: Path, format_out: str) -> int:
+    """Put an answer where it was wanted, and say so; standard output has the content alone."""
     if str(output) == STANDARD_STREAM:
-        sys.stdout.buffer.write(answer.body)
+        sys.stdout.buffer.write(content)
         sys.stdout.flush()
         return 0
-    write_atomically(output, answer.body)
-    print(f"{output}: {format_out}, {len(answer.body)} bytes", file=sys.stderr if not output.is_file() else sys.stdout)
+    write_atomically(output, content)
+    print(f"{output}: {format_out}, {len(content)} bytes", file=sys.stderr if not output.is_file() else sys.stdout)
     return 0
 
 
@@ -89,6 +108,20 @@ def _structure(file: Path) -> tuple[str, bytes]:
     if str(file) == STANDARD_STREAM:
         return "structure", sys.stdin.buffer.read()
     return file.name, file.read_bytes()
+
+
+def _levels(client: Client, what: str, file: Path, options: Mapping[str, str], output: Path, format_out: str) -> int:
+    answer = client.levels_of_file(what, *_structure(file), format_out=format_out, options=options)
+    for text in answer.warnings:
+        print(f"warning: {text}", file=sys.stderr)
+    return _written(answer.body, output, format_out)
+
+
+def _level_options(chosen: argparse.Namespace) -> dict[str, str]:
+    """The options that only bands and densities of states have, as form fields."""
+    given = {name: getattr(chosen, name, None) for name in ("path", "npoints", "kmesh", "sigma_ev", "energy_unit")}
+    window = None if chosen.window_ev is None else ",".join(map(str, chosen.window_ev))
+    return {name: str(value) for name, value in {**given, "window_ev": window}.items() if value is not None}
 
 
 def _energies(client: Client, file: Path, options: Mapping[str, str], unit: str) -> int:
@@ -146,7 +179,7 @@ def _options(chosen: argparse.Namespace) -> dict[str, str]:
     return {name: str(value) for name in names if (value := getattr(chosen, name, None)) is not None}
 
 
-def _answer_format(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> str:
+def _answer_format(parser: argparse.ArgumentParser, chosen: argparse.Namespace, formats: Mapping[str, str]) -> str:
     output: Path = chosen.output
     if str(chosen.file) == STANDARD_STREAM and chosen.format is None:
         parser.error("standard input has no suffix that says which format it is; give --format.")
@@ -154,9 +187,9 @@ def _answer_format(parser: argparse.ArgumentParser, chosen: argparse.Namespace) 
         parser.error(f"-o {output} is the structure file itself; name another file.")
     if chosen.to is not None:
         return str(chosen.to)
-    known = FORMATS_BY_SUFFIX.get(output.suffix.lower())
+    known = formats.get(output.suffix.lower())
     if known is None:
-        suffixes = ", ".join(FORMATS_BY_SUFFIX)
+        suffixes = ", ".join(formats)
         parser.error(f"-o {output} does not say which format is wanted; use one of {suffixes}, or give --to.")
     return known
 
@@ -197,8 +230,29 @@ def _parser() -> argparse.ArgumentParser:
     guess.add_argument("--basis", help="the basis that will be used: the server warns if no model has it")
     energies = commands.add_parser("energies", parents=[server, molecule], help="print orbital energies")
     energies.add_argument("--unit", choices=("hartree", "eV"), default="hartree")
+    _add_levels(commands, [server, molecule])
     commands.add_parser("models", parents=[server], help="list the server's models")
     return parser
+
+
+def _add_levels(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    """The commands ``bands`` and ``dos``."""
+    for name, what in LEVELS.items():
+        parser = commands.add_parser(name, parents=parents, help=f"write {what} of a crystal, or a picture of it")
+        parser.add_argument(
+            "-o", "--output", type=Path, required=True, help="the file to write; an older one is replaced"
+        )
+        parser.add_argument("--to", choices=sorted(set(LEVEL_FORMATS.values())), help="format of the output")
+        parser.add_argument("--kmesh", help="k-points on which levels are filled, 12x12x1 (default: the server's)")
+        parser.add_argument(
+            "--window", dest="window_ev", type=float, nargs=2, metavar=("FROM", "TO"), help="eV from the Fermi level"
+        )
+        parser.add_argument("--energy-unit", choices=("hartree", "eV"), help="of numbers; pictures are in eV")
+        if name == "bands":
+            parser.add_argument("--path", help="names of special points, GMKG (default: the lattice's usual path)")
+            parser.add_argument("--npoints", type=int, help="k-points of the path")
+        else:
+            parser.add_argument("--sigma", dest="sigma_ev", type=float, help="width of a level, eV")
 
 
 if __name__ == "__main__":

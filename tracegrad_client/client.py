@@ -15,14 +15,15 @@ from typing import Any, Final, Self, TypeVar, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from tracegrad_client import crystal, matrices
+from tracegrad_client import matrices
 from tracegrad_client.ask import Ask, Options
 from tracegrad_client.batch import Outcome, request_guesses
-from tracegrad_client.crystal import Crystal
+from tracegrad_client.crystal_calls import CrystalCalls
 from tracegrad_client.energies import EnergyUnit, OrbitalEnergies, check_unit, read_energies
-from tracegrad_client.errors import InvalidAnswerError, InvalidInputError
+from tracegrad_client.errors import InvalidAnswerError
 from tracegrad_client.guess import Guess, guess_for
 from tracegrad_client.job import GuessJob
+from tracegrad_client.structure import Molecule
 from tracegrad_client.transport import Answer, Transport
 from tracegrad_client.wire import MEDIA_TYPE, Tensors, read_safetensors
 
@@ -33,7 +34,7 @@ SAFETENSORS: Final = {"format_out": "safetensors"}
 MeanField = TypeVar("MeanField")
 
 
-class Client:
+class Client(CrystalCalls):
     """Talks to one TraceGrad server. Thread-safe; may be copied, deep-copied and pickled with a mean-field object.
 
     Args:
@@ -166,26 +167,6 @@ class Client:
         tensors = self._tensors("/v1/predict", ask.body(ask.molecule(molecule), outputs=matrices.OUTPUTS))
         return matrices.read_matrices(tensors, molecule)
 
-    def crystal(self, atoms: Any, **options: Unpack[Options]) -> Crystal:
-        """The predicted H(R) and S(R) of a crystal, with its Fermi level: ``client.crystal(atoms).energies(k)``.
-
-        Args:
-            atoms: an ase.Atoms with a cell that is periodic along at least one lattice vector.
-            options: xc, basis; see :class:`tracegrad_client.ask.Options`.
-
-        Raises:
-            InvalidInputError: no periodic direction.
-            TraceGradError: one of its leaves.
-        """
-        ask = Ask(self.model, **options)
-        sent = ask.molecule(atoms)
-        if not any(sent.pbc):
-            raise InvalidInputError(
-                "The structure has no periodic direction.", hint="Set atoms.pbc, or ask for hamiltonian(molecule)."
-            )
-        body = {**ask.body(sent, outputs=crystal.OUTPUTS), "ao_order": crystal.ORDER}
-        return crystal.read_crystal(self._tensors("/v1/predict", body), sent)
-
     def orbital_energies(
         self, molecule: Any, *, unit: EnergyUnit = "hartree", **options: Unpack[Options]
     ) -> OrbitalEnergies:
@@ -221,6 +202,19 @@ class Client:
         """
         return self._send_file("/v1/initial-guess", name, content, options, {"format_out": format_out}, accept="*/*")
 
+    def levels_of_file(
+        self, what: str, name: str, content: bytes, *, format_out: str, options: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Bands or density of states of the crystal in a structure file, as the server wrote them.
+
+        Args:
+            what: "bands" or "dos".
+            name, content: as of :meth:`guess_file`.
+            format_out: png, svg, json, npz or safetensors.
+            options: form fields such as path, npoints, kmesh, window_ev ("-5,5"), sigma_ev, format.
+        """
+        return self._send_file(f"/v1/{what}", name, content, options, {"format_out": format_out}, accept="*/*")
+
     def orbital_energies_of_file(
         self, name: str, content: bytes, *, unit: EnergyUnit = "hartree", options: Mapping[str, str] | None = None
     ) -> OrbitalEnergies:
@@ -247,3 +241,8 @@ class Client:
     def _tensors(self, path: str, body: Mapping[str, Any]) -> Tensors:
         answer = self._transport.request("POST", path, accept=MEDIA_TYPE, payload=body, params=SAFETENSORS)
         return read_safetensors(answer.body)
+
+    def _structure_of_cell(self, cell: Any) -> Molecule:
+        from tracegrad_client.adapters.pyscf import structure_of_cell
+
+        return structure_of_cell(cell)

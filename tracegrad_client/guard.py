@@ -37,15 +37,20 @@ class Potential:
         return dm is self.dm and same_mol and getattr(mf, "xc", None) == self.xc
 
 
-def rms_commutator(fock: NDArray[np.float64], dm: NDArray[np.float64], overlap: NDArray[np.float64]) -> float:
+def rms_commutator(fock: NDArray[Any], dm: NDArray[Any], overlap: NDArray[Any]) -> float:
     """RMS over all elements of X(FDS - SDF)X with X = S^(-1/2), hartree.
 
-    F and D may be stacks, (spin, ao, ao); D counts each orbital twice, as a closed shell's does.
+    F and D may be stacks, (spin, ao, ao); D counts each orbital twice, as a closed shell's does. Of a crystal all three are
+    stacks of k-points, (k, ao, ao), and complex.
 
     Directions in which the basis is nearly dependent (eigenvalue of S under 1e-8) are left out.
     """
+    if overlap.ndim == 3:
+        each = [rms_commutator(*at_k) for at_k in zip(fock, dm, overlap, strict=True)]
+        return float(np.sqrt(np.mean(np.square(each))))
     values, vectors = np.linalg.eigh(overlap)
     kept = values > 1e-8
     x = vectors[:, kept] / np.sqrt(values[kept])
     fds = fock @ dm @ overlap
-    return float(np.sqrt(np.mean(np.square(x.T @ (fds - fds.swapaxes(-1, -2)) @ x))))
+    commutator = x.conj().T @ (fds - fds.conj().swapaxes(-1, -2)) @ x
+    return float(np.sqrt(np.mean(np.square(np.abs(commutator)))))

@@ -61,6 +61,8 @@ def as_molecule(value: Any, *, charge: int | None = None, multiplicity: int | No
     Raises:
         InvalidInputError: of another kind, not finite, or outside what a structure on the wire can say.
     """
+    if isinstance(value, Molecule):
+        return value
     if is_mole(value):
         return _from_mole(value, charge, multiplicity)
     if hasattr(value, "get_atomic_numbers") and hasattr(value, "get_positions"):
@@ -126,7 +128,10 @@ def _from_mole(mol: Any, charge: int | None, multiplicity: int | None) -> Molecu
     if not getattr(mol, "_built", True):
         mol.build(False, False)
     if hasattr(mol, "lattice_vectors"):
-        raise InvalidInputError("A periodic Cell came; only molecules are supported.", hint="Give a pyscf.gto.Mole.")
+        raise InvalidInputError(
+            "A periodic Cell came to what is for molecules.",
+            hint="Ask for crystal(), crystal_guess(), bands() or dos().",
+        )
     if mol.has_ecp():
         raise InvalidInputError("The Mole uses effective core potentials; the models are all-electron.")
     if mol.cart:

@@ -80,12 +80,18 @@ class KDensity:
     Attributes:
         matrices: D(k), hermitian, (spin, k, row, column); one spin, both electrons together, without spin; rows are twice
             the orbitals of spinors.
+        coefficients: orbitals C, (spin, k, row, level).
+        energies: of the levels, ascending, hartree, (spin, k, level).
         occupations: of the levels, (spin, k, level).
+        smallest_overlap: smallest eigenvalue of S(k), (k,).
         fermi_energy_hartree: chemical potential.
     """
 
     matrices: Matrix
+    coefficients: Matrix
+    energies: NDArray[np.float64]
     occupations: NDArray[np.float64]
+    smallest_overlap: NDArray[np.float64]
     fermi_energy_hartree: float
 
 
@@ -113,15 +119,25 @@ def density_at_k(
         raise ValueError("Give a smearing above 0.")
     filled = _filled(hamiltonian, overlap, k_points, weights, n_electrons, None, smearing_hartree)
     matrices = np.stack([filled.density(index) for index in range(len(k_points))], axis=1)
-    return KDensity(matrices, filled.occupations, filled.level)
+    return KDensity(
+        matrices,
+        np.stack(filled.vectors, axis=1),
+        filled.energies,
+        filled.occupations,
+        filled.smallest_overlap,
+        filled.level,
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class _Filled:
-    """Orbitals (spin, row, level) of each k-point, their occupations (spin, k, level), and the level in hartree."""
+    """Orbitals (spin, row, level) of each k-point, energies and occupations (spin, k, level), S's smallest eigenvalue (k,),
+    and the level in hartree."""
 
     vectors: list[Matrix]
+    energies: NDArray[np.float64]
     occupations: NDArray[np.float64]
+    smallest_overlap: NDArray[np.float64]
     level: float
 
     def density(self, k: int) -> Matrix:
@@ -142,15 +158,18 @@ def _filled(
     each = 2 if hamiltonian.spin == "restricted" else 1
     h_at, s_at = BlochSum(hamiltonian), BlochSum(overlap)
     solved = [_solved(h_at(k), s_at(k), hamiltonian.spin, k) for k in k_points]
-    energies = np.stack([energy for energy, _ in solved], axis=1)  # (spin, k, level)
+    energies = np.stack([energy for energy, _, _ in solved], axis=1)  # (spin, k, level)
+    smallest = np.array([value for _, _, value in solved])
     if level is None:
         assert n_electrons is not None
         level = chemical_potential(energies, weights, n_electrons, each, smearing)
-    return _Filled([vectors for _, vectors in solved], occupations(energies, level, each, smearing), level)
+    vectors = [found for _, found, _ in solved]
+    return _Filled(vectors, energies, occupations(energies, level, each, smearing), smallest, level)
 
 
-def _solved(h: Matrix, s: Matrix, spin: str, k: NDArray[np.float64]) -> tuple[NDArray[np.float64], Matrix]:
-    """Energies (spin, level) and vectors (spin, row, level) at one k-point; spinors are one spin of twice the size."""
+def _solved(h: Matrix, s: Matrix, spin: str, k: NDArray[np.float64]) -> tuple[NDArray[np.float64], Matrix, float]:
+    """Energies (spin, level), vectors (spin, row, level) and S's smallest eigenvalue at one k-point; spinors are one spin of
+    twice the size."""
     factor = OverlapFactor.of(s)
     if factor.n_dependent():
         raise NumericalError(
@@ -159,7 +178,7 @@ def _solved(h: Matrix, s: Matrix, spin: str, k: NDArray[np.float64]) -> tuple[ND
             hint="Is the overlap complete, and in the same order of orbitals as the Hamiltonian?",
         )
     found = [eigenpairs(part, factor) for part in (h if spin == "unrestricted" else h[None])]
-    return np.stack([energies for energies, _ in found]), np.stack([vectors for _, vectors in found])
+    return np.stack([energies for energies, _ in found]), np.stack([vectors for _, vectors in found]), factor.smallest
 
 
 def _at_pairs(blocks: BlockSet, parts: Matrix, k: NDArray[np.float64]) -> Matrix:

@@ -12,7 +12,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from service.answers.arrays import Result
-from service.answers.lattice_blocks import flat_arrays, listed_blocks
+from service.answers.lattice_blocks import flat_arrays, listed_blocks, real_parts
 from service.errors import Problem
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
@@ -35,7 +35,8 @@ def encode_npz(result: Result) -> bytes:
 
 def encode_safetensors(result: Result) -> bytes:
     """Arrays under their names; the header's metadata holds the JSON of the rest under ``meta``."""
-    return safetensors.numpy.save(_binary_arrays(result), metadata={"meta": meta_json(result).decode()})
+    arrays = _without_complex(_binary_arrays(result))
+    return safetensors.numpy.save(arrays, metadata={"meta": meta_json(result).decode()})
 
 
 ENCODERS: Final[Mapping[str, Callable[[Result], bytes]]] = {
@@ -83,7 +84,7 @@ def meta_json(result: Result) -> bytes:
 
 
 def _json_results(result: Result) -> dict[str, Any]:
-    results: dict[str, Any] = {**result.arrays, **result.scalars}
+    results: dict[str, Any] = {**_without_complex(result.arrays), **result.scalars}
     if result.blocks is not None:
         results["blocks"] = [
             {"i": i, "j": j, "shift": [0, 0, 0], "matrix": matrix} for (i, j), matrix in result.blocks.items()
@@ -106,6 +107,11 @@ def _npz(arrays: Mapping[str, NDArray[Any]], header: bytes) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays, meta=np.frombuffer(header, dtype=np.uint8))  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def _without_complex(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """For formats that have no complex numbers: a last axis of real and imaginary part."""
+    return {name: real_parts(array) if np.iscomplexobj(array) else array for name, array in arrays.items()}
 
 
 def _envelope(result: Result, results: dict[str, Any]) -> dict[str, Any]:

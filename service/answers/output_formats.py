@@ -51,8 +51,8 @@ BAND_FORMATS: Final = (*ARRAY_FORMATS, *PICTURE_FORMATS)
 """Of bands and of densities of states."""
 FOLDER_FORMATS: Final = (DEEPH, DEEPH_LEGACY, ABACUS)
 PREDICT_FORMATS: Final = (*ARRAY_FORMATS, *FOLDER_FORMATS)
-GUESS_FORMATS: Final = (*ARRAY_FORMATS, CHK, MOLDEN, CUBE, QCSCHEMA)
-JOB_FORMATS: Final = (*GUESS_FORMATS, *FOLDER_FORMATS)
+GUESS_FORMATS: Final = (*ARRAY_FORMATS, CHK, MOLDEN, CUBE, QCSCHEMA, ABACUS)
+JOB_FORMATS: Final = tuple(dict.fromkeys((*GUESS_FORMATS, *FOLDER_FORMATS)))
 
 
 def refuse_array_options(options: StructureOptions, form: OutputFormat) -> None:
@@ -84,8 +84,8 @@ def refuse_array_options(options: StructureOptions, form: OutputFormat) -> None:
         )
 
 
-def refuse_other_systems(form: OutputFormat, *, is_periodic: bool) -> None:
-    """Refuse a format that has no place for this kind of system.
+def refuse_other_systems(form: OutputFormat, formats: Sequence[OutputFormat], *, is_periodic: bool) -> None:
+    """Refuse a format that has no place for this kind of system; ``formats`` are those of the route.
 
     Raises:
         ServiceError: ``invalid_request``.
@@ -96,7 +96,7 @@ def refuse_other_systems(form: OutputFormat, *, is_periodic: bool) -> None:
             "invalid_request",
             f"The format {form.name} is for {form.systems}, and the structure is {'' if is_periodic else 'not '}periodic.",
             field="format_out",
-            allowed=[known.name for known in PREDICT_FORMATS if known.systems in ("any", kind)],
+            allowed=[known.name for known in formats if known.systems in ("any", kind)],
             hint="Ask for another format, or say with pbc what the cell is.",
         )
 

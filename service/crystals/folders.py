@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 STEM: Final = "prediction"
 """The folder in the zip."""
 
+PROGRAMS: Final = {"abacus": "ABACUS"}
+"""Formats that runs of a program start from, which are of its own orbitals."""
+
 NOTE: Final = "WARNINGS.txt"
 STAMP: Final = (1980, 1, 1, 0, 0, 0)
 """Date of the files in a zip, which has no place for none: the same answer is the same bytes."""
@@ -69,11 +72,24 @@ def zipped_folder(
     return buffer.getvalue()
 
 
-def folder_warning(card: Card, name: str) -> tuple[str, ...]:
-    """What to know before a program starts from the folder: it must have the model's own orbitals."""
-    if name != "abacus" or card.basis.order == "abacus":
-        return ()
-    return (
-        f"The matrices are between the orbitals of {card.basis.name}, which are not ABACUS's numerical orbitals: the files "
-        "are for programs that read them, and an ABACUS run must not start from them.",
+def refuse_foreign_basis(card: Card, name: str) -> None:
+    """Refuse the files of a program that has not the model's orbitals: no run of it could use them.
+
+    Args:
+        card: of the model.
+        name: of the format.
+
+    Raises:
+        ServiceError: ``unsupported_basis``.
+    """
+    program = PROGRAMS.get(name)
+    if program is None or card.basis.order == name:
+        return
+    raise ServiceError(
+        "unsupported_basis",
+        f"The model's matrices are between the orbitals of {card.basis.name}, which {program} does not have: no run of it "
+        "can start from them.",
+        field="format_out",
+        hint=f"Name a model that was trained on {program}'s orbitals, or ask for npz, safetensors or a deeph folder, which "
+        "hold matrices in any basis.",
     )

@@ -8,16 +8,24 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from model.errors import UnsupportedPeriodicityError
+from model.electronic.fermi import k_mesh
 from model.structure import Structure
-from service.answers.output_formats import PICTURE_FORMATS, OutputFormat, refuse_other_systems
+from service.answers.output_formats import (
+    GUESS_FORMATS,
+    PICTURE_FORMATS,
+    PREDICT_FORMATS,
+    OutputFormat,
+    refuse_other_systems,
+)
 from service.crystals.paths import DEFAULT_POINTS, KPath, own_path, special_path
 from service.errors import ServiceError
 from service.schemas.requests import (
     CRYSTAL_OUTPUTS,
     DEFAULT_CRYSTAL_OUTPUTS,
     MOLECULE_OUTPUTS,
+    AOOrder,
     BandsOptions,
     DosOptions,
     GuessOptions,
@@ -38,6 +46,9 @@ MOST_WIDTHS: Final = 5000
 COARSE: Final = 3
 """Counts above 1 are multiples of this, so that K of hexagonal cells is on the mesh, where semimetals close."""
 
+MOST_ENTRIES: Final = 2**22
+"""Of D(k) in one answer: 64 MiB, and as much again of C(k)."""
+
 Mesh = tuple[int, int, int]
 
 
@@ -53,6 +64,8 @@ class Plan:
         path: along which bands are wanted.
         window_ev: of bands or of a density of states, from the Fermi level.
         sigma_ev: width of a density of states; None where there is to be none.
+        guess: k-points at which an SCF is to start, of the same weight, fractional, (k, 3).
+        order: of the orbitals there.
     """
 
     outputs: tuple[str, ...]
@@ -62,6 +75,8 @@ class Plan:
     path: KPath | None = None
     window_ev: tuple[float, float] | None = None
     sigma_ev: float | None = None
+    guess: NDArray[np.float64] | None = None
+    order: AOOrder = "pyscf"
 
 
 def plan_crystal(
@@ -78,15 +93,11 @@ def plan_crystal(
 
     Raises:
         ServiceError: ``invalid_request`` for what crystals do not have, ``too_many_k_points``.
-        UnsupportedPeriodicityError: a guess is asked for.
     """
-    if isinstance(options, GuessOptions):
-        raise UnsupportedPeriodicityError(
-            "This route makes guesses for molecules; the structure is periodic.",
-            hint="POST /v1/predict gives the Hamiltonian of a crystal, also as the folder of another program.",
-            field="pbc",
-        )
-    refuse_other_systems(form, is_periodic=True)
+    formats = GUESS_FORMATS if isinstance(options, GuessOptions) else PREDICT_FORMATS
+    refuse_other_systems(form, formats, is_periodic=True)
+    if isinstance(options, GuessOptions) and form.holds_arrays:
+        return _plan_guess(options, structure, n_orbitals, limits)
     if isinstance(options, BandsOptions | DosOptions):
         return _plan_levels(options, form, structure, n_orbitals, limits)
     asked: tuple[str, ...] = ()
@@ -105,6 +116,44 @@ def plan_crystal(
     density = "density_blocks" in asked
     limits.check_k_points((math.prod(mesh) // 2 + 1) * (2 if density else 1), n_orbitals)
     return Plan(asked, mesh, density, tuple(defaults))
+
+
+def _plan_guess(options: GuessOptions, structure: Structure, n_orbitals: int, limits: SizeLimits) -> Plan:
+    """A start of an SCF in k: on the whole of a mesh, or at the caller's own points."""
+    _refuse_outputs(options.outputs, CRYSTAL_OUTPUTS, "A crystal")
+    defaults = []
+    if options.kpts is None:
+        mesh = _mesh(options.kmesh, structure, MESH_SPACING)
+        if options.kmesh is None:
+            defaults.append(f"kmesh={'x'.join(map(str, mesh))}")
+        limits.check_k_points(math.prod(mesh), n_orbitals)  # before it is made
+        points, _ = k_mesh(mesh)
+    elif options.kmesh is not None:
+        raise ServiceError(
+            "invalid_request", "There are k-points and a mesh.", field="kpts", hint="Send kpts or kmesh, not both."
+        )
+    else:
+        points = np.asarray(options.kpts, dtype=np.float64)
+        still = [not is_periodic for is_periodic in structure.pbc]
+        if np.any(points[:, still]):
+            raise ServiceError(
+                "invalid_request",
+                "A k-point has a component along a direction that is not periodic.",
+                field="kpts",
+                hint="Send 0 there, or say with pbc that the direction is periodic.",
+            )
+    most = max(MOST_ENTRIES // n_orbitals**2, 1)
+    if len(points) > most:
+        raise ServiceError(
+            "too_many_k_points",
+            f"{len(points)} k-points of {n_orbitals} orbitals make more matrix entries than one answer holds.",
+            field="kmesh" if options.kpts is None else "kpts",
+            hint=f"Ask for at most {most} k-points; blocks of /v1/predict give the matrices at any number of them.",
+        )
+    density = "density_blocks" in options.outputs
+    limits.check_k_points(len(points) * (2 if density else 1), n_orbitals)
+    outputs = tuple(dict.fromkeys(("fermi_energy", *options.outputs)))
+    return Plan(outputs, None, density, tuple(defaults), guess=points, order=options.ao_order)
 
 
 def _plan_levels(
@@ -201,7 +250,15 @@ def refuse_crystal_options(options: StructureOptions, form: OutputFormat) -> Non
     Raises:
         ServiceError: ``invalid_request``.
     """
-    refuse_other_systems(form, is_periodic=False)
+    formats = GUESS_FORMATS if isinstance(options, GuessOptions) else PREDICT_FORMATS
+    refuse_other_systems(form, formats, is_periodic=False)
+    if getattr(options, "kpts", None) is not None:
+        raise ServiceError(
+            "invalid_request",
+            "k-points are for crystals; the structure has no periodic direction.",
+            field="kpts",
+            hint="Leave them out, or send the lattice vectors and pbc.",
+        )
     if options.kmesh is not None:
         raise ServiceError(
             "invalid_request",

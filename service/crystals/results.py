@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.blocks.block_set import BlockSet
+from model.electronic.density import KDensity
 from model.integrals.source import orbital_labels
 from model.units import EV_PER_HARTREE
 from service.answers.arrays import Result
@@ -58,6 +59,8 @@ def crystal_result(
     level = study.level
     if study.bands is not None or study.dos is not None:
         arrays, scalars = _levels(study, plan, factor)
+    if study.start is not None and plan.guess is not None:
+        arrays |= _start(study.start, plan.guess, factor)
     if level is not None and ("fermi_energy" in plan.outputs or scalars):
         scalars["fermi_energy"] = level.energy * factor
         scalars["gap"] = None if level.gap is None else level.gap * factor
@@ -89,6 +92,18 @@ def crystal_result(
     return Result(arrays, scalars, None, meta, checks, said, list(defaults_applied), lattice_blocks=blocks)
 
 
+def _start(start: KDensity, points: NDArray[np.float64], factor: float) -> dict[str, NDArray[Any]]:
+    """What an SCF in k starts from, under the names that PySCF's users know."""
+    arrays = {
+        "kpts": points,
+        "dm_kpts": _one_spin(start.matrices),
+        "mo_coeff_kpts": _one_spin(start.coefficients),
+        "mo_occ_kpts": _one_spin(start.occupations),
+        "mo_energy_kpts": _one_spin(start.energies * factor),
+    }
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
 def _levels(study: Study, plan: Plan, factor: float) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """What bands and densities of states have."""
     arrays: dict[str, NDArray[Any]] = {}
@@ -116,9 +131,9 @@ def _levels(study: Study, plan: Plan, factor: float) -> tuple[dict[str, NDArray[
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, scalars
 
 
-def _one_spin(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _one_spin(values: NDArray[Any]) -> NDArray[Any]:
     """Without the axis of spins where there is one."""
-    return values[0] if len(values) == 1 else values
+    return np.asarray(values[0] if len(values) == 1 else values)
 
 
 def _scaled(blocks: BlockSet, factor: float) -> BlockSet:

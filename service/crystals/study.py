@@ -17,7 +17,7 @@ import scipy.linalg
 from model.blocks.block_set import BlockSet
 from model.blocks.matrices import BlochSum
 from model.electronic.bands import PROJECTION_THRESHOLD, Bands, band_energies
-from model.electronic.density import density_matrix
+from model.electronic.density import KDensity, density_at_k, density_matrix
 from model.electronic.dos import DensityOfStates, density_of_states
 from model.electronic.fermi import FermiLevel, fermi_level, k_mesh
 from model.electronic.overlap import OVERLAP_THRESHOLD
@@ -46,6 +46,7 @@ class Study:
         density: D(R).
         bands: along the path.
         dos: on its grid, hartree.
+        start: of an SCF in k.
         smallest_overlap: smallest eigenvalue of S(k) over the k-points that were looked at.
         warnings: what people should know.
         milliseconds: what it took.
@@ -56,6 +57,7 @@ class Study:
     density: BlockSet | None
     bands: Bands | None
     dos: DensityOfStates | None
+    start: KDensity | None
     smallest_overlap: float | None
     warnings: tuple[str, ...]
     milliseconds: float
@@ -75,10 +77,23 @@ def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int) -> S
     """
     started = time.perf_counter()
     hamiltonian = prediction.hamiltonian
-    overlap = _overlap(prediction, needed=plan.mesh is not None or "overlap_blocks" in plan.outputs)
-    level = density = smallest = along = dos = None
+    needed = plan.mesh is not None or plan.guess is not None or "overlap_blocks" in plan.outputs
+    overlap = _overlap(prediction, needed=needed)
+    level = density = smallest = along = dos = start = None
     projected = 0
-    if overlap is not None and plan.mesh is not None:
+    if overlap is not None and plan.guess is not None:
+        points, weights = plan.guess, np.full(len(plan.guess), 1.0 / len(plan.guess))
+        start = density_at_k(
+            hamiltonian.in_order(plan.order), overlap.in_order(plan.order), points, weights, n_electrons
+        )
+        smallest = float(start.smallest_overlap.min())
+        none = np.zeros(len(points), dtype=np.int64)
+        level = fermi_level(
+            Bands(points, start.energies, start.smallest_overlap, none, hamiltonian.spin), weights, n_electrons
+        )
+        if plan.density:
+            density = density_matrix(hamiltonian, overlap, points, weights, n_electrons=n_electrons).blocks
+    elif overlap is not None and plan.mesh is not None:
         points, weights = k_mesh(plan.mesh, halved=hamiltonian.spin != "spinor")
         if plan.path is not None:
             points = np.concatenate([points, plan.path.points])
@@ -105,6 +120,7 @@ def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int) -> S
         density,
         along,
         dos,
+        start,
         smallest,
         _warnings(smallest, projected),
         1e3 * (time.perf_counter() - started),

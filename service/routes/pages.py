@@ -45,7 +45,7 @@ def _load(name: str) -> tuple[str, str]:
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
         hashes[kind].append(f"'sha256-{digest}'")
     policy = (
-        f"default-src 'none'; connect-src 'self'; script-src {' '.join(hashes['script'])}; "
+        f"default-src 'none'; connect-src 'self'; img-src blob:; script-src {' '.join(hashes['script'])}; "
         f"style-src {' '.join(hashes['style'])}; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
     )
     return text, policy

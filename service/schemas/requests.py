@@ -38,9 +38,14 @@ JSON_ONLY: Final = frozenset({"kpts"})
 """Options that are no form fields or query parameters."""
 KCoordinate = Annotated[float, Field(ge=-1000.0, le=1000.0)]
 KPoint = tuple[KCoordinate, KCoordinate, KCoordinate]
+KPoints = Annotated[list[KPoint], Field(min_length=1, max_length=MAX_K_POINTS)]
 EnergyEV = Annotated[float, Field(ge=-1000.0, le=1000.0)]
 Window = tuple[EnergyEV, EnergyEV]
 """Lowest and highest energy from the Fermi level, eV."""
+Width = Annotated[float, Field(ge=0.001, le=10.0)]
+"""Standard deviation of a level, eV."""
+PathName = Annotated[str, Field(min_length=2, max_length=100, pattern=r"^[A-Za-z0-9,]+$")]
+PathPoints = Annotated[int, Field(ge=2, le=MAX_K_POINTS)]
 
 
 class StructureOptions(WireModel):
@@ -94,12 +99,15 @@ class GuessOptions(CommonOptions):
     """Options of ``/v1/initial-guess``.
 
     Attributes:
-        outputs: further arrays to add to the four of a guess (json, npz and safetensors only).
+        outputs: further arrays to add to the four of a guess, or to those of a crystal's in k (json, npz and safetensors
+            only).
         orbital: of a cube, the orbital to draw: homo, lumo, homo-1, lumo+2, or its number from 0; null for the density.
+        kpts: fractional k-points of a crystal's guess, all of the same weight, instead of kmesh (JSON bodies only).
     """
 
     outputs: Outputs = ()
     orbital: Annotated[str, Field(max_length=8, pattern=r"^((homo|lumo)([+-][0-9]{1,3})?|[0-9]{1,4})$")] | None = None
+    kpts: KPoints | None = None
 
 
 class BandsOptions(StructureOptions):
@@ -112,9 +120,9 @@ class BandsOptions(StructureOptions):
         window_ev: only bands that enter it, from the Fermi level; null for all. Of a picture, what it shows.
     """
 
-    path: Annotated[str, Field(min_length=2, max_length=100, pattern=r"^[A-Za-z0-9,]+$")] | None = None
-    npoints: Annotated[int, Field(ge=2, le=MAX_K_POINTS)] | None = None
-    kpts: Annotated[list[KPoint], Field(min_length=1, max_length=MAX_K_POINTS)] | None = None
+    path: PathName | None = None
+    npoints: PathPoints | None = None
+    kpts: KPoints | None = None
     window_ev: Window | None = None
 
 
@@ -127,7 +135,7 @@ class DosOptions(StructureOptions):
     """
 
     window_ev: Window = (-10.0, 10.0)
-    sigma_ev: Annotated[float, Field(ge=0.001, le=10.0)] = 0.1
+    sigma_ev: Width = 0.1
 
 
 class BandsRequest(BandsOptions):

@@ -95,7 +95,11 @@ class Block(WireModel):
 
 
 class Results(WireModel):
-    """Only what was asked for is present. Matrices are row-major; ``mo_coeff[ao][mo]``."""
+    """Only what was asked for is present. Matrices are row-major; ``mo_coeff[ao][mo]``.
+
+    A crystal's guess has ``kpts`` (fractional) and for each, ``[k]`` first, ``dm_kpts`` and ``mo_coeff_kpts`` (complex: a
+    last axis of real and imaginary part), ``mo_occ_kpts`` and ``mo_energy_kpts``; of collinear spins ``[spin][k]``.
+    """
 
     orbital_energies: list[float] | None = None
     occupations: list[float] | None = None
@@ -111,6 +115,11 @@ class Results(WireModel):
     density_blocks: list[Block] | None = None
     fermi_energy: float | None = None
     is_metal: bool | None = None
+    kpts: list[tuple[float, float, float]] | None = None
+    dm_kpts: list[Any] | None = None
+    mo_coeff_kpts: list[Any] | None = None
+    mo_occ_kpts: list[Any] | None = None
+    mo_energy_kpts: list[Any] | None = None
     atom_offsets: list[int] | None = None
 
 

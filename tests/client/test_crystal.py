@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import scipy.linalg
 from ase import Atoms
+from ase.io import write
 from local_server import local_server
+from pyscf.pbc import gto
 
 from model.blocks.matrices import BlochSum
 from model.predictor import Predictor
 from model.structure import Structure
 from tests.model.test_crystals import sheet, write_checkpoint
 from tracegrad_client import Client, Crystal, InvalidAnswerError, InvalidInputError, UnsupportedError
+from tracegrad_client.cli import main
 from tracegrad_client.crystal import read_crystal
 from tracegrad_client.energies import EV_PER_HARTREE
 from tracegrad_client.structure import as_molecule
@@ -58,6 +61,53 @@ def test_matrices_at_k_are_the_model_s(found: tuple[Client, Crystal], folder: Pa
         assert np.abs(crystal.energies(k) - scipy.linalg.eigvalsh(*crystal.at(k))).max() < 1e-10
     assert crystal.model == "bn"
     assert crystal.ao_labels[0] == "0 B s1"
+
+
+def test_bands_and_dos_are_those_of_the_matrices(found: tuple[Client, Crystal]) -> None:
+    client, crystal = found
+    points = [list(k) for k in K_POINTS]
+    bands = client.bands(sheet(), kpts=points, kmesh="6x6x1", unit="hartree")
+    assert np.allclose(bands.energies, [crystal.energies(k) for k in K_POINTS], atol=SAME_HARTREE)
+    named = client.bands(sheet(), path="GMK", npoints=20, kmesh="6x6x1", window_ev=(-30.0, 5.0))
+    assert [label for _, label in named.labels] == ["G", "M", "K"]
+    assert (named.unit, named.model, len(named.kpts)) == ("eV", "bn", len(named.distances))
+    assert named.gap is not None
+    assert named.is_metal is (named.gap == 0)
+    distances = np.abs(named.energies[0][:, None] - bands.energies[0] * EV_PER_HARTREE)
+    assert distances.min(axis=1).max() < 1e-3, "at Gamma, those that enter the window"
+    dos = client.dos(sheet(), kmesh="6x6x1", window_ev=(-60.0, 3.0))
+    inside = np.searchsorted(dos.energies, dos.fermi_energy)
+    assert dos.integrated[inside] == pytest.approx(8.0, abs=0.3), "the valence electrons, smeared"
+    assert len(named.plot().lines) > len(named.energies.T)
+    assert len(dos.plot().lines) == 2
+    with pytest.raises(InvalidInputError, match="no periodic direction"):
+        client.bands(Atoms("BN", [[0, 0, 0], [0, 0, 1.4]]))
+    with pytest.raises(ValueError, match="unit"):
+        client.dos(sheet(), unit="Ry")  # type: ignore[arg-type]
+
+
+def test_a_cell_of_pyscf_is_a_crystal_too(found: tuple[Client, Crystal]) -> None:
+    client, crystal = found
+    atoms = sheet()
+    rows = list(zip(atoms.get_chemical_symbols(), atoms.positions.tolist(), strict=True))
+    cell = gto.M(a=np.asarray(atoms.cell), atom=rows, basis="gth-szv", pseudo="gth-pbe", dimension=2, verbose=0)
+    assert client.crystal(cell).fermi_energy == pytest.approx(crystal.fermi_energy, abs=SAME_HARTREE)
+    guess = client.crystal_guess(cell, kpts=[list(k) for k in K_POINTS])
+    assert np.allclose(guess.mo_energy_kpts, [crystal.energies(k) for k in K_POINTS], atol=SAME_HARTREE)
+    assert (guess.n_electrons, guess.basis, guess.model) == (8, "gth-szv", "bn")
+
+
+@pytest.mark.parametrize(("command", "suffix", "start"), [("bands", "png", b"\x89PNG"), ("dos", "svg", b"<?xml")])
+def test_the_commands_draw(
+    found: tuple[Client, Crystal], tmp_path: Path, command: str, suffix: str, start: bytes
+) -> None:
+    write(tmp_path / "POSCAR", sheet(), format="vasp")
+    output = tmp_path / f"{command}.{suffix}"
+    options = ["--kmesh", "3x3x1", "--window", "-5", "5", "--format", "vasp"]
+    assert main([command, str(tmp_path / "POSCAR"), "-o", str(output), "--url", found[0].base_url, *options]) == 0
+    assert output.read_bytes().startswith(start)
+    with pytest.raises(SystemExit):
+        main([command, str(tmp_path / "POSCAR"), "-o", str(tmp_path / "x.cube"), "--url", found[0].base_url])
 
 
 @pytest.mark.parametrize("ending", ["TSHS", "HSX"])

@@ -17,9 +17,11 @@ import scipy.linalg
 from ase import Atoms
 from ase.io import write
 
+from model.checkpoint import store
 from model.formats import registry
 from model.units import EV_PER_HARTREE
 from service.app import create_app
+from service.crystals import folders
 from service.settings import Settings
 from tests.contract.waiting import wait_until
 from tests.model.test_crystals import sheet, write_checkpoint
@@ -147,7 +149,8 @@ def test_what_is_left_open_is_said(both):
 
 
 @pytest.mark.parametrize("form", ["deeph", "deeph-legacy", "abacus"])
-def test_folders_of_other_programs_hold_the_answers_matrices(both, answered, form, tmp_path):
+def test_folders_of_other_programs_hold_the_answers_matrices(both, answered, form, tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "PROGRAMS", {})  # as if the basis were ABACUS's own
     reply = both.post("/v1/predict", json=body_of(sheet(), kmesh="3x3x1", format_out=form))
     assert reply.status_code == 200, reply.text
     assert reply.headers["content-type"] == "application/zip"
@@ -166,10 +169,20 @@ def test_folders_of_other_programs_hold_the_answers_matrices(both, answered, for
             assert np.abs(found.pop(key, np.zeros((4, 4))) - matrix).max() < FORMAT_TOLERANCE
         assert not any(np.any(block) for block in found.values())
     if form == "abacus":
-        assert "must not start" in reply.headers["warning"]
-        assert "must not start" in (tmp_path / "prediction" / "WARNINGS.txt").read_text()
+        assert "init_chg hr" in (tmp_path / "prediction" / "INPUT").read_text()
     else:
         assert read.fermi_energy_hartree == pytest.approx(answered["results"]["fermi_energy"], abs=1e-12)
+
+
+def test_a_program_s_own_files_are_for_models_in_its_basis(both):
+    problem = both.post("/v1/predict", json=body_of(sheet(), format_out="abacus")).json()
+    assert (problem["status"], problem["code"], problem["field"]) == (422, "unsupported_basis", "format_out")
+    assert "gth-szv" in problem["detail"]
+    card = store.load(Path(__file__).resolve().parents[2] / "checkpoints" / "graphene").card
+    own = card.model_copy(update={"basis": card.basis.model_copy(update={"order": "abacus"})})
+    folders.refuse_foreign_basis(own, "abacus")
+    for name in ("deeph", "deeph-legacy", "npz"):
+        folders.refuse_foreign_basis(card, name)
 
 
 def test_the_tag_knows_the_mesh_and_the_prediction_does_not(both):
@@ -223,9 +236,6 @@ def test_molecules_have_nothing_of_crystals_and_the_reverse(both, water):
     ):
         problem = both.post("/v1/predict", json={**water, **options}).json()
         assert (problem["code"], problem["field"]) == ("invalid_request", field)
-    guess = both.post("/v1/initial-guess", json=body_of(sheet())).json()
-    assert guess["code"] == "unsupported_periodicity"
-    assert "/v1/predict" in guess["hint"]
 
 
 def test_with_molecular_models_alone_a_crystal_is_refused_by_name(client):

@@ -26,8 +26,15 @@ LONGEST_NAME: Final = 100
 """The contract takes no longer name of a functional or a basis; a longer one is no name that a model could have."""
 
 
+def is_periodic(mf: Any) -> bool:
+    """Whether a calculation is of a crystal."""
+    return hasattr(mf.mol, "lattice_vectors")
+
+
 def treatment(mf: Any) -> Treatment | None:
     """How ``mf`` treats spin; None where its density is none of those that a guess can be turned into."""
+    if is_periodic(mf):
+        return "restricted" if _is_restricted_in_k(mf) else None
     return next((name for kind, name in _TREATMENTS if isinstance(mf, kind)), None)
 
 
@@ -43,8 +50,10 @@ def obstacle(mf: Any, mol: Any = None, *, check_molecule: bool = True) -> str | 
             "An object of gpu4pyscf came, which attach cannot stand in front of; give it the density itself: "
             "mf.kernel(dm0=client.density_matrix(mol))."
         )
-    if hasattr(mol, "lattice_vectors"):
-        return "A periodic cell came; supported are molecules."
+    if is_periodic(mf):
+        if _is_restricted_in_k(mf):
+            return None
+        return f"{type(mf).__name__} of a periodic cell came; supported are KRKS and KRHF without symmetry of k-points."
     if treatment(mf) is None:
         return f"{type(mf).__name__} is not supported; supported are RKS, UKS, ROKS, GKS and RHF, UHF, ROHF, GHF."
     if not check_molecule:
@@ -54,6 +63,12 @@ def obstacle(mf: Any, mol: Any = None, *, check_molecule: bool = True) -> str | 
     if (mol.nelectron - mol.spin) % 2:
         return f"The molecule has {mol.nelectron} electrons and {mol.spin} unpaired ones, which cannot be."
     return None
+
+
+def _is_restricted_in_k(mf: Any) -> bool:
+    from pyscf.pbc.scf import khf, khf_ksymm, krohf  # whoever has a cell has loaded them
+
+    return isinstance(mf, khf.KRHF) and not isinstance(mf, krohf.KROHF | khf_ksymm.KsymAdaptedKSCF)
 
 
 def stated_level(mf: Any, mol: Any) -> Options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Protocol, Unpack
 
 import numpy as np
@@ -10,6 +11,7 @@ from pyscf import gto
 
 from tracegrad_client.adapters.pyscf.calculation import stated_level
 from tracegrad_client.ask import Options
+from tracegrad_client.crystal_guess import CrystalGuess
 from tracegrad_client.errors import RequestRefusedError
 from tracegrad_client.guess import OVERLAP_TOLERANCE, Guess
 from tracegrad_client.structure import ao_labels
@@ -19,10 +21,15 @@ REFUSED_ELECTRONS: Final = ("unsupported_charge", "unsupported_multiplicity")
 
 
 class GuessSource(Protocol):
-    """What guesses come from: a :class:`tracegrad_client.Client`, or anything with this method."""
+    """What guesses come from: a :class:`tracegrad_client.Client`, or anything with these methods."""
 
     def guess(self, molecule: Any, /, **options: Unpack[Options]) -> Guess:
         """The starting point for (numbers, positions in Å); raises TraceGradError where there is none."""
+
+    def crystal_guess(
+        self, crystal: Any, *, kpts: Sequence[Sequence[float]], xc: str | None, basis: str | None
+    ) -> CrystalGuess:
+        """The starting point of a crystal at fractional k-points; raises TraceGradError where there is none."""
 
 
 def ask_for_orbitals(source: GuessSource, mf: Any, mol: Any, *, parents: bool) -> tuple[Guess, str | None]:

@@ -22,7 +22,8 @@ from typing import Any, Final, TypeVar, cast
 import numpy as np
 from pyscf import lib
 
-from tracegrad_client.adapters.pyscf.calculation import obstacle, treatment
+from tracegrad_client.adapters.pyscf.calculation import is_periodic, obstacle, treatment
+from tracegrad_client.adapters.pyscf.crystals import CrystalStart
 from tracegrad_client.adapters.pyscf.density import judged_density
 from tracegrad_client.adapters.pyscf.orbitals import GuessSource
 from tracegrad_client.adapters.pyscf.report import GuessReport, announce
@@ -50,7 +51,7 @@ def attach(
     happened at each geometry; what PySCF derives from ``mf`` (a scanner, an optimiser's own copy) reports there too.
 
     Args:
-        mf: a mean-field object (RKS, UKS, ROKS, GKS and their Hartree-Fock kin) of a molecule.
+        mf: a mean-field object (RKS, UKS, ROKS, GKS and their Hartree-Fock kin) of a molecule, or KRKS or KRHF of a crystal.
         source: what to ask for the guess, a Client as a rule.
         guard: judge the guess by its first Fock matrix and drop a bad one.
         threshold: RMS of the orthogonalised FDS - SDF, hartree, from which on a guess is bad; by default
@@ -99,7 +100,7 @@ class TraceGradSCF:
     _tracegrad_state: State
     _tracegrad_fock: Potential | None = None
     _tracegrad_last: Any = None  # the last geometry's density, where PySCF would have gone on from it
-    _tracegrad_start: Start | None = None  # what the running SCF started from
+    _tracegrad_start: Start | CrystalStart | None = None  # what the running SCF started from
 
     @property
     def tracegrad(self) -> GuessReport:
@@ -190,7 +191,8 @@ class TraceGradSCF:
         reason = obstacle(self, mol)
         if reason is not None:
             return GuessReport(False, reason), None
-        start = Start.ask(state, self, mol)
+        start: Start | CrystalStart
+        start = CrystalStart.ask(state.guesses, self, mol) if is_periodic(self) else Start.ask(state, self, mol)
         asked = time.perf_counter() - started
         if not state.guard:
             self._tracegrad_start = start
