@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_share,
         default=0.0,
         metavar="DELTA",
-        help="crystals: spectra of a prediction without ghost bands (docs/decisions/0017), like 0.02",
+        help="crystals: spectra of a prediction without ghost bands (docs/decisions/0018), like 0.02",
     )
     evaluate.add_argument("--plots", type=Path, default=None, help="folder for the pictures, beside a FILE.json too")
     evaluate.add_argument("--frames-per-molecule", type=int, default=None)

@@ -28,7 +28,7 @@ class KineticDamping:
 
     Attributes:
         kinetic: T(R), hartree, restricted, of the Hamiltonian's atoms, orbitals and order.
-        delta: G is a half where an eigenvalue of S is this; 0.02 is what docs/decisions/0017 found.
+        delta: G is a half where an eigenvalue of S is this; 0.02 is what docs/decisions/0018 found.
     """
 
     kinetic: BlockSet
