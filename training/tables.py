@@ -113,9 +113,9 @@ def _words(mistake: ErrorDetails, where: str, known: Collection[str]) -> str:
     name, *inner = mistake["loc"]
     if mistake["type"] == "extra_forbidden":
         return f"[{where}] does not know {name}; it knows {', '.join(known)}"
-    if mistake["type"] == "missing":
-        return f"[{where}] lacks {name}"
     place = f"{name}{''.join(f'[{part}]' for part in inner)}"
+    if mistake["type"] == "missing":
+        return f"[{where}] lacks {place}"
     return f"[{where}] {place} is {mistake['input']!r:.60}; {message_of(mistake)}"
 
 

@@ -204,10 +204,10 @@ def test_the_linear_schedule_is_a_straight_line_to_the_final_rate() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('"qh9_stable"', '"qh9"', "format is 'qh9'; allowed are tracegrad, qh9_stable"),
-        ('"none"', '"minao"', "kind is 'minao'; allowed are fitted, none"),
-        ('"linear"', '"step"', "schedule is 'step'; allowed are cosine, linear"),
-        ("[0.99, 0.999]", "[0.9]", "betas must be two numbers"),
+        ('"qh9_stable"', '"qh9"', "format is 'qh9'; it should be one of tracegrad, qh9_stable"),
+        ('"none"', '"minao"', "kind is 'minao'; it should be 'fitted' or 'none'"),
+        ('"linear"', '"step"', "schedule is 'step'; it should be 'cosine', 'linear'"),
+        ("[0.99, 0.999]", "[0.9]", r"lacks betas\[1\]"),
     ],
 )
 def test_words_that_are_not_known_are_refused(old: str, new: str, words: str, tmp_path: Path) -> None:

@@ -342,5 +342,5 @@ def test_the_gauge_is_the_runs_choice(tmp_path: Path, monkeypatch: pytest.Monkey
         path.read_text(encoding="utf-8").replace("[data]", '[data]\ngauge = "fermi"').replace('"test"', '"deeph"'),
         encoding="utf-8",
     )
-    with pytest.raises(ConfigError, match="allowed are auto, overlap, none"):
+    with pytest.raises(ConfigError, match="it should be 'auto', 'overlap' or 'none'"):
         read_run(path)
