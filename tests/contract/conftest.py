@@ -88,7 +88,8 @@ def registry_of() -> Callable[[Any, int], Registry]:
 
 @pytest.fixture
 def water() -> dict[str, Any]:
-    return {"structure": {"kind": "atoms", "numbers": WATER_NUMBERS, "positions": WATER_POSITIONS}}
+    positions = [list(position) for position in WATER_POSITIONS]  # a test may move an atom of its own copy
+    return {"structure": {"kind": "atoms", "numbers": list(WATER_NUMBERS), "positions": positions}}
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from service.access.new_key import new_key, table_of
 from service.app import create_app
 from tracegrad_client import AuthenticationError, Client, QuotaExceededError
 
-KEYS = {name: new_key() for name in ("alice", "bob", "carol", "dave", "operator")}
+KEYS = {name: new_key() for name in ("alice", "bob", "carol", "dave", "erin", "operator")}
 UNKNOWN = new_key()
 NEEDED = {"type", "title", "status", "detail", "code", "request_id"}
 
@@ -28,6 +28,7 @@ def keyed(serve: Any, settings: Any, tmp_path_factory: pytest.TempPathFactory) -
         + table_of("bob", KEYS["bob"], requests_per_minute=2)
         + table_of("carol", KEYS["carol"], requests_per_minute=1)
         + table_of("dave", KEYS["dave"], requests_per_minute=4)
+        + table_of("erin", KEYS["erin"])
         + table_of("operator", KEYS["operator"], admin=True)
     )
     with serve(create_app(settings.model_copy(update={"api_keys_file": path}))) as client:
@@ -140,6 +141,6 @@ def test_no_key_is_in_the_log(keyed, water, caplog):
 
 def test_nobody_sees_in_an_answer_what_another_key_asked(keyed, water):
     water["structure"]["positions"][0][2] = 0.1234567  # asked nowhere else
-    asked = [keyed.post("/v1/predict", json=water, headers=bearer(name)).json() for name in ("alice", "alice", "dave")]
+    asked = [keyed.post("/v1/predict", json=water, headers=bearer(name)).json() for name in ("alice", "alice", "erin")]
     assert [answer["meta"]["cached"] for answer in asked] == [False, True, False]
     assert asked[2]["meta"]["timings_ms"]["forward"] > 0

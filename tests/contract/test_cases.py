@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.app import create_app
 from tests.conftest import shared_file
 from tests.model.structure_files.methanol import BOHR, POSITIONS, xyz
 
@@ -128,12 +129,14 @@ def test_a_crystal_that_is_called_a_molecule_is_refused(client, tmp_path):
     assert send(client, path, pbc="false").json()["code"] == "invalid_request"
 
 
-def test_our_own_cube_can_be_sent_back(client, tmp_path):
+def test_our_own_cube_can_be_sent_back(serve, settings, tmp_path):
+    """Where the limit of files is that of bodies; a cube is larger than the default."""
     path = tmp_path / "methanol.xyz"
     path.write_text(xyz())
     cube = tmp_path / "density.cube"
-    cube.write_bytes(send(client, path, "/v1/initial-guess", format_out="cube").content)
-    np.testing.assert_allclose(distances(client, cube), METHANOL, atol=1e-5)
+    with serve(create_app(settings.model_copy(update={"max_file_bytes": settings.max_body_bytes}))) as client:
+        cube.write_bytes(send(client, path, "/v1/initial-guess", format_out="cube").content)
+        np.testing.assert_allclose(distances(client, cube), METHANOL, atol=1e-5)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16"])

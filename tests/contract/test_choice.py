@@ -137,7 +137,10 @@ def test_cells_that_cannot_be_are_refused_by_name_before_any_model_is_asked(clie
     reply = client.post("/v1/predict", json=body)
     assert (reply.status_code, reply.json()["code"], reply.json()["field"]) == (422, code, field)
     boxed = client.post("/v1/predict", json={**body, "pbc": False})
-    assert boxed.status_code == 200, "as a box around a molecule it does not matter"
+    if code == "atoms_too_close":
+        assert (boxed.status_code, boxed.json()["field"]) == (422, "pbc"), "bonded across it: no box around a molecule"
+    else:
+        assert boxed.status_code == 200, "as a box around a molecule it does not matter"
 
 
 def test_structures_of_a_batch_are_answered_each_by_its_model(client, water):
@@ -183,8 +186,7 @@ def test_crystals_and_molecules_have_their_own_default_and_do_not_meet(both_kind
     for body, words in (
         ({**water, "model": "bn"}, "is for crystals"),
         ({"structure": crystal, "model": "default"}, "is for molecules"),
-        ({"structure": crystal, "guess": True}, "guesses for molecules"),
     ):
-        reply = both_kinds.post("/v1/initial-guess" if body.pop("guess", False) else "/v1/predict", json=body)
+        reply = both_kinds.post("/v1/predict", json=body)
         assert (reply.status_code, reply.json()["code"]) == (422, "unsupported_periodicity")
         assert words in reply.json()["detail"]
