@@ -77,6 +77,17 @@ class Child:
         """Whether it runs."""
         return self._process.returncode is None
 
+    async def answers(self) -> bool:
+        """Whether a process that has waited still does: its death is known a moment after it."""
+        self.send("ping")
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while (await self.receive()).kind != "ready":
+                    pass
+        except (TimeoutError, DiedError):
+            return False
+        return True
+
     def send(self, kind: str, **fields: Any) -> None:
         """Send a message; one to a process that has died is lost, and :meth:`receive` tells."""
         assert self._process.stdin is not None

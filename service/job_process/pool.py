@@ -125,7 +125,7 @@ class JobProcesses:
         while self._idle:
             child = self._idle[-1]
             self._forget(child)
-            if child.alive:
+            if await child.answers():
                 return child
             self._spawn(self._end(child))
         await self._memory.take(PROCESS_BYTES)

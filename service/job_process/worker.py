@@ -179,6 +179,8 @@ async def serve(settings: Settings, output: int) -> None:
     while (frame := await read_frame(reader)) is not None:
         if frame.kind == "held":
             link.held.set()
+        elif frame.kind == "ping":
+            link.send("ready")
         else:
             if job is not None:
                 await job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -105,7 +106,7 @@ def test_a_process_that_dies_fails_its_job_and_nothing_else(jobs_client, water, 
 
 
 def test_a_death_for_memory_is_told_as_such(jobs_client, monkeypatch):
-    counts = iter([0, 1])
+    counts = itertools.count()
     for process in children():
         os.kill(process, signal.SIGKILL)
     wait_until(lambda: not children())
