@@ -160,7 +160,6 @@ def read_crystal(answer: Tensors, sent: Molecule) -> Crystal:
     level = results.get("fermi_energy") if isinstance(results, dict) else None
     if isinstance(level, bool) or not isinstance(level, (int, float)) or not np.isfinite(level):
         raise InvalidAnswerError("The answer has no Fermi level.")
-    warnings = answer.meta.get("warnings")
     return Crystal(
         sent,
         pairs.astype(np.int64),
@@ -169,7 +168,7 @@ def read_crystal(answer: Tensors, sent: Molecule) -> Crystal:
         labels,
         float(level),
         str(about.get("model", "")),
-        tuple(str(text) for text in warnings) if isinstance(warnings, list) else (),
+        answer.warnings(),
     )
 
 

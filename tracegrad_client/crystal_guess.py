@@ -119,7 +119,7 @@ def read_crystal_guess(answer: Tensors, seconds: float) -> CrystalGuess:
         or abs(occupations.sum() / len(points) - electrons) > DENSITY_TOLERANCE * electrons
     ):
         raise InvalidAnswerError(f"The occupations are not those of {electrons!r} electrons a cell.")
-    results, checks, warnings = (answer.meta.get(name) for name in ("results", "checks", "warnings"))
+    results = answer.meta.get("results")
     level = results.get("fermi_energy") if isinstance(results, dict) else None
     if isinstance(level, bool) or not isinstance(level, (int, float)):
         raise InvalidAnswerError("The answer has no Fermi level.")
@@ -135,8 +135,8 @@ def read_crystal_guess(answer: Tensors, seconds: float) -> CrystalGuess:
         str(meta.get("model", "")),
         str(meta.get("version", "")),
         electrons,
-        isinstance(checks, dict) and checks.get("in_domain") is True,
-        tuple(str(text) for text in warnings) if isinstance(warnings, list) else (),
+        answer.in_domain(),
+        answer.warnings(),
         seconds,
     )
 

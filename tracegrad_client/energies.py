@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tracegrad_client.errors import InvalidAnswerError
 from tracegrad_client.transport import Answer
+from tracegrad_client.wire import warnings_of
 
 EV_PER_HARTREE: Final = 27.211386245988
 """CODATA 2018."""
@@ -70,14 +71,13 @@ def read_energies(answer: Answer, unit: EnergyUnit) -> OrbitalEnergies:
         raise InvalidAnswerError("The answer has no orbital energies with occupations.") from error
     if energies.ndim != 1 or energies.shape != occupations.shape or not np.isfinite(energies).all():
         raise InvalidAnswerError("The orbital energies are not one finite number for each occupation.")
-    warnings = document.get("warnings")
     return OrbitalEnergies(
         energies=energies * (EV_PER_HARTREE if unit == "eV" else 1.0),
         occupations=occupations,
         unit=unit,
         model=str(meta.get("model", "")),
         in_domain=checks.get("in_domain") is True,
-        warnings=tuple(str(text) for text in warnings) if isinstance(warnings, list) else (),
+        warnings=warnings_of(document),
     )
 
 

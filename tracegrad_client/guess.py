@@ -133,9 +133,6 @@ def parse_guess(answer: Tensors, molecule: Molecule, seconds: float) -> Guess:
         error = float(np.abs(density - other).max())
         if not error <= DENSITY_TOLERANCE:
             raise InvalidAnswerError(f"The density matrix is not {law} (largest difference {error:.1e}).")
-    checks = answer.meta.get("checks")
-    checks = checks if isinstance(checks, dict) else {}
-    warnings = answer.meta.get("warnings")
     return Guess(
         density_matrix=density,
         mo_coeff=coefficients,
@@ -148,9 +145,9 @@ def parse_guess(answer: Tensors, molecule: Molecule, seconds: float) -> Guess:
         sha256=str(meta.get("sha256", "")),
         ao_labels=labels,
         n_electrons=electrons,
-        in_domain=checks.get("in_domain") is True,
-        warnings=tuple(str(text) for text in warnings) if isinstance(warnings, list) else (),
-        checks=checks,
+        in_domain=answer.in_domain(),
+        warnings=answer.warnings(),
+        checks=answer.checks(),
         seconds=seconds,
     )
 

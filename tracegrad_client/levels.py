@@ -15,15 +15,11 @@ from tracegrad_client.wire import Tensors
 GREEK: Final = {"G": "Γ"}
 
 
-@dataclass(frozen=True, eq=False)
-class BandStructure:
-    """Bands along a path.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Levels:
+    """What bands and densities of states both say.
 
     Attributes:
-        kpts: fractional coordinates, (k, 3).
-        distances: along the path, 1/Å with 2 pi, (k,).
-        labels: index of a k-point and the name of its special point.
-        energies: ascending, (k, band), of collinear spins (2, k, band); NaN where functions were projected out.
         fermi_energy: in ``unit``.
         gap: lowest empty less highest full energy, 0 for a metal; None where there is no empty band.
         is_metal: whether a band is partly full.
@@ -32,10 +28,6 @@ class BandStructure:
         model, in_domain, warnings: who answered, whether it was made for such a crystal, and what there was to say.
     """
 
-    kpts: NDArray[np.float64]
-    distances: NDArray[np.float64]
-    labels: tuple[tuple[int, str], ...]
-    energies: NDArray[np.float64]
     fermi_energy: float
     gap: float | None
     is_metal: bool
@@ -44,6 +36,25 @@ class BandStructure:
     model: str
     in_domain: bool
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class BandStructure(Levels):
+    """Bands along a path.
+
+    Attributes:
+        kpts: fractional coordinates, (k, 3).
+        distances: along the path, 1/Å with 2 pi, (k,).
+        labels: index of a k-point and the name of its special point.
+        energies: ascending, (k, band), of collinear spins (2, k, band); NaN where functions were projected out.
+
+    The other attributes are those of :class:`Levels`.
+    """
+
+    kpts: NDArray[np.float64]
+    distances: NDArray[np.float64]
+    labels: tuple[tuple[int, str], ...]
+    energies: NDArray[np.float64]
 
     def plot(self, axes: Any = None) -> Any:
         """Draw the bands, from the Fermi level; needs matplotlib. Returns the axes (new ones where none are given)."""
@@ -63,28 +74,20 @@ class BandStructure:
 
 
 @dataclass(frozen=True, eq=False)
-class DensityOfStates:
+class DensityOfStates(Levels):
     """States of a cell.
 
     Attributes:
         energies: where, (energy,).
         dos: electrons that fit per unit of energy, (energy,), of collinear spins (2, energy).
         integrated: electrons that fit below, the same shape.
-        fermi_energy, gap, is_metal, smallest_overlap_eigenvalue, unit, model, in_domain, warnings: as of
-            :class:`BandStructure`.
+
+    The other attributes are those of :class:`Levels`.
     """
 
     energies: NDArray[np.float64]
     dos: NDArray[np.float64]
     integrated: NDArray[np.float64]
-    fermi_energy: float
-    gap: float | None
-    is_metal: bool
-    smallest_overlap_eigenvalue: float
-    unit: EnergyUnit
-    model: str
-    in_domain: bool
-    warnings: tuple[str, ...]
 
     def plot(self, axes: Any = None) -> Any:
         """Draw it, from the Fermi level, beta downwards; needs matplotlib. Returns the axes."""
@@ -151,14 +154,13 @@ def _common(answer: Tensors, unit: EnergyUnit) -> dict[str, Any]:
         optional = name == "gap" and value is None
         if not optional and (isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value)):
             raise InvalidAnswerError(f"The answer has no usable `{name}`.")
-    checks, warnings = answer.meta.get("checks"), answer.meta.get("warnings")
     return {
         **numbers,
         "is_metal": results.get("is_metal") is True,
         "unit": unit,
         "model": str(about.get("model", "")),
-        "in_domain": isinstance(checks, dict) and checks.get("in_domain") is True,
-        "warnings": tuple(str(text) for text in warnings) if isinstance(warnings, list) else (),
+        "in_domain": answer.in_domain(),
+        "warnings": answer.warnings(),
     }
 
 

@@ -44,6 +44,19 @@ class Tensors(NamedTuple):
             raise InvalidAnswerError("The answer does not say which model made it (`meta` is missing).")
         return about
 
+    def checks(self) -> dict[str, Any]:
+        """What the server checked of the answer; empty if it says nothing."""
+        checks = self.meta.get("checks")
+        return checks if isinstance(checks, dict) else {}
+
+    def in_domain(self) -> bool:
+        """Whether the structure is of the kind that the model was tested on."""
+        return self.checks().get("in_domain") is True
+
+    def warnings(self) -> tuple[str, ...]:
+        """What the server had to say."""
+        return warnings_of(self.meta)
+
     def ao_labels(self) -> tuple[str, ...]:
         """One label for each orbital, ``"0 O 2px"``."""
         labels = self.about().get("ao_labels")
@@ -67,6 +80,12 @@ class Tensors(NamedTuple):
         if array is None or array.ndim != 2 or not 0 < array.shape[1] <= rows:
             raise InvalidAnswerError(f"`{name}` should have {rows} rows; it is {_told(array)}.")
         return self.float64(name, (rows, array.shape[1]))
+
+
+def warnings_of(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The warnings of an answer's JSON document; none if they are no list."""
+    warnings = document.get("warnings")
+    return tuple(str(text) for text in warnings) if isinstance(warnings, list) else ()
 
 
 def read_safetensors(body: bytes) -> Tensors:
