@@ -104,7 +104,7 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
         Domain.of(frames, space, pairs).save(config.output)
     model = build_model(config, space, reference, pairs, tables)
     molecular = all(frame.is_molecular for frame in held_back)
-    measured = measured_terms(molecular=molecular, bands=config.loss)
+    measured = measured_terms(molecular=molecular, loss=config.loss)
     validation = make_samples(held_back, model.preparer, measured, cache=cache, processes=config.processes)
     samples: list[Sample] | StreamedSamples
     terms = terms_of(config.loss)

@@ -80,7 +80,8 @@ class BandsTerm:
         atoms = np.repeat(np.arange(len(structure)), np.diff(first_of))
         n_occupied = space.count_electrons(structure.numbers, structure.charge) // 2
         h_at, s_at = BlochSum(frame.hamiltonian), BlochSum(frame.overlap)
-        states, left_out = (np.empty((2, len(points), len(order), len(order))) for _ in range(2))
+        names = ("states", "states_left_out") if self.damping else ("states",)
+        found = {name: np.empty((2, len(points), len(order), len(order))) for name in names}
         norms = np.empty(len(points))
         for index, point in enumerate(points):
             overlap = s_at(point)
@@ -88,12 +89,14 @@ class BandsTerm:
             fermi = energies[max(n_occupied - 1, 0) : n_occupied + 1].mean()
             shares = 1.0 / (1.0 + np.abs(energies - fermi) / WIDTH_HARTREE)
             norms[index] = np.square(shares).sum()
-            factor, phases = OverlapFactor.of(overlap), np.exp(-1j * (structure.positions_angstrom @ vectors[index]))
-            for kept, columns in ((states, orbitals), (left_out, left_out_shares(factor, self.damping) @ orbitals)):
-                columns = signs[:, None] * (phases[atoms][:, None] * columns * shares)[order]
-                kept[:, index] = columns.real, columns.imag
-        damped = {"states_left_out": left_out} if self.damping else {}
-        return {"k_vectors": vectors, "states": states, "states_norm": norms, **damped}
+            phases = np.exp(-1j * (structure.positions_angstrom @ vectors[index]))[atoms]
+            columns = {"states": orbitals}
+            if self.damping:
+                columns["states_left_out"] = left_out_shares(OverlapFactor.of(overlap), self.damping) @ orbitals
+            for name, own in columns.items():
+                weighted = signs[:, None] * (phases[:, None] * own * shares)[order]
+                found[name][:, index] = weighted.real, weighted.imag
+        return {"k_vectors": vectors, "states_norm": norms, **found}
 
     def weight(self, progress: float) -> float:
         """Its strength from ``starts_at`` on."""

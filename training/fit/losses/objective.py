@@ -40,14 +40,14 @@ def terms_of(config: LossConfig) -> tuple[Term, ...]:
     )
 
 
-def measured_terms(*, molecular: bool, bands: LossConfig | None = None) -> tuple[Term, ...]:
+def measured_terms(*, molecular: bool, loss: LossConfig | None = None) -> tuple[Term, ...]:
     """The terms whose measures validation reports, whatever the loss is.
 
     Args:
         molecular: all labels are closed-shell molecules: their orbitals are looked at.
-        bands: of crystals: the loss of the run; if it looks at bands, so does validation.
+        loss: of the run; if it looks at bands of crystals, so does validation.
     """
-    crystals = LossConfig(guess=0.0) if bands is None else replace(bands, guess=0.0, spectral=0.0)
+    crystals = LossConfig(guess=0.0) if loss is None else replace(loss, guess=0.0, spectral=0.0)
     return terms_of(LossConfig(guess=1.0, spectral=1.0) if molecular else crystals)
 
 

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from model.structure import SYMBOLS
 from training.generate.crystals.settings import AnySettings, Table
-from training.tables import ConfigError, Symbol, checked_symbol, message_of, read_toml
+from training.tables import ConfigError, Symbol, checked_symbol, message_of, read_toml, refuse_unknown_tables
 
 Length = Annotated[float, Field(gt=0.5, le=200)]
 """Å."""
@@ -24,6 +24,7 @@ KPoints = tuple[
     Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]
 ]
 SplitName = Literal["train", "val", "test"]
+TABLES: Final = ("generate", "label", "structures")
 CHOICES: Final = {"label": "cp2k, gpaw, pyscf", "structures": "monolayer, bilayer, twisted, file"}
 """Values of the keys that decide a table's other keys."""
 _COMPOSITION: Final = re.compile(r"([A-Z][a-z]?)(\d*)")
@@ -219,9 +220,7 @@ def read_crystal_recipe(path: Path) -> CrystalRecipe:
         ConfigError: unreadable, unknown key, value out of range; one line for each mistake.
     """
     values = read_toml(path)
-    unknown = sorted(set(values) - {"generate", "label", "structures"})
-    if unknown:
-        raise ConfigError(f"{path}: unknown tables {', '.join(unknown)}; allowed are generate, label, structures.")
+    refuse_unknown_tables(values, TABLES, path)
     general, sets = values.get("generate", {}), values.get("structures", [])
     if not isinstance(general, dict) or {"label", "structures"} & set(general):
         raise ConfigError(f"{path}: generate must be a table, [generate], without tables of its own.")
