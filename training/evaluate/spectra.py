@@ -14,7 +14,7 @@ its own Fermi level, because energies of a crystal have no common zero.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from model.blocks.block_set import BlockSet
 from model.blocks.matrices import BlochSum
 from model.electronic.bands import PROJECTION_THRESHOLD, Bands, band_energies
+from model.electronic.dos import density_of_states
 from model.electronic.fermi import FermiLevel, fermi_level, k_mesh, occupations
 from model.electronic.kinetic_damping import KineticDamping
 from model.electronic.overlap import OverlapFactor
@@ -123,7 +124,11 @@ def compare_spectra(
     rms, worst = _near_fermi(label_levels, predicted_levels, levels[0])
     grid = np.linspace(*DOS_RANGE_EV, DOS_POINTS)
     each = mesh[0][0].electrons_each
-    dos = [each * density_of_states(energies, weights, grid) / len(structure) for energies in both_mesh]
+    dos = [
+        density_of_states(replace(bands, energies=energies), weights, grid, DOS_WIDTH_EV).values.sum(axis=0)
+        / len(structure)
+        for (bands, _), energies in zip(mesh, both_mesh, strict=True)
+    ]
     distance = float(0.5 * np.abs(dos[0] - dos[1]).sum() / dos[0].sum())
     wrong = _misplaced(mesh, levels, weights, each) / n_electrons
     gaps = [None if level.gap is None else 1e3 * EV_PER_HARTREE * level.gap for level in levels]
@@ -179,16 +184,6 @@ def path_of(structure: Structure, n_points: int) -> tuple[Array, dict[str, Any]]
         "ticks": _rounded(np.asarray(ticks)),
         "names": [str(name) for name in names],
     }
-
-
-def density_of_states(energies: Array, weights: Array, grid: Array, width: float = DOS_WIDTH_EV) -> Array:
-    """States per unit of energy, (grid,): a Gaussian for each level of (spin, k, band), weighted by its k-point."""
-    found = np.zeros(len(grid))
-    for of_spin in energies:
-        for levels, weight in zip(of_spin, weights, strict=True):
-            near = levels[np.isfinite(levels) & (levels > grid[0] - 5 * width) & (levels < grid[-1] + 5 * width)]
-            found += weight * np.exp(-0.5 * ((grid[:, None] - near) / width) ** 2).sum(axis=1)
-    return found / (width * np.sqrt(2 * np.pi))
 
 
 def _on_mesh(
