@@ -2,7 +2,8 @@
 
 to the process     job       request, structure, models, defaults, capacity
                    held      the memory that was asked for is there
-from the process   ready     everything is imported
+                   ping      whether it still waits for a job
+from the process   ready     everything is imported, or: it waits
                    stage     a stage of the job begins
                    metric    something to count: name and arguments of a method of ``Metrics``
                    hold      memory is needed: bytes
