@@ -86,12 +86,7 @@ class Client:
         try:
             reply = await self._request(shot, request_id)
         except httpx.TransportError as error:
-            if shot.kind in ("huge: body", "huge: stream"):
-                # refused while the body was still coming: the connection may close before the client looks
-                self._books.answers[shot.kind, 413, "connection closed"] += 1
-                self._books.abandoned.add(request_id)
-            else:
-                self._fault(f"{shot.kind}: no answer, {type(error).__name__}")
+            self._fault(f"{shot.kind}: no answer, {type(error).__name__}")
             return None
         books = self._books
         code = problem_code(reply)

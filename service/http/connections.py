@@ -49,6 +49,8 @@ class ConnectionLimits:
         header_timeout_s: seconds from the connection, or from the first byte after an answer, to the end of the headers.
         body_timeout_s: seconds from there to the end of the body, and for an answer that the caller does not take.
         drain_timeout_s: seconds for the rest of a body when the answer is out already.
+        drain_bytes: most bytes of it. Many clients look for an answer only when they have sent everything: a socket closed
+            over unread data would take the answer with it.
         per_address: most connections of one address; 0 for no limit.
         total: most connections.
         clock: seconds of any origin, never set back.
@@ -58,7 +60,8 @@ class ConnectionLimits:
     header_fields: int = 128
     header_timeout_s: float = 10.0
     body_timeout_s: float = 65.0
-    drain_timeout_s: float = 2.0
+    drain_timeout_s: float = 5.0
+    drain_bytes: int = 64 * 1024 * 1024
     per_address: int = 0
     total: int = 0
     clock: Callable[[], float] = time.monotonic
@@ -101,6 +104,22 @@ class _RefusedError(Exception):
     """Ends the parsing of a request whose refusal is already known."""
 
 
+class _AnswerTransport(asyncio.Transport):
+    """The transport that uvicorn writes an answer to: when it closes the connection, the body is read to its end first."""
+
+    def __init__(self, protocol: _LimitedProtocol) -> None:
+        self._protocol = protocol
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._protocol.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        self._protocol.close_after_body()
+
+
 class _LimitedProtocol(HttpToolsProtocol):
     limits: ConnectionLimits
 
@@ -111,6 +130,7 @@ class _LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = self._head_fields = self._named_bytes = 0
         self._refusal: ServiceError | None = None
         self._refused = False
+        self._drained: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         if not self.limits.enter(self._address):
@@ -139,6 +159,11 @@ class _LimitedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._timer is None:
                 self._arm(self.limits.header_timeout_s)
+        if self._drained is not None:
+            self._drained += len(data)
+            if self._drained > self.limits.drain_bytes:
+                self.transport.close()
+                return
         super().data_received(data)
         if self._in_headers and not self._refused and self._head_bytes > self.limits.header_bytes:
             self._refuse(self._head_too_large())
@@ -162,6 +187,7 @@ class _LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._arm(self.limits.body_timeout_s)
         super().on_headers_complete()
+        self.cycle.transport = _AnswerTransport(self)
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False  # no other protocol is spoken here, and this parser is at its end
 
@@ -170,6 +196,9 @@ class _LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._disarm()
         super().on_message_complete()
+        if self._drained is not None:
+            self.transport.close()
+            return
         if self.cycle.response_complete:  # before the body ended; uvicorn's own timer is gone by now
             self._arm(self.limits.header_timeout_s)
 
@@ -177,6 +206,13 @@ class _LimitedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._in_body and not self.pipeline and not self.transport.is_closing():
             self._arm(self.limits.drain_timeout_s)
+
+    def close_after_body(self) -> None:
+        """Close the connection; if its answer is out before its body was read, read what comes for a while, and drop it."""
+        if self._in_body and self.cycle.response_complete and not self.transport.is_closing():
+            self._drained = 0
+        else:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -169,3 +169,26 @@ def test_a_websocket_upgrade_is_an_ordinary_request() -> None:
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         assert read_all(connection).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_who_sends_everything_first_gets_the_answer_all_the_same(version: bytes) -> None:
+    """As ``urllib`` does: closing at once would reset the connection, and the answer would be lost with it."""
+    body = b"x" * 8_000_000
+    with opened() as connect:
+        connection = connect()
+        head = b"POST / HTTP/" + version + b"\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.sendall(head)
+        time.sleep(0.2)  # the answer is out
+        connection.sendall(body)
+        began = time.monotonic()
+        assert read_all(connection).endswith(b"\r\n\r\nok")
+        assert time.monotonic() - began < 2, "closed when the body has ended, not after the time for it"
+
+
+def test_a_body_after_the_answer_is_read_up_to_a_limit() -> None:
+    with opened(drain_bytes=1_000_000) as connect:
+        connection = connect()
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 900000000\r\n\r\n")
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            connection.sendall(b"x" * 200_000_000)
