@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,11 @@ from model.checkpoint.card import Card
 from model.checkpoint.golden import verify_golden
 from model.electronic.dependence import damp_correction
 from model.electronic.guess import GuessChecks, InitialGuess, check_guess, make_guess
+from model.electronic.kinetic_damping import KineticDamping
 from model.electronic.solve import Orbitals, solve
 from model.errors import UnsupportedPeriodicityError
 from model.geometry import CHECK
+from model.integrals.pyscf_crystal import CrystalIntegrals
 from model.integrals.pyscf_molecule import MoleculeIntegrals
 from model.integrals.source import Integrals
 from model.orbitals.space import OrbitalSpace
@@ -93,6 +96,7 @@ class CrystalPrediction:
         in_domain: False if the training set has no such distances or neighbourhoods.
         warnings: for people, empty if all is well.
         timings_ms: "integrals" and "forward" (the whole batch's).
+        kinetic_damping: delta of :attr:`damping`; 0 for none.
     """
 
     structure: Structure
@@ -101,6 +105,15 @@ class CrystalPrediction:
     in_domain: bool
     warnings: tuple[str, ...]
     timings_ms: Mapping[str, float]
+    kinetic_damping: float = 0.0
+
+    @cached_property
+    def damping(self) -> KineticDamping | None:
+        """What levels and densities of this H(R) are to be solved with; None for H(R) as it is."""
+        if not self.kinetic_damping:
+            return None
+        assert isinstance(self.integrals, CrystalIntegrals)  # the card has seen to it
+        return KineticDamping(self.integrals.kinetic, self.kinetic_damping)
 
 
 class Predictor:
@@ -297,4 +310,5 @@ class Predictor:
             in_domain=not domain,
             warnings=(*domain, *item.integrals.warnings),
             timings_ms={"integrals": item.milliseconds, "forward": forward_ms},
+            kinetic_damping=self.card.kinetic_damping,
         )

@@ -54,9 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--kinetic-damping",
         type=_share,
-        default=0.0,
+        default=None,
         metavar="DELTA",
-        help="crystals: spectra of a prediction without ghost bands (docs/decisions/0018), like 0.02",
+        help="crystals: spectra of a prediction without ghost bands (docs/decisions/0018), like 0.02; left out, the card's",
     )
     evaluate.add_argument("--plots", type=Path, default=None, help="folder for the pictures, beside a FILE.json too")
     evaluate.add_argument("--frames-per-molecule", type=int, default=None)

@@ -70,6 +70,7 @@ def of_model(
         "gauge": "overlap" if cutoffs is not None and config.data.gauge != "none" else "none",
         "symmetry": config.network.symmetry,
         "symmetry_error": None if symmetry_error is None else symmetry_error.model_dump(),
+        "kinetic_damping": config.loss.bands_damping,
         "target": "hamiltonian_minus_reference" if kind == "fitted" else "hamiltonian",
         "reference": {
             "kind": kind,

@@ -147,6 +147,8 @@ class Card(BaseModel):
         symmetry: what the self-test holds it to: "O(3)"; "SO(3)" for rotations without reflections; or "approximate" for
             neither, but as close to it as ``symmetry_error`` says.
         symmetry_error: measured when it was released, if its symmetry is approximate; else None.
+        kinetic_damping: delta of ``model.electronic.kinetic_damping``, with which levels and densities of a crystal are made
+            of the predicted blocks; 0 for none. Needs ``integrals`` that compute kinetic energies ("pyscf_crystal").
         target: what the network emits.
         reference: H0.
         statistics: how inputs and target were standardised.
@@ -183,6 +185,7 @@ class Card(BaseModel):
     gauge: Literal["none", "overlap"]
     symmetry: Literal["O(3)", "SO(3)", "approximate"]
     symmetry_error: SymmetryError | None
+    kinetic_damping: float = Field(ge=0.0, le=1.0)
     target: Literal["hamiltonian_minus_reference", "hamiltonian"]
     reference: ReferenceCard
     statistics: str
@@ -194,9 +197,13 @@ class Card(BaseModel):
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
     @model_validator(mode="after")
-    def _approximate_by_how_much(self) -> Self:
+    def _keys_that_need_others(self) -> Self:
         if (self.symmetry == "approximate") != (self.symmetry_error is not None):
             raise ValueError("symmetry_error is given if symmetry is 'approximate', and null otherwise")
+        if self.kinetic_damping and self.integrals != "pyscf_crystal":
+            raise ValueError(
+                f"kinetic_damping is 0 where integrals are {self.integrals!r}: they compute no kinetic energy"
+            )
         return self
 
     def space(self) -> OrbitalSpace:

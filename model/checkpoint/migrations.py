@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-FORMAT_VERSION: Final = 4
+FORMAT_VERSION: Final = 5
 """The format that is written. 1: first; 2: damping of the correction; 3: inputs, integral source, spin, periodicity, symmetry
 and pair cutoffs are declared, golden entries carry charge and multiplicity, the published QHNet has its name;
-4: a symmetry may be approximate, by a measured error; crystals have a gauge and a support."""
+4: a symmetry may be approximate, by a measured error; crystals have a gauge and a support; 5: spectra of crystals
+may be damped."""
 
 Values = dict[str, Any]
 
@@ -71,4 +72,9 @@ def _from_3(values: Values) -> Values:
     return values | {"symmetry_error": None, "support": None, "gauge": "none"}
 
 
-_CARD_STEPS: Final[Mapping[int, Callable[[Values], Values]]] = {1: _from_1, 2: _from_2, 3: _from_3}
+def _from_4(values: Values) -> Values:
+    """Spectra of crystals were of H as predicted."""
+    return values | {"kinetic_damping": 0.0}
+
+
+_CARD_STEPS: Final[Mapping[int, Callable[[Values], Values]]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}

@@ -9,6 +9,7 @@ enough: the real part adds the other half. Programs that work in k themselves (P
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from model.blocks.block_set import BlockSet
 from model.blocks.matrices import BlochSum, rows_and_columns
 from model.electronic.fermi import SMEARING_HARTREE, chemical_potential, occupations
+from model.electronic.kinetic_damping import KineticDamping
 from model.electronic.overlap import Matrix, OverlapFactor
 from model.electronic.solve import eigenpairs
 from model.errors import NumericalError
@@ -46,6 +48,7 @@ def density_matrix(
     n_electrons: float | None = None,
     fermi_energy_hartree: float | None = None,
     smearing_hartree: float = SMEARING_HARTREE,
+    damping: KineticDamping | None = None,
 ) -> Density:
     """The density matrix.
 
@@ -57,6 +60,7 @@ def density_matrix(
         n_electrons: fills the levels up to so many, exactly; or
         fermi_energy_hartree: the chemical potential, if it is known.
         smearing_hartree: kT of the occupations, above 0.
+        damping: of a predicted H(k); None to take it as it is.
 
     Raises:
         NumericalError: S is not positive definite at a k-point.
@@ -65,7 +69,8 @@ def density_matrix(
     """
     if (n_electrons is None) == (fermi_energy_hartree is None) or smearing_hartree <= 0:
         raise ValueError("Give the number of electrons or the chemical potential, and a smearing above 0.")
-    filled = _filled(hamiltonian, overlap, k_points, weights, n_electrons, fermi_energy_hartree, smearing_hartree)
+    solved = _solved(hamiltonian, overlap, k_points, damping)
+    filled = _filled(hamiltonian, solved, weights, n_electrons, fermi_energy_hartree, smearing_hartree)
     total = np.zeros(hamiltonian.values.shape, dtype=np.complex128)
     for index, (k, weight) in enumerate(zip(k_points, weights, strict=True)):
         total += weight * _at_pairs(hamiltonian, filled.density(index), k)
@@ -103,11 +108,12 @@ def density_at_k(
     n_electrons: float,
     *,
     smearing_hartree: float = SMEARING_HARTREE,
+    damping: KineticDamping | None = None,
 ) -> KDensity:
     """D(k) = C f C^dagger at every k-point, the electrons counted exactly: sum over k of w_k tr D(k) S(k) = n_electrons.
 
     Args:
-        hamiltonian, overlap, smearing_hartree: as of :func:`density_matrix`.
+        hamiltonian, overlap, smearing_hartree, damping: as of :func:`density_matrix`.
         k_points: fractional, (k, 3), every one that is to have a matrix.
         weights: (k,), they add up to 1.
         n_electrons: of a cell.
@@ -117,7 +123,8 @@ def density_at_k(
     """
     if smearing_hartree <= 0:
         raise ValueError("Give a smearing above 0.")
-    filled = _filled(hamiltonian, overlap, k_points, weights, n_electrons, None, smearing_hartree)
+    solved = _solved(hamiltonian, overlap, k_points, damping)
+    filled = _filled(hamiltonian, solved, weights, n_electrons, None, smearing_hartree)
     matrices = np.stack([filled.density(index) for index in range(len(k_points))], axis=1)
     return KDensity(
         matrices,
@@ -146,18 +153,20 @@ class _Filled:
         return np.asarray((vectors * self.occupations[:, k, None, :]) @ vectors.conj().swapaxes(1, 2))
 
 
+_Solved = tuple[NDArray[np.float64], Matrix, float]
+"""Energies (spin, level), vectors (spin, row, level) and S's smallest eigenvalue of one k-point; spinors are one spin of
+twice the size."""
+
+
 def _filled(
     hamiltonian: BlockSet,
-    overlap: BlockSet,
-    k_points: NDArray[np.float64],
+    solved: Sequence[_Solved],
     weights: NDArray[np.float64],
     n_electrons: float | None,
     level: float | None,
     smearing: float,
 ) -> _Filled:
     each = 2 if hamiltonian.spin == "restricted" else 1
-    h_at, s_at = BlochSum(hamiltonian), BlochSum(overlap)
-    solved = [_solved(h_at(k), s_at(k), hamiltonian.spin, k) for k in k_points]
     energies = np.stack([energy for energy, _, _ in solved], axis=1)  # (spin, k, level)
     smallest = np.array([value for _, _, value in solved])
     if level is None:
@@ -167,18 +176,29 @@ def _filled(
     return _Filled(vectors, energies, occupations(energies, level, each, smearing), smallest, level)
 
 
-def _solved(h: Matrix, s: Matrix, spin: str, k: NDArray[np.float64]) -> tuple[NDArray[np.float64], Matrix, float]:
-    """Energies (spin, level), vectors (spin, row, level) and S's smallest eigenvalue at one k-point; spinors are one spin of
-    twice the size."""
-    factor = OverlapFactor.of(s)
-    if factor.n_dependent():
-        raise NumericalError(
-            f"The overlap is not positive definite at k = {np.round(k, 4).tolist()}: its smallest eigenvalue is "
-            f"{factor.smallest:.1e}.",
-            hint="Is the overlap complete, and in the same order of orbitals as the Hamiltonian?",
-        )
-    found = [eigenpairs(part, factor) for part in (h if spin == "unrestricted" else h[None])]
-    return np.stack([energies for energies, _ in found]), np.stack([vectors for _, vectors in found]), factor.smallest
+def _solved(
+    hamiltonian: BlockSet, overlap: BlockSet, k_points: NDArray[np.float64], damping: KineticDamping | None
+) -> list[_Solved]:
+    """Each k-point's orbitals.
+
+    Raises:
+        NumericalError: S is not positive definite.
+    """
+    h_at, s_at = BlochSum(hamiltonian), BlochSum(overlap)
+    solved = []
+    for k in k_points:
+        h, factor = h_at(k), OverlapFactor.of(s_at(k))
+        if factor.n_dependent():
+            raise NumericalError(
+                f"The overlap is not positive definite at k = {np.round(k, 4).tolist()}: its smallest eigenvalue is "
+                f"{factor.smallest:.1e}.",
+                hint="Is the overlap complete, and in the same order of orbitals as the Hamiltonian?",
+            )
+        parts = h if hamiltonian.spin == "unrestricted" else h[None]
+        found = [eigenpairs(part if damping is None else damping(part, factor, k), factor) for part in parts]
+        energies, vectors = (np.stack(own) for own in zip(*found, strict=True))
+        solved.append((energies, vectors, factor.smallest))
+    return solved
 
 
 def _at_pairs(blocks: BlockSet, parts: Matrix, k: NDArray[np.float64]) -> Matrix:

@@ -34,6 +34,10 @@ class KineticDamping:
     kinetic: BlockSet
     delta: float
 
+    def in_order(self, order: str) -> KineticDamping:
+        """The same for a Hamiltonian of another order of orbitals."""
+        return KineticDamping(self.kinetic.in_order(order), self.delta)
+
     @cached_property
     def _kinetic_at(self) -> BlochSum:
         return BlochSum(self.kinetic)

@@ -6,6 +6,14 @@
 Real at Gamma, complex at other k-points. SuperLU factorises in its symmetric mode (minimum degree of A + A^T, pivots on the
 diagonal); a factorisation that had to pivot elsewhere counts nothing and is refused. Memory and time grow with the entries of
 the factor: in a layer nearly with the number of atoms.
+
+H damped (``electronic.kinetic_damping``) is dense, G = delta (S + delta)^-1 being an inverse, so it is factorised in three
+times the unknowns: H - G U G is the Schur complement, onto the first, of
+
+    [[H, 0, delta], [0, -U, S + delta], [delta, S + delta, 0]]
+
+of whose lower two rows half the eigenvalues are negative, whatever U. Their unknowns are mixed by MIXING, so that no
+pivot is 0.
 """
 
 from __future__ import annotations
@@ -22,6 +30,7 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh, splu
 from model.blocks.block_set import BlockSet
 from model.blocks.matrices import sparse_matrix
 from model.electronic.bands import PROJECTION_THRESHOLD, require_alike, require_hermitian
+from model.electronic.kinetic_damping import KineticDamping
 from model.errors import ElectronCountError, NumericalError, StructureError
 
 FIRST_BRACKET_HARTREE: Final = 1.0
@@ -29,6 +38,9 @@ FIRST_BRACKET_HARTREE: Final = 1.0
 
 MOST_STEPS: Final = 60
 """Factorisations of one search; a bisection of a hundred hartree down to 1e-15 needs fewer."""
+
+MIXING: Final = 0.3
+"""Of the second unknowns of a damped H into the third: their diagonal becomes 2 MIXING (S + delta) - MIXING^2 U, above 0."""
 
 NUDGE: Final = 1e-9
 """Relative step away from an energy at which H - E S cannot be factorised: an eigenvalue."""
@@ -52,6 +64,13 @@ class _Factor:
     energy: float
     below: int
     solver: Any
+    n_states: int
+
+    def solve(self, right: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(H - E S)^-1 of a vector."""
+        padded = np.zeros(self.solver.shape[0], dtype=right.dtype)
+        padded[: self.n_states] = right
+        return np.asarray(self.solver.solve(padded)[: self.n_states])
 
 
 class SparseLevels:
@@ -61,22 +80,41 @@ class SparseLevels:
         hamiltonian: H(R), restricted or spinor; of two collinear spins take one at a time.
         overlap: S(R), restricted, of the same orbitals; its pairs may be others.
         k: fractional coordinates.
+        damping: of a predicted H(k); None to take it as it is.
 
     Raises:
         StructureError: blocks of different atoms, orbitals or orders, or two collinear spins.
         NumericalError: blocks that are not finite or not hermitian.
     """
 
-    def __init__(self, hamiltonian: BlockSet, overlap: BlockSet, k: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
+    def __init__(
+        self,
+        hamiltonian: BlockSet,
+        overlap: BlockSet,
+        k: Sequence[float] = (0.0, 0.0, 0.0),
+        damping: KineticDamping | None = None,
+    ) -> None:
         require_alike(hamiltonian, overlap)
         if hamiltonian.spin == "unrestricted":
             raise StructureError("Two collinear spins came.", hint="Solve the blocks of one spin at a time.")
         for name, blocks in (("Hamiltonian", hamiltonian), ("overlap", overlap)):
             require_hermitian(name, blocks)
         h, s = sparse_matrix(hamiltonian, k), sparse_matrix(overlap, k)
-        if hamiltonian.spin == "spinor":
-            s = scipy.sparse.block_diag([s, s], format="csr")
+        copies = 2 if hamiltonian.spin == "spinor" else 1
+        if copies == 2:
+            s = scipy.sparse.block_diag([s] * copies, format="csr")
         self._h, self._s = h.tocsc(), s.tocsc().astype(h.dtype)
+        self._left_out = None if damping is None else self._rows_left_out(hamiltonian, damping, k, copies)
+
+    def _rows_left_out(self, hamiltonian: BlockSet, damping: KineticDamping, k: Sequence[float], copies: int) -> Any:
+        """The matrix of the module's docstring, without H, and mixed."""
+        require_alike(hamiltonian, damping.kinetic)
+        kinetic = scipy.sparse.block_diag([sparse_matrix(damping.kinetic, k)] * copies, format="csc")
+        one = scipy.sparse.eye_array(self.n_states, format="csc", dtype=self._s.dtype)
+        u, s = self._h - kinetic, self._s + damping.delta * one
+        mixed, last = s - MIXING * u, 2 * MIXING * s - MIXING**2 * u
+        delta = damping.delta * one
+        return scipy.sparse.block_array([[None, None, delta], [None, -u, mixed], [delta, mixed, last]], format="csc")
 
     @property
     def n_states(self) -> int:
@@ -164,7 +202,7 @@ class SparseLevels:
             raise StructureError(
                 f"{n_states} states were asked for of {self.n_states}; from 1 to all but one are found."
             )
-        operator = LinearOperator(self._h.shape, matvec=factor.solver.solve, dtype=self._h.dtype)
+        operator = LinearOperator(self._h.shape, matvec=factor.solve, dtype=self._h.dtype)
         start = np.random.default_rng(0).normal(size=self.n_states).astype(self._h.dtype)
         try:
             found = eigsh(
@@ -185,13 +223,21 @@ class SparseLevels:
         for attempt in range(3):
             shifted = energy + attempt * NUDGE * max(1.0, abs(energy))
             try:
-                below, solver = _inertia(self._h - shifted * self._s, shifted)
+                below, solver = _inertia(self._shifted(shifted), shifted)
             except NumericalError:  # exactly at an eigenvalue, or of a leading part
                 if attempt == 2:
                     raise
                 continue
-            return _Factor(shifted, below, solver)
+            return _Factor(shifted, below - (0 if self._left_out is None else self.n_states), solver, self.n_states)
         raise AssertionError("the last attempt returns or raises")
+
+    def _shifted(self, energy: float) -> Any:
+        """H - E S, with the rows and columns that damp it."""
+        matrix = self._h - energy * self._s
+        if self._left_out is None:
+            return matrix
+        rest = (2 * self.n_states,) * 2
+        return scipy.sparse.block_diag([matrix, scipy.sparse.csc_array(rest, dtype=matrix.dtype)]) + self._left_out
 
 
 def _inertia(matrix: Any, energy: float) -> tuple[int, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model.blocks.block_set import BlockSet
 from model.electronic.bands import Bands
 from model.electronic.fermi import SMEARING_HARTREE, FermiLevel, fermi_level
+from model.electronic.kinetic_damping import KineticDamping
 from model.electronic.sparse import SparseLevels
 from model.errors import ElectronCountError, NumericalError
 
@@ -31,6 +32,7 @@ def sparse_fermi_level(
     n_states: int = 40,
     guess_hartree: float = 0.0,
     smearing_hartree: float = SMEARING_HARTREE,
+    damping: KineticDamping | None = None,
 ) -> FermiLevel:
     """Find the level that holds the electrons; the answer of :func:`model.electronic.fermi.fermi_level` for all bands.
 
@@ -43,6 +45,7 @@ def sparse_fermi_level(
         n_states: found at each k-point.
         guess_hartree: where to begin the search.
         smearing_hartree: kT of a metal's occupations.
+        damping: of a predicted H(k); None to take it as it is.
 
     Raises:
         ElectronCountError: electrons that fill no state or all of them.
@@ -53,7 +56,7 @@ def sparse_fermi_level(
     n_filled = round(n_electrons / each)
     found = []
     for k in k_points:
-        found.append(SparseLevels(hamiltonian, overlap, k).around_filling(n_filled, n_states, guess_hartree))
+        found.append(SparseLevels(hamiltonian, overlap, k, damping).around_filling(n_filled, n_states, guess_hartree))
         guess_hartree = float(np.median(found[-1].energies))
     start = max(states.first for states in found)
     end = min(states.first + len(states.energies) for states in found)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
 
 from model.blocks.block_set import BlockSet
 from model.blocks.matrices import BlochSum
@@ -79,12 +80,24 @@ def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int) -> S
     hamiltonian = prediction.hamiltonian
     needed = plan.mesh is not None or plan.guess is not None or "overlap_blocks" in plan.outputs
     overlap = _overlap(prediction, needed=needed)
+    damping = prediction.damping if plan.mesh is not None or plan.guess is not None else None
     level = density = smallest = along = dos = start = None
     projected = 0
+
+    def blocks_of_density(points: NDArray[np.float64], weights: NDArray[np.float64]) -> BlockSet:
+        assert overlap is not None
+        made = density_matrix(hamiltonian, overlap, points, weights, n_electrons=n_electrons, damping=damping)
+        return made.blocks
+
     if overlap is not None and plan.guess is not None:
         points, weights = plan.guess, np.full(len(plan.guess), 1.0 / len(plan.guess))
         start = density_at_k(
-            hamiltonian.in_order(plan.order), overlap.in_order(plan.order), points, weights, n_electrons
+            hamiltonian.in_order(plan.order),
+            overlap.in_order(plan.order),
+            points,
+            weights,
+            n_electrons,
+            damping=None if damping is None else damping.in_order(plan.order),
         )
         smallest = float(start.smallest_overlap.min())
         none = np.zeros(len(points), dtype=np.int64)
@@ -92,14 +105,14 @@ def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int) -> S
             Bands(points, start.energies, start.smallest_overlap, none, hamiltonian.spin), weights, n_electrons
         )
         if plan.density:
-            density = density_matrix(hamiltonian, overlap, points, weights, n_electrons=n_electrons).blocks
+            density = blocks_of_density(points, weights)
     elif overlap is not None and plan.mesh is not None:
         points, weights = k_mesh(plan.mesh, halved=hamiltonian.spin != "spinor")
         if plan.path is not None:
             points = np.concatenate([points, plan.path.points])
             # the path's gap counts, its electrons do not
             weights = np.concatenate([weights, np.zeros(len(plan.path.points))])
-        bands = band_energies(hamiltonian, overlap, points)
+        bands = band_energies(hamiltonian, overlap, points, damping=damping)
         smallest, projected = float(bands.smallest_overlap.min()), int(bands.n_projected.max())
         _refuse_negative(smallest)
         level = fermi_level(bands, weights, n_electrons)
@@ -111,7 +124,7 @@ def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int) -> S
             grid = level.energy + np.linspace(low, high, math.ceil((high - low) / sigma * GRID_PER_WIDTH) + 1)
             dos = density_of_states(bands, weights, grid, sigma)
         if plan.density:
-            density = density_matrix(hamiltonian, overlap, points, weights, n_electrons=n_electrons).blocks
+            density = blocks_of_density(points, weights)
     elif overlap is not None:
         smallest = smallest_eigenvalue(overlap, prediction.structure.pbc)
     return Study(

@@ -88,6 +88,8 @@ def test_other_format_version(copy: Path) -> None:
         (lambda card: card["architecture"].update(backbone="resnet"), "resnet"),
         (lambda card: card["architecture"]["qhnet"].update(colour=3), "colour"),
         (lambda card: card["architecture"]["tracegrad"].update(mode="maybe"), "maybe"),
+        (lambda card: card.update(kinetic_damping=2.0), "kinetic_damping"),
+        (lambda card: card.update(format_version=5, kinetic_damping=0.02), "they compute no kinetic energy"),
     ],
 )
 def test_card_that_does_not_read(copy: Path, change: Callable[[dict[str, Any]], None], expected: str) -> None:

@@ -24,7 +24,7 @@ def test_it_loads_and_gives_what_it_gave(folder: Path) -> None:
     predictor = Predictor.load(folder)
     assert predictor.card.format_version == FORMAT_VERSION
     assert predictor.checkpoint.golden["structures"][0]["charge"] == 0
-    assert not predictor.card.periodic
+    assert predictor.card.periodic == (folder.name == "format_4")
 
 
 def test_every_older_format_is_there() -> None:
@@ -39,3 +39,4 @@ def test_what_old_cards_did_not_say() -> None:
     assert published.symmetry == "SO(3)"
     assert store.load(FOLDER / "format_2").card.symmetry == "O(3)"
     assert store.load(FOLDER / "format_3").card.symmetry_error is None
+    assert store.load(FOLDER / "format_4").card.kinetic_damping == 0.0

@@ -12,6 +12,7 @@ from model.blocks.matrices import dense_matrix
 from model.blocks.motions import unfold
 from model.electronic.bands import band_energies
 from model.electronic.fermi import fermi_level, k_mesh
+from model.electronic.kinetic_damping import KineticDamping
 from model.electronic.sparse import SparseLevels
 from model.electronic.sparse_fermi import sparse_fermi_level
 from model.errors import ElectronCountError, NumericalError, StructureError
@@ -82,6 +83,28 @@ def test_spinors_without_coupling_are_every_state_twice(cell: tuple[BlockSet, Bl
     found = SparseLevels(spinors, overlap, K_POINTS[1]).around_filling(100, N_NEAR)
     twice = np.repeat(dense(cell, K_POINTS[1]), 2)
     assert np.abs(found.energies - twice[found.first : found.first + len(found.energies)]).max() < ROUNDING
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_damped_states_are_lapack_s(cell: tuple[BlockSet, BlockSet], copies: int) -> None:
+    """Counts below energies, and states at a filling, of what the dense form diagonalises; spinors have each twice."""
+    hamiltonian, overlap = cell
+    rng = np.random.default_rng(3)
+    kinetic = overlap.with_values(rng.normal(size=overlap.values.shape) * 0.1).hermitised()
+    damping = KineticDamping(kinetic, 0.5)
+    k = K_POINTS[1]
+    expected = band_energies(hamiltonian, overlap, [k], damping=damping).energies[0, 0]
+    assert np.abs(expected - dense(cell, k)).max() > 0.05, "the damping does something"
+    expected = np.repeat(expected, copies)
+    if copies == 2:
+        zero = np.zeros_like(hamiltonian.values[0])
+        parts = np.stack([hamiltonian.values[0], zero, zero, hamiltonian.values[0]])
+        hamiltonian = BlockSet(hamiltonian.space, hamiltonian.numbers, hamiltonian.pairs, parts, "spinor")
+    levels = SparseLevels(hamiltonian, overlap, k, damping)
+    for energy in (-0.31, 0.02, 0.4):
+        assert levels.count_below(energy) == np.count_nonzero(expected < energy)
+    found = levels.around_filling(64 * copies, N_NEAR)
+    assert np.abs(found.energies - expected[found.first : found.first + len(found.energies)]).max() < ROUNDING
 
 
 def test_near_dependence_is_counted(cell: tuple[BlockSet, BlockSet]) -> None:

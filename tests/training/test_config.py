@@ -73,6 +73,7 @@ def test_a_run_needs_only_data_backbone_and_steps(tmp_path: Path) -> None:
         ),
         (RUN.replace('"focks.h5"', '"focks.h5"\ntrain = []'), ["[data] train is []"]),
         (RUN + '[run]\ndevice = "gpu"\n', ["[run] device is 'gpu'"]),
+        (RUN + "[loss]\nbands_damping = 0.02\n", ["bands_damping needs kinetic energies", "'pyscf_molecule' has none"]),
     ],
 )
 def test_a_run_says_what_is_wrong_and_what_is_allowed(tmp_path: Path, text: str, words: list[str]) -> None:

@@ -37,7 +37,7 @@ def evaluate(
     guesses: Sequence[str] = ("minao",),
     spectra: bool = True,
     k_points: int = 60,
-    kinetic_damping: float = 0.0,
+    kinetic_damping: float | None = None,
     finished: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint of molecules or of crystals.
@@ -55,7 +55,8 @@ def evaluate(
         guesses: of PySCF, to compare with (``scf.GUESSES``); minao is always one.
         spectra: of crystals: diagonalise too, for bands, gap, DOS, Fermi level and density.
         k_points: of crystals: along the path of bands.
-        kinetic_damping: of crystals' predicted H(k), see ``model.electronic.kinetic_damping``; 0 for none.
+        kinetic_damping: of crystals' predicted H(k), see ``model.electronic.kinetic_damping``; 0 for none,
+            None for the card's.
         finished: file that keeps what has been done, so that the same call goes on where it was stopped; None keeps nothing.
 
     Returns:
@@ -70,9 +71,8 @@ def evaluate(
     _refuse_foreign_labels(predictor, data, splits, take)
     guesses = tuple(dict.fromkeys(["minao", *guesses]))
     known = Baselines(baselines, f"{predictor.card.xc} {predictor.card.basis.name}")
-    settings: dict[str, Any] = {"spectra": spectra, "k_points": k_points}
-    if kinetic_damping:
-        settings["kinetic_damping"] = kinetic_damping
+    damping = predictor.card.kinetic_damping if kinetic_damping is None else kinetic_damping
+    settings: dict[str, Any] = {"spectra": spectra, "k_points": k_points, "kinetic_damping": damping}
     done = Finished(finished, _evaluated(predictor, data, **settings))
     report: dict[str, Any] = {"checkpoint": predictor.card.name, "weights_sha256": predictor.card.weights_sha256}
     report["splits"] = {}
@@ -80,7 +80,7 @@ def evaluate(
         frames = read_frames(data, [split], frames_per_molecule=frames_per_molecule, max_molecules=max_molecules)
         report["splits"][split] = (
             evaluate_crystals(
-                predictor, frames, split, done, n_points=k_points, spectra=spectra, kinetic_damping=kinetic_damping
+                predictor, frames, split, done, n_points=k_points, spectra=spectra, kinetic_damping=damping
             )
             if predictor.model.preparer.pairs.cutoffs_angstrom is not None
             else evaluate_molecules(

@@ -140,7 +140,8 @@ class LossConfig:
         spectral: of the first-order error of occupied orbital energies and LUMO, in millihartree; for a short last part.
         bands: of the first-order error of a crystal's levels and states, weighted by nearness to the Fermi level, in
             millihartree.
-        bands_damping: of the spectrum that the bands are of (``evaluate --kinetic-damping``); 0 for none.
+        bands_damping: kinetic damping of the spectrum that the bands are of, which goes on the card, so that predictions are
+            solved with it; 0 for none. Needs ``[model] integrals = "pyscf_crystal"``.
         guess_from, spectral_from, bands_from: share of the run's steps after which these terms enter (0: from the start).
         trace: lambda of TraceGrad's Eq. 7.
         trace_ramp_steps: steps over which lambda grows from 0.
@@ -258,3 +259,8 @@ def _check(config: RunConfig, path: Path) -> None:
     for holds, message in rules:
         if not holds:
             raise ConfigError(f"{path}: {message}.")
+    if config.loss.bands_damping and config.model.integrals != "pyscf_crystal":
+        raise ConfigError(
+            f'{path}: [loss] bands_damping needs kinetic energies, which [model] integrals = "pyscf_crystal" computes; '
+            f"{config.model.integrals!r} has none. Set it to 0."
+        )
