@@ -40,3 +40,6 @@ INTEGRALS: Final = 1e-11
 
 SCF_FOCK: Final = 1e-6
 """Fock matrices of two converged calculations, hartree."""
+
+SAME_CURVE: Final = 1e-4
+"""Validation of a run after a dozen steps with sums in another order, relative: rounding of float32, grown by training."""

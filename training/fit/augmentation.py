@@ -20,6 +20,7 @@ from torch import Tensor
 from model.architectures.interface import InputCoefficients
 from model.nn.frames import wigner_matrices
 from model.nn.irreps import CoefficientLayout
+from training.fit.ranks import Share
 from training.fit.samples import Batch
 from training.fit.stages import StagesConfig
 
@@ -48,16 +49,21 @@ class Augmentation:
         self.seed = seed
         self.coefficients = coefficients
 
-    def __call__(self, batch: Batch, step: int, progress: float) -> Batch:
+    def __call__(self, batch: Batch, step: int, progress: float, share: Share | None = None) -> Batch:
         """The batch of a step, turned if it is time for that.
 
         Args:
             batch: as it was labelled; what loss terms asked for besides blocks must not be there.
             step: of the run.
             progress: share of the run that is done.
+            share: which structures of the step's batch these are; None for all.
         """
-        matrices = self.rotations(batch.graph.n_structures, step, progress)
-        return batch if matrices is None else turned(batch, matrices, self.coefficients)
+        whole = batch.graph.n_structures if share is None else share.n_whole
+        matrices = self.rotations(whole, step, progress)
+        if matrices is None:
+            return batch
+        own = matrices if share is None else matrices[np.array(share.places)]
+        return turned(batch, own, self.coefficients)
 
     def rotations(self, n_structures: int, step: int, progress: float) -> NDArray[np.float64] | None:
         """Of each structure, (structure, 3, 3); None before it is time."""

@@ -3,7 +3,8 @@
 What a run folder holds: ``reference.safetensors`` (the fitted H0), ``integrals.safetensors`` (two-centre tables, if the run
 has them), ``samples/`` (cache), ``labels.json`` (level and charges of what is trained on), ``state.safetensors`` (to resume),
 ``best.safetensors`` (averaged weights of the best validation, ``trainer.JUDGED_BY``), ``metrics.jsonl`` and ``tensorboard/``.
-Stopping at any moment loses at most ``save_every`` steps; the next call goes on as if nothing happened.
+Stopping at any moment loses at most ``save_every`` steps; the next call goes on as if nothing happened. Started by
+``torchrun``, several processes train it together (``training.fit.ranks``): the first one prepares, holds the folder, writes.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from training.fit.model import (
     orbital_space,
     pair_rule,
 )
+from training.fit.ranks import Ranks, joined, own_device, refuse_batch_statistics
 from training.fit.samples import Sample, make_samples
 from training.fit.settings import refuse_other_settings, settings_of
 from training.fit.start import load_start
@@ -70,16 +72,21 @@ def fit(
     keep_freed_memory()
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
+    device = choose_device(own_device(config.device))
     config.output.mkdir(parents=True, exist_ok=True)
     stops = StopSignals()
-    with locked(config.output), stops.caught(), ExitStack() as closing:
-        trainer = _prepare(config, device, clock, closing)
+    with stops.caught(), joined(device) as ranks, ExitStack() as closing:
+        with ranks.first_first():
+            if ranks.is_first:
+                closing.enter_context(locked(config.output))
+            trainer = _prepare(config, device, clock, closing, ranks)
         with stops.at_a_step():
             trainer.run(until_step, deadline, lambda: stops.received)
 
 
-def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float], closing: ExitStack) -> Trainer:
+def _prepare(
+    config: RunConfig, device: torch.device, clock: Callable[[], float], closing: ExitStack, ranks: Ranks
+) -> Trainer:
     """Reference, samples and model, on the device; frames and samples in NumPy's memory are gone when it returns."""
     labels = trained_on(config)
     config = with_level(config, labels.level)
@@ -87,7 +94,8 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
     if stored is not None:
         refuse_other_settings(stored.get("settings", settings_of(config)), config)
     start = None if config.start_from is None else load_start(config.start_from, config, labels.level)
-    keep_labels(config.output, labels)
+    if ranks.is_first:
+        keep_labels(config.output, labels)
     data, cache = config.data, config.output / "samples"
     # of a streamed set some frames are read for H0, or for orbitals and pairs that only the data know
     needed = not data.stream or config.reference.kind != "none" or not config.model.integrals.startswith("pyscf")
@@ -100,9 +108,10 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
         config, space, chain(every_training_frame(config) if data.stream else frames, held_back)
     )
     pairs = pair_rule(config, frames)
-    if pairs.cutoffs_angstrom is not None:
+    if pairs.cutoffs_angstrom is not None and ranks.is_first:
         Domain.of(frames, space, pairs).save(config.output)
     model = build_model(config, space, reference, pairs, tables)
+    refuse_batch_statistics(model.network, ranks)
     molecular = all(frame.is_molecular for frame in held_back)
     measured = measured_terms(molecular=molecular, loss=config.loss)
     validation = make_samples(held_back, model.preparer, measured, cache=cache, processes=config.processes)
@@ -115,8 +124,8 @@ def _prepare(config: RunConfig, device: torch.device, clock: Callable[[], float]
         samples = make_samples(frames, model.preparer, terms, cache=cache, processes=config.processes)
     if start is not None:
         start.put_into(model)
-    else:
+    elif ranks.is_first:  # the others get everything from it before the first step
         some = samples.spread() if isinstance(samples, StreamedSamples) else samples
         statistics.fill(model.standardisation, some, space)
     batches = batches_of(validation, config.optimiser.batch_blocks, device)
-    return Trainer(config, model.to(device), TrainingSet(samples, device), batches, measured, clock)
+    return Trainer(config, model.to(device), TrainingSet(samples, device), batches, measured, clock, ranks)

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from model.hamiltonian_model import HamiltonianModel
 from training.fit.augmentation import Augmentation
@@ -22,6 +20,8 @@ from training.fit.config import RunConfig
 from training.fit.losses.objective import Objective, summarise
 from training.fit.losses.term import Term
 from training.fit.optimiser import make_optimisers
+from training.fit.ranks import Part, Ranks, Share
+from training.fit.run_log import RunLog, run_log
 from training.fit.samples import Batch
 from training.fit.schedule import RateControl
 from training.fit.settings import settings_of
@@ -52,6 +52,7 @@ class Trainer:
         validation: batches, on the same device.
         measured: terms whose measures validation reports; the batches hold what they need.
         clock: seconds, from any moment on.
+        ranks: the processes that train this run; they take the same steps, and the first one writes.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class Trainer:
         validation: Sequence[Batch],
         measured: Sequence[Term],
         clock: Callable[[], float] = time.monotonic,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config = config
+        self.ranks = ranks or Ranks()
         self.model = model
         self.network = model.network
         loss = config.loss
@@ -109,7 +112,8 @@ class Trainer:
         Raises:
             ConfigError: the folder's state belongs to other settings.
         """
-        folder, config = self.config.output, self.config
+        folder, config, ranks = self.config.output, self.config, self.ranks
+        ranks.from_first(self.model.state_dict(keep_vars=True))
         stored = load_training_state(folder, self.network, self.optimisers, self.average)
         if stored is not None:
             self.progress.update(stored)
@@ -118,18 +122,14 @@ class Trainer:
         last = config.optimiser.steps if until_step is None else min(config.optimiser.steps, until_step)
         size = sum(parameter.numel() for parameter in self.network.parameters())
         held = f" ({self.training_set.n_bytes / 1e6:.0f} MB)" if self.training_set.n_bytes else ""
-        print(
-            f"{config.name}: {size} parameters, {len(self.training_set)} samples{held}, "
-            f"step {self.progress['step']} of {last}"
+        shared = f", {ranks.size} processes" if ranks.size > 1 else ""
+        self._print(
+            f"{size} parameters, {len(self.training_set)} samples{held}{shared}, step {self.progress['step']} of {last}"
         )
         why = ""
-        with (
-            SummaryWriter(str(folder / "tensorboard")) as board,
-            (folder / "metrics.jsonl").open("a") as log,
-            tqdm(total=last, initial=self.progress["step"], desc="fit", mininterval=10.0) as bar,
-        ):
+        with run_log(folder, writes=ranks.is_first, first_step=self.progress["step"], last_step=last) as log:
             if self.progress["step"] == 0:
-                self._validate(board, log)
+                self._validate(log)
             started = self.clock()
             if config.compile and self.progress["step"] < last:
                 self._check_compiled()
@@ -137,38 +137,41 @@ class Trainer:
             while self.progress["step"] < last and not why:
                 if self.rates.is_spent(self.progress["step"]):
                     self._save()
-                    print(f"{config.name}: the learning rate is spent at step {self.progress['step']} of {last}; done")
+                    self._print(f"the learning rate is spent at step {self.progress['step']} of {last}; done")
                     break
-                parts = self._step(next(batches))
+                parts = self._step(*next(batches))
                 self.progress["step"] += 1
                 step = self.progress["step"]
-                bar.update()
-                if step % 20 == 0:
-                    bar.set_postfix({name: f"{value:.4g}" for name, value in parts.items()})
-                    for name, value in parts.items():
-                        board.add_scalar(f"train/{name}", value, step)
+                log.step(step, parts)
                 now = self.clock()
                 self.progress["seconds"] += now - started
                 started = now
                 if step % config.validate_every == 0 or step == config.optimiser.steps:
-                    self._validate(board, log)
-                why = interrupted() or ("time is up" if self.clock() >= deadline else "")
+                    self._validate(log)
+                why = ranks.agreed(interrupted() or ("time is up" if self.clock() >= deadline else ""))
                 if step % config.save_every == 0 or step == last or why:
                     self._save()
         if why and self.progress["step"] < last:
-            print(
-                f"{config.name}: {why} at step {self.progress['step']} of {last}; everything is saved in {folder}, "
+            self._print(
+                f"{why} at step {self.progress['step']} of {last}; everything is saved in {folder}, "
                 "and the same command goes on from there"
             )
+        ranks.wait()
 
-    def _batches(self) -> Iterator[Batch]:
-        """Endless batches, from the run's place in its data on."""
+    def _print(self, text: str) -> None:
+        if self.ranks.is_first:
+            print(f"{self.config.name}: {text}")
+
+    def _batches(self) -> Iterator[tuple[Batch, Share]]:
+        """Endless batches, from the run's place in its data on, or what this process takes of each."""
         while True:
             groups = self.training_set.groups(self.config.seed, self.progress["epoch"], self.config.optimiser)
+            shares = [self.ranks.share(group, self.training_set.sizes) for group in groups]
             while self.progress["batch"] < len(groups):
-                batch = self.training_set.batch(groups[self.progress["batch"] :])
+                place = self.progress["batch"]
+                batch = self.training_set.batch([share.samples for share in shares[place:]])
                 self.progress["batch"] += 1
-                yield batch
+                yield batch, shares[place]
             self.progress["epoch"] += 1
             self.progress["batch"] = 0
 
@@ -199,7 +202,7 @@ class Trainer:
                 "false, or use another version of torch."
             )
 
-    def _step(self, batch: Batch) -> dict[str, float]:
+    def _step(self, batch: Batch, share: Share) -> dict[str, float]:
         step = self.progress["step"]
         rate = self.rates.rate(step)
         for optimiser in self.optimisers:
@@ -207,34 +210,34 @@ class Trainer:
                 group["lr"] = rate * group["relative_rate"]
         self.network.train()
         progress = step / self.config.optimiser.steps
-        batch = self.augmentation(batch, step, progress)
-        total, parts = self.objective(batch, step, progress, self.step_model)
+        batch = self.augmentation(batch, step, progress, share)
+        part = Part.of(self.ranks, share, batch.graph.n_structures, batch.graph.n_blocks)
+        total, parts = self.objective(batch, step, progress, self.step_model, part)
         for optimiser in self.optimisers:
             optimiser.zero_grad()
         total.backward()
+        self.ranks.sum_gradients(list(self.network.parameters()))
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip_norm)
         if not torch.isfinite(norm):
             raise RuntimeError(f"step {step}: the gradient is not finite; lower the learning rate or look at the data")
         for optimiser in self.optimisers:
             optimiser.step()
         self.average.update(self.network, step)
-        return {**parts, "loss": float(total.detach()), "gradient_norm": float(norm)}
+        return {**parts, "gradient_norm": float(norm)}
 
     @torch.no_grad()
-    def _validate(self, board: SummaryWriter, log: IO[str]) -> None:
+    def _validate(self, log: RunLog) -> None:
         """Errors of the averaged weights; the best ones are kept, by the first of ``JUDGED_BY`` that is measured."""
         current = {name: value.detach().clone() for name, value in weights(self.network).items()}
         self.average.copy_to(self.network)
         self.network.eval()
-        objective = self.objective
-        found = (objective.errors(batch, self.model(batch.graph, batch.inputs).blocks) for batch in self.validation)
-        values = summarise(objective.measures(errors, self.measured) for errors in found)
+        objective, ranks = self.objective, self.ranks
+        own = self.validation[ranks.rank :: ranks.size]
+        found = (objective.errors(batch, self.model(batch.graph, batch.inputs).blocks) for batch in own)
+        measures = [objective.measures(errors, self.measured) for errors in found]
+        values = summarise(ranks.in_turn(measures))
         step = self.progress["step"]
-        for name, value in values.items():
-            board.add_scalar(f"validation/{name}", value, step)
-        log.write(json.dumps({"step": step, "seconds": round(self.progress["seconds"], 1), **values}) + "\n")
-        log.flush()
-        tqdm.write(f"step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        log.validation(step, self.progress["seconds"], values)
         judged = next(values[name] for name in JUDGED_BY if name in values)
         if judged < self.progress["best"]:
             self.progress["best"], self.progress["best_step"] = judged, step
@@ -245,16 +248,18 @@ class Trainer:
                 for name, value in module.state_dict().items()
             }
             metadata = {"step": str(step), "validation": json.dumps(values)}
-            write_tensors(self.config.output / BEST_FILE, tensors, metadata)
+            if ranks.is_first:
+                write_tensors(self.config.output / BEST_FILE, tensors, metadata)
         for name, weight in weights(self.network).items():
             weight.copy_(current[name])
         if self.rates.after_validation(values["rmse_uEh"] ** 2):
-            self._revert()
+            self._revert(log)
 
-    def _revert(self) -> None:
+    def _revert(self, log: RunLog) -> None:
         """Go on from the weights of the best validation."""
         step = self.progress["step"]
-        tqdm.write(f"step {step}: back to the weights of step {self.progress['best_step']}, with a lower rate")
+        self.ranks.wait()  # until the first process has written them
+        log.say(f"step {step}: back to the weights of step {self.progress['best_step']}, with a lower rate")
         tensors, _ = read_tensors(self.config.output / BEST_FILE)
         for name, weight in weights(self.network).items():
             weight.copy_(tensors[f"network/{name}"])
@@ -262,6 +267,8 @@ class Trainer:
 
     def _save(self) -> None:
         self.progress["rates"] = self.rates.state()
+        if not self.ranks.is_first:
+            return
         save_training_state(self.config.output, self.network, self.optimisers, self.average, self.progress)
 
 

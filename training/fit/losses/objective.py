@@ -24,6 +24,7 @@ from training.fit.losses.guess import GuessTerm
 from training.fit.losses.spectral import SpectralTerm
 from training.fit.losses.term import Term
 from training.fit.losses.trace import TraceTerm
+from training.fit.ranks import Part
 from training.fit.samples import Batch
 
 
@@ -88,15 +89,32 @@ class Objective:
         return BatchErrors(self._assembler, blocks - label, batch.graph, batch.partner, batch.extras)
 
     def __call__(
-        self, batch: Batch, step: int, progress: float = 1.0, model: HamiltonianModel | None = None
+        self,
+        batch: Batch,
+        step: int,
+        progress: float = 1.0,
+        model: HamiltonianModel | None = None,
+        part: Part | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
-        """Total loss of a batch and its parts, which are read from the device; arguments as in :meth:`total`."""
-        total, measures = self.total(batch, step, progress, model)
-        values = torch.stack([value.detach().mean() for value in measures.values()]).tolist()  # one wait for the device
-        return total, dict(zip(measures, values, strict=True))
+        """Total loss of a batch and its parts, which are read from the device; arguments as in :meth:`total`.
+
+        Of a process's part of a batch the total is a part too, for its gradient; what stands in the numbers is the whole.
+        """
+        total, measures = self.total(batch, step, progress, model, part)
+        means = {name: value.detach().mean() for name, value in measures.items()}
+        if part is not None:
+            means = {name: part.structures(mean) if measures[name].ndim else mean for name, mean in means.items()}
+        summed = torch.stack([*means.values(), total.detach()])
+        values = (summed if part is None else part.ranks.sum(summed)).tolist()  # one wait for the device
+        return total, dict(zip([*means, "loss"], values, strict=True))
 
     def total(
-        self, batch: Batch, step: int, progress: float = 1.0, model: HamiltonianModel | None = None
+        self,
+        batch: Batch,
+        step: int,
+        progress: float = 1.0,
+        model: HamiltonianModel | None = None,
+        part: Part | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss of a batch, and what its terms report of each structure; nothing is read from the device.
 
@@ -105,16 +123,24 @@ class Objective:
             step: of the run.
             progress: share of the run that is done, for terms that enter late.
             model: a compiled form of the model; None for the model itself.
+            part: which part of a step's batch this is, where several processes share it; the total, and what is reported
+                of the trace, are then this part's contributions.
         """
         output = self.predict(batch, model)
         errors = self.errors(batch, output.blocks)
         values = [weight * term(errors) for term in self.terms if (weight := term.weight(progress)) > 0.0]
         total = torch.stack(values).sum(dim=0).mean()
+        if part is not None:
+            total = part.structures(total)
         with torch.no_grad():
             measures = self.measures(errors)
         if self.trace is not None and output.network.trace is not None:
             error = self.trace.error(self.model, batch, output.network.trace)
-            total = self.trace.add_to(total, error, step)
+            if part is None:
+                total = self.trace.add_to(total, error, step)
+            else:
+                error = part.blocks(error)
+                total = self.trace.add_to(total, error, step, part.ranks.sum)
             measures["trace"] = error.detach()
         return total, measures
 

@@ -7,6 +7,7 @@ with L_Q the sum of all other terms. lambda grows linearly from 0 over the first
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,13 +42,16 @@ class TraceTerm:
         labels = trace_labels(target, network.shell_pair, predicted.shape[1], kind)
         return (predicted - labels).abs().mean()
 
-    def add_to(self, others: Tensor, error: Tensor, step: int) -> Tensor:
+    def add_to(
+        self, others: Tensor, error: Tensor, step: int, whole: Callable[[Tensor], Tensor] = lambda part: part
+    ) -> Tensor:
         """The loss with this term.
 
         Args:
             others: L_Q.
             error: L_T.
             step: of the run.
+            whole: makes the batch's of either, for mu, where these are a process's parts of it.
         """
         ramp = min(1.0, step / max(1, self.ramp_steps))
-        return others + ramp * self.strength * (others / error).detach() * error
+        return others + ramp * self.strength * (whole(others) / whole(error)).detach() * error
