@@ -253,6 +253,7 @@ class Predictor:
         correction = dense_matrix(self.model.collect(item, blocks))
         assert item.reference is not None
         h0 = item.reference.hamiltonian
+        assert isinstance(h0, np.ndarray)
         damping = self.card.reference.overlap_damping
         if damping:
             correction = damp_correction(correction, overlap, damping)
@@ -297,15 +298,19 @@ class Predictor:
         )
 
     def finish_crystal(self, item: Prepared, blocks: NDArray[np.float64], *, forward_ms: float) -> CrystalPrediction:
-        """H(R) from the network's blocks.
+        """H(R) from H0, if there is one, and the network's blocks.
 
         Raises:
             NumericalError: blocks that are not finite.
         """
         domain = self.card.domain_warnings(item.structure, item.blocks.pairs)
+        hamiltonian = self.model.collect(item, blocks)
+        if item.reference is not None:
+            assert isinstance(item.reference.hamiltonian, BlockSet)
+            hamiltonian = hamiltonian.plus_shared(item.reference.hamiltonian)
         return CrystalPrediction(
             structure=item.structure,
-            hamiltonian=self.model.collect(item, blocks),
+            hamiltonian=hamiltonian,
             integrals=item.integrals,
             in_domain=not domain,
             warnings=(*domain, *item.integrals.warnings),

@@ -85,7 +85,7 @@ class Prepared:
     Attributes:
         structure: what was asked.
         integrals: its known matrices; computed when they are first read.
-        reference: H0 and the density it came from; None for crystals.
+        reference: H0 and the density it came from; None where the reference is none of such integrals.
         blocks: where matrix entries are among the network's blocks.
         graph: of this structure alone; CPU, float64.
         on_site, pair: raw input coefficients of atoms and listed pairs, (block, matrix, coefficient), float64.
@@ -94,7 +94,7 @@ class Prepared:
 
     structure: Structure
     integrals: Integrals
-    reference: ReferenceResult | None
+    reference: ReferenceResult[KnownMatrix] | None
     blocks: TemplateMap
     graph: AtomGraph
     on_site: NDArray[np.float64]
@@ -143,8 +143,14 @@ class Preparer:
         wanted = self.reference.kind != NoReference.kind or {"reference", "density"} & set(self.inputs)
         if wanted and not self.has_reference:
             raise CheckpointError(
-                f"H0 and its density come from molecular integrals; the source {self.source!r} has none.",
-                hint="Use the reference 'none', and no input but the overlap.",
+                f"The reference {self.reference.kind!r} is not made of what the source {self.source!r} has, but of "
+                f"{', '.join(self.reference.sources)}.",
+                hint="Use the reference 'none', for crystals also 'two_centre', and no input but the overlap.",
+            )
+        if "density" in self.inputs and not self.reference.has_density:
+            raise CheckpointError(
+                f"The reference {self.reference.kind!r} comes from no density, so a network cannot read one.",
+                hint="Leave 'density' out of the inputs.",
             )
         if self.tables is not None and self.source != "two_centre":
             raise CheckpointError(f"Tables of two-centre integrals are of no use to the source {self.source!r}.")
@@ -181,7 +187,7 @@ class Preparer:
         milliseconds = 1e3 * (time.perf_counter() - started)
         return Prepared(structure, integrals, result, blocks, graph, on_site, pair, milliseconds)
 
-    def _known(self, integrals: Integrals, result: ReferenceResult | None) -> Sequence[KnownMatrix]:
+    def _known(self, integrals: Integrals, result: ReferenceResult[KnownMatrix] | None) -> Sequence[KnownMatrix]:
         """The matrices named by ``inputs``."""
         found: list[KnownMatrix] = []
         for name in self.inputs:
@@ -193,5 +199,6 @@ class Preparer:
                 found.append(result.hamiltonian)
             else:  # the density in the basis that H lives in
                 overlap: Any = integrals.overlap
+                assert result.density is not None
                 found.append(np.asarray(overlap @ result.density @ overlap))
         return found

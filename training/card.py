@@ -17,6 +17,8 @@ from model.checkpoint.support import Support
 from model.electronic.dependence import OVERLAP_DAMPING
 from model.errors import CheckpointError
 from model.hamiltonian_model import HamiltonianModel
+from model.reference.fitted import FittedReference
+from model.reference.none import NoReference
 from model.structure import SYMBOLS
 from training.fit.config import RunConfig
 from training.fit.labels import TrainedOn
@@ -71,11 +73,11 @@ def of_model(
         "symmetry": config.network.symmetry,
         "symmetry_error": None if symmetry_error is None else symmetry_error.model_dump(),
         "kinetic_damping": config.loss.bands_damping,
-        "target": "hamiltonian_minus_reference" if kind == "fitted" else "hamiltonian",
+        "target": "hamiltonian" if kind == NoReference.kind else "hamiltonian_minus_reference",
         "reference": {
             "kind": kind,
             "description": model.reference.note,
-            "overlap_damping": OVERLAP_DAMPING if kind == "fitted" else 0.0,
+            "overlap_damping": OVERLAP_DAMPING if kind == FittedReference.kind else 0.0,
         },
         "statistics": "per (element pair, shell pair, irrep) root mean square over the training set; scalars of "
         "diagonal blocks centred",

@@ -22,6 +22,7 @@ from model.checkpoint.self_test import measure_symmetry
 from model.errors import CheckpointError
 from model.predictor import Predictor
 from model.preparation import PairRule
+from model.reference.none import NoReference
 from model.structure import SYMBOLS, Structure
 from training.card import Trained, make_card, of_labels, of_model, of_report, render
 from training.fit.config import RunConfig
@@ -93,7 +94,7 @@ def trained_weights(config: RunConfig, which: str) -> Trained:
     Raises:
         CheckpointError: the run has none yet.
     """
-    fitted = config.reference.kind == "fitted"
+    fitted = config.reference.kind != NoReference.kind
     for name in [BEST_FILE] + [REFERENCE_FILE] * fitted + [STATE_FILE] * (which == "last"):
         if not (config.output / name).is_file():
             raise CheckpointError(

@@ -26,6 +26,8 @@ from model.pairs.pair_list import PairList
 
 Spin = Literal["restricted", "unrestricted", "spinor"]
 SPIN_PARTS: Final[dict[str, int]] = {"restricted": 1, "unrestricted": 2, "spinor": 4}
+SHARED_PARTS: Final[dict[str, tuple[int, ...]]] = {"restricted": (0,), "unrestricted": (0, 1), "spinor": (0, 3)}
+"""Spin parts in which a matrix that does not touch spin, such as the overlap, is not zero: of spinors uu and dd."""
 MOST_STACKED: Final = 1024
 """Blocks handled together: what is done to them stays in the processor's cache, and indices never take as much memory as a
 large molecule's matrix."""
@@ -171,6 +173,22 @@ class BlockSet:
             source = group.entries[:, row[:, None], column[None, :]]
             values[:, group.entries] = self.values[:, source] * (row_sign[:, None] * column_sign[None, :])
         return BlockSet(space, self.numbers, self.pairs, values, self.spin)
+
+    def without_spin(self) -> BlockSet:
+        """The part that is the same for both spins, restricted: the mean of the two spins' blocks, real."""
+        shared = self.values[list(SHARED_PARTS[self.spin])].mean(axis=0).real
+        return BlockSet(self.space, self.numbers, self.pairs, np.ascontiguousarray(shared[None]))
+
+    def plus_shared(self, other: BlockSet, factor: float = 1.0) -> BlockSet:
+        """Self + factor times a matrix that does not touch spin.
+
+        Args:
+            other: restricted, of the same orbitals and order; on other pairs its blocks are zero, or left out.
+            factor: of it.
+        """
+        values = self.values.copy()
+        values[list(SHARED_PARTS[self.spin])] += factor * other.on_pairs(self.pairs).values[0]
+        return self.with_values(values)
 
     def on_pairs(self, pairs: PairList) -> BlockSet:
         """The same matrix on other pairs of the same atoms: blocks that are missing are zero, others are left out."""

@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.blocks.block_set import BlockSet
-
-SHARED_PARTS = {"restricted": (0,), "unrestricted": (0, 1), "spinor": (0, 3)}
-"""Spin parts that the overlap, which does not touch spin, has a component in: for spinors uu and dd."""
+from model.blocks.block_set import SHARED_PARTS, BlockSet
 
 
 def gauge_shift(hamiltonian: BlockSet, overlap: BlockSet) -> float:
@@ -32,6 +29,4 @@ def gauge_shift(hamiltonian: BlockSet, overlap: BlockSet) -> float:
 
 def shifted(hamiltonian: BlockSet, overlap: BlockSet, by: float) -> BlockSet:
     """H + by S, whose eigenvalues are all higher by ``by``; arguments as in :func:`gauge_shift`."""
-    values = hamiltonian.values.copy()
-    values[list(SHARED_PARTS[hamiltonian.spin])] += by * overlap.on_pairs(hamiltonian.pairs).values[0]
-    return hamiltonian.with_values(values)
+    return hamiltonian.plus_shared(overlap, by)

@@ -48,11 +48,11 @@ class CrystalIntegrals:
     warnings = ()
 
     def __init__(self, structure: Structure, pairs: PairList, space: OrbitalSpace) -> None:
-        self._structure, self._pairs, self._space = structure, pairs, space
+        self.structure, self.pairs, self._space = structure, pairs, space
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return orbital_labels(self._structure, self._space)
+        return orbital_labels(self.structure, self._space)
 
     @cached_property
     def overlap(self) -> BlockSet:
@@ -66,7 +66,7 @@ class CrystalIntegrals:
 
     def _blocks(self, operator: str) -> BlockSet:
         """One call of PySCF for each lattice vector R."""
-        structure, pairs = self._structure, self._pairs
+        structure, pairs = self.structure, self.pairs
         result = BlockSet.zeros(self._space, structure.numbers, pairs)
         values, offsets = result.values, result.atom_offsets
         cell = np.zeros((3, 3)) if structure.cell_angstrom is None else structure.cell_angstrom

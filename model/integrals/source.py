@@ -91,7 +91,7 @@ class _Given:
     def __init__(
         self, space: OrbitalSpace, structure: Structure, pairs: PairList, given: Mapping[str, BlockSet]
     ) -> None:
-        self._space, self._structure, self._pairs, self._given = space, structure, pairs, given
+        self._space, self.structure, self.pairs, self._given = space, structure, pairs, given
 
     @property
     def overlap(self) -> BlockSet:
@@ -102,7 +102,7 @@ class _Given:
                 hint="Send the overlap blocks S(R) of this structure with the request.",
                 field="overlap",
             )
-        if not np.array_equal(found.numbers, self._structure.numbers) or any(
+        if not np.array_equal(found.numbers, self.structure.numbers) or any(
             tuple(found.space.shells_of(z)) != tuple(self._space.shells_of(z)) for z in set(found.numbers.tolist())
         ):
             raise IntegralError(
@@ -110,11 +110,11 @@ class _Given:
                 hint="Send the overlap of this very structure, atoms in the same sequence.",
                 field="overlap",
             )
-        return found.in_order(self._space.order).on_pairs(self._pairs)
+        return found.in_order(self._space.order).on_pairs(self.pairs)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return orbital_labels(self._structure, self._space)
+        return orbital_labels(self.structure, self._space)
 
 
 def orbital_labels(structure: Structure, space: OrbitalSpace) -> tuple[str, ...]:

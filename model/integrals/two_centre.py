@@ -54,18 +54,18 @@ class TwoCentreIntegrals:
     """S(R) on the wanted pairs, interpolated."""
 
     def __init__(self, structure: Structure, pairs: PairList, space: OrbitalSpace, tables: TwoCentreTables) -> None:
-        self._structure, self._pairs, self._space, self._tables = structure, pairs, space, tables
+        self.structure, self.pairs, self._space, self._tables = structure, pairs, space, tables
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return orbital_labels(self._structure, self._space)
+        return orbital_labels(self.structure, self._space)
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """Distances that the tables were not fitted to."""
-        return self._tables.uncovered(self._structure.numbers, self._pairs)
+        return self._tables.uncovered(self.structure.numbers, self.pairs)
 
     @cached_property
     def overlap(self) -> BlockSet:
-        """See ``TwoCentreTables.overlap``."""
-        return self._tables.overlap(self._space, self._structure.numbers, self._pairs)
+        """See ``TwoCentreTables.blocks``."""
+        return self._tables.blocks(self._space, self.structure.numbers, self.pairs)

@@ -8,7 +8,7 @@ chunk at a time, so time is linear in the number of pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,17 +38,32 @@ TWO_CENTRE_TOLERANCE: Final = 1e-5
 RESIDUAL_TOLERANCE: Final = 1e-4
 """Largest difference of a fitted and a labelled overlap."""
 
-KNOT_SPACING_ANGSTROM: Final = 0.05
-
 FADE_ANGSTROM: Final = 0.5
 """Behind the longest fitted distance the splines go to zero over so much."""
 
 GAP_ANGSTROM: Final = 0.1
 """Neighbouring fitted distances that are farther apart bound a gap, where values are interpolated and reported."""
 
-SMOOTHNESS: Final[Mapping[int, float]] = {3: 1e-6, 5: 1e-5}
-"""Weight of differences of the coefficients, by their order, beside a label's. Fifth differences decide over short gaps (an
-error that shrinks faster with the gap), third ones over long gaps (no swings)."""
+
+@dataclass(frozen=True)
+class _Stiffness:
+    """How far a spline may follow its data.
+
+    Attributes:
+        knot_spacing_angstrom: between knots.
+        smoothness: weight of differences of the coefficients, by their order, beside a label's.
+    """
+
+    knot_spacing_angstrom: float
+    smoothness: Mapping[int, float]
+
+
+EXACT: Final = _Stiffness(0.05, {3: 1e-6, 5: 1e-5})
+"""For functions of the distance. Fifth differences decide over short gaps (an error that shrinks faster with the gap), third
+ones over long gaps (no swings)."""
+
+SCATTERED: Final = _Stiffness(0.1, {2: 1.0})
+"""For values that scatter about such a function: a knot with some bonds follows them, gaps get the straightest bridge."""
 
 CHUNK_PAIRS: Final = 4096
 
@@ -141,13 +156,29 @@ def fit_two_centre(
             hint="Overlaps of PAW programs (GPAW) have three-centre parts, and some programs integrate on grids: take the "
             "integral source 'given'. For other programs, check the orbital order.",
         )
-    tables, reports = {}, {}
-    for elements, bonds in measured.bonds.items():
-        joined = _Bonds(np.concatenate([b.distances for b in bonds]), np.concatenate([b.channels for b in bonds]))
-        tables[elements] = _fit(joined)
-        reports[name_of(elements)] = _report(joined, tables[elements], name_of(elements))
-    on_site = {number: np.mean(values, axis=0) for number, values in measured.on_site.items()}
-    return TwoCentreTables(measured.shells, on_site, tables), FitReport(reports, measured.forbidden, measured.where)
+    tables = measured.fit(EXACT)
+    reports = {
+        name_of(elements): _report(_joined(bonds), tables.pairs[elements], name_of(elements))
+        for elements, bonds in measured.bonds.items()
+    }
+    return tables, FitReport(reports, measured.forbidden, measured.where)
+
+
+def nearest_two_centre(matrices: Iterable[BlockSet]) -> TwoCentreTables:
+    """Tables that come nearest, in the mean square, to matrices that are not made of two-centre integrals, like H.
+
+    Args:
+        matrices: of structures of one basis, restricted; read once.
+
+    Raises:
+        IntegralError: no matrices, or different shells of one element.
+    """
+    measured = _Measured()
+    for matrix in matrices:
+        measured.add(matrix)
+    if not measured.shells:
+        raise IntegralError("There are no matrices to fit two-centre tables to.", hint="Take data with labels.")
+    return measured.fit(SCATTERED)
 
 
 class _Measured:
@@ -189,6 +220,13 @@ class _Measured:
                 values = self._read(channels, blocks, name_of(elements))
                 self.bonds.setdefault(elements, []).append(_Bonds(np.linalg.norm(vectors, axis=1), values))
 
+    def fit(self, stiffness: _Stiffness) -> TwoCentreTables:
+        """Tables of all that was added."""
+        on_site = {number: np.mean(values, axis=0) for number, values in self.on_site.items()}
+        return TwoCentreTables(
+            self.shells, on_site, {elements: _fit(_joined(bonds), stiffness) for elements, bonds in self.bonds.items()}
+        )
+
     def _read(self, channels: BondChannels, blocks: Array, where: str) -> Array:
         values = channels.read(blocks)
         self._note(float(np.abs(blocks - channels.fill(values)).max(initial=0.0)), where)
@@ -199,9 +237,13 @@ class _Measured:
             self.forbidden, self.where = size, where
 
 
-def _fit(bonds: _Bonds) -> PairTable:
+def _joined(bonds: Sequence[_Bonds]) -> _Bonds:
+    return _Bonds(np.concatenate([own.distances for own in bonds]), np.concatenate([own.channels for own in bonds]))
+
+
+def _fit(bonds: _Bonds, stiffness: _Stiffness) -> PairTable:
     """Penalised least squares of all channels at once."""
-    h = KNOT_SPACING_ANGSTROM
+    h = stiffness.knot_spacing_angstrom
     covered = _ranges(bonds.distances)
     first = (np.floor((covered[0, 0] - SHORT_MARGIN_ANGSTROM) / h) - DEGREE) * h
     n_splines = int(np.ceil((covered[-1, 1] + FADE_ANGSTROM - first) / h)) - DEGREE
@@ -209,7 +251,8 @@ def _fit(bonds: _Bonds) -> PairTable:
     n_channels = bonds.channels.shape[1]
     # behind the last B-spline all coefficients are zero, and the penalty knows it
     differences = [
-        weight * np.diff(np.eye(n_splines + order, n_splines), n=order, axis=0) for order, weight in SMOOTHNESS.items()
+        weight * np.diff(np.eye(n_splines + order, n_splines), n=order, axis=0)
+        for order, weight in stiffness.smoothness.items()
     ]
     penalty = np.concatenate(differences)
     rows = np.concatenate([penalty, np.zeros((len(penalty), n_channels))], axis=1)

@@ -87,7 +87,7 @@ class PairTable:
 
 @dataclass(frozen=True, eq=False)
 class TwoCentreTables:
-    """Overlaps of a basis as functions of the distance.
+    """Overlaps of a basis, or what comes nearest to its Hamiltonians, as functions of the distance.
 
     Attributes:
         shells: atomic number -> angular momenta, as in ``OrbitalSpace``; orders and signs play no part.
@@ -159,16 +159,20 @@ class TwoCentreTables:
             pairs[pair] = PairTable(first, spacing, own["coefficients"], own["covered"])
         return cls(dict(shells), on_site, pairs)
 
-    def overlap(self, space: OrbitalSpace, numbers: NDArray[np.int64], pairs: PairList) -> BlockSet:
-        """S of any structure.
+    def blocks(
+        self, space: OrbitalSpace, numbers: NDArray[np.int64], pairs: PairList, *, refuse: bool = True
+    ) -> BlockSet:
+        """The matrix of any structure.
 
         Args:
             space: orbitals with these tables' shells; its order and signs are the result's.
             numbers: atomic numbers, (atom,).
             pairs: which blocks; a whole list, closed under reversal.
+            refuse: elements that were never fitted beside each other, and atoms that are closer than they ever were. If not,
+                blocks of the ones are zero and of the others those of the shortest distance, in the frame of the bond.
 
         Raises:
-            IntegralError: elements that were never fitted beside each other, or closer than they ever were.
+            IntegralError: what is refused.
         """
         result = BlockSet.zeros(space, numbers, pairs)
         flat = result.values[0]
@@ -181,35 +185,25 @@ class TwoCentreTables:
         for group, items, elements in forward_bonds(result):
             entries, signs = standard_entries(space, group, items)
             vectors = pairs.vectors_angstrom[group.pairs[items]]
-            block = self._blocks(elements, vectors) * signs
+            block = self._of_bonds(elements, vectors, refuse=refuse) * signs
             flat[entries] = block
             back = result.starts[pairs.reverse[group.pairs[items]]][:, None, None]
             rows, columns = (space.to_standard(number).index for number in elements)
             flat[back + columns * len(rows) + rows[:, None]] = block
         return result
 
-    def _blocks(self, elements: Elements, vectors: Array) -> Array:
+    def _of_bonds(self, elements: Elements, vectors: Array, *, refuse: bool) -> Array:
         """Blocks of bonds from the first to the second element, standard order, (bond, row, column)."""
         distances = np.linalg.norm(vectors, axis=1)
         table = self.pairs.get(elements)
+        if refuse:
+            _refuse_unknown(elements, table, distances, self.pairs)
+        channels = self._channels.get(elements) or channels_of(self.shells, elements)
         if table is None:
-            raise IntegralError(
-                f"The two-centre tables know no overlap of {name_of(elements)}: these elements were never neighbours in the "
-                "structures that the tables were fitted to.",
-                allowed=[name_of(known) for known in self.pairs],
-                field="positions",
-            )
-        shortest = float(distances.min())
-        if shortest < table.covered[0, 0] - SHORT_MARGIN_ANGSTROM:
-            raise IntegralError(
-                f"{name_of(elements)} atoms are {shortest:.3f} Å apart; the two-centre tables begin at "
-                f"{table.covered[0, 0]:.3f} Å.",
-                hint="Check the geometry; a model whose tables were fitted to shorter distances would be needed.",
-                field="positions",
-            )
+            return np.zeros((len(vectors), *channels.shape))
         first, second = (self.shells[number] for number in elements)
         frames = BondFrames.of(vectors, max(*first, *second))
-        return frames.leave(self._channels[elements].fill(table(distances)), first, second)
+        return frames.leave(channels.fill(table(distances.clip(table.covered[0, 0]))), first, second)
 
     def uncovered(self, numbers: NDArray[np.int64], pairs: PairList) -> tuple[str, ...]:
         """A sentence for every two elements with distances that were not fitted: overlaps are interpolated or faded."""
@@ -229,6 +223,26 @@ class TwoCentreTables:
                     f"the distances that the two-centre tables were fitted to ({ranges} Å); they are interpolated."
                 )
         return tuple(sentences)
+
+
+def _refuse_unknown(
+    elements: Elements, table: PairTable | None, distances: Array, known: Mapping[Elements, PairTable]
+) -> None:
+    if table is None:
+        raise IntegralError(
+            f"The two-centre tables know no overlap of {name_of(elements)}: these elements were never neighbours in the "
+            "structures that the tables were fitted to.",
+            allowed=[name_of(pair) for pair in known],
+            field="positions",
+        )
+    shortest = float(distances.min())
+    if shortest < table.covered[0, 0] - SHORT_MARGIN_ANGSTROM:
+        raise IntegralError(
+            f"{name_of(elements)} atoms are {shortest:.3f} Å apart; the two-centre tables begin at "
+            f"{table.covered[0, 0]:.3f} Å.",
+            hint="Check the geometry; a model whose tables were fitted to shorter distances would be needed.",
+            field="positions",
+        )
 
 
 def elements_of(a: int, b: int) -> Elements:

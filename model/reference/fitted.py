@@ -67,6 +67,7 @@ class FittedReference:
         "first-order response; no grid, no four-centre integrals (model/reference/)"
     )
     sources: ClassVar[tuple[str, ...]] = ("pyscf_molecule",)
+    has_density: ClassVar[bool] = True
 
     basis: OrbitalSpace
     exponents: NDArray[np.float64]
@@ -78,7 +79,7 @@ class FittedReference:
         """Which coefficient belongs to which term."""
         return TermLayout(self.basis, len(self.exponents))
 
-    def evaluate(self, molecule: Surroundings) -> ReferenceResult:
+    def evaluate(self, molecule: Surroundings) -> ReferenceResult[Matrix]:
         """H0 and D1 of a molecule; step 1's terms are contracted with the coefficients of both steps at once."""
         n_step1 = self.layout.n_step1
         atoms = self.layout.step1(np.stack([self.step1, self.step2[:n_step1]]))

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.integrals.source import KnownMatrix
 from model.orbitals.space import OrbitalSpace
 
 Matrix = NDArray[np.float64]
 Tensors = Mapping[str, NDArray[np.float64]]
 
 
+KnownT = TypeVar("KnownT", bound=KnownMatrix, covariant=True)
+
+
 @dataclass(frozen=True)
-class ReferenceResult:
+class ReferenceResult(Generic[KnownT]):
     """H0 and the density it came from.
 
     Attributes:
-        hamiltonian: H0, (ao, ao), hartree.
-        density: D1, (ao, ao).
+        hamiltonian: H0, hartree: (ao, ao) of a molecule, restricted blocks of a crystal.
+        density: D1, (ao, ao); None if H0 does not come from one.
     """
 
-    hamiltonian: Matrix
-    density: Matrix
+    hamiltonian: KnownT
+    density: Matrix | None
 
 
 class Reference(Protocol):
@@ -35,17 +39,19 @@ class Reference(Protocol):
         kind: name on a checkpoint's card and in run files.
         note: description for the card.
         sources: integral sources (``preparation.SOURCES``) whose integrals :meth:`evaluate` takes.
+        has_density: whether H0 comes from a density, which a network may read.
     """
 
     kind: ClassVar[str]
     note: ClassVar[str]
     sources: ClassVar[tuple[str, ...]]
+    has_density: ClassVar[bool]
 
-    def evaluate(self, molecule: Any) -> ReferenceResult:
+    def evaluate(self, integrals: Any, /) -> ReferenceResult[KnownMatrix]:
         """H0 and its density.
 
         Args:
-            molecule: integrals of one of ``sources``.
+            integrals: of one of ``sources``.
         """
         ...
 

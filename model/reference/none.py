@@ -28,8 +28,9 @@ class NoReference:
     kind: ClassVar[str] = "none"
     note: ClassVar[str] = "none: the network predicts the whole Hamiltonian"
     sources: ClassVar[tuple[str, ...]] = ("pyscf_molecule",)
+    has_density: ClassVar[bool] = True
 
-    def evaluate(self, molecule: HasOverlap) -> ReferenceResult:
+    def evaluate(self, molecule: HasOverlap) -> ReferenceResult[Matrix]:
         """Two zero matrices, (ao, ao)."""
         return ReferenceResult(np.zeros_like(molecule.overlap), np.zeros_like(molecule.overlap))
 

@@ -8,9 +8,11 @@ from typing import Final
 from model.reference.fitted import FittedReference
 from model.reference.interface import Reference
 from model.reference.none import NoReference
+from model.reference.two_centre import TwoCentreReference
 
 REFERENCES: Final[Mapping[str, type[Reference]]] = {
     NoReference.kind: NoReference,
     FittedReference.kind: FittedReference,
+    TwoCentreReference.kind: TwoCentreReference,
 }
 """By the ``reference.kind`` of a checkpoint's card."""

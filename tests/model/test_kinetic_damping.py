@@ -34,7 +34,7 @@ def test_kinetic_energies_are_those_of_pyscf(known: CrystalIntegrals) -> None:
     from pyscf.pbc import gto
 
     structure = known.kinetic
-    atoms = known._structure
+    atoms = known.structure
     cell = gto.Cell()
     cell.atom = list(zip(atoms.numbers.tolist(), atoms.positions_angstrom.tolist(), strict=True))
     cell.a, cell.basis, cell.pseudo, cell.dimension, cell.verbose = (

@@ -107,7 +107,7 @@ def test_new_dimers_are_pyscfs(fitted: tuple[str, TwoCentreTables]) -> None:
     basis, tables = fitted
     errors = []
     for new in dimers(basis, 23, seed=1, margin=0.013):
-        found = tables.overlap(new.space, new.numbers, new.pairs)
+        found = tables.blocks(new.space, new.numbers, new.pairs)
         errors.append(np.abs(found.values - new.values).max())
     assert max(errors) < PREDICTED
 
@@ -122,9 +122,9 @@ def test_it_turns_with_the_structure_in_every_order(fitted: tuple[str, TwoCentre
     overlaps = []
     for moved in (positions, positions @ improper.T):
         structure = Structure(np.array([a, b, b]), moved, multiplicity=1 + a % 2)
-        overlaps.append(tables.overlap(space, structure.numbers, PairList.complete(structure)))
+        overlaps.append(tables.blocks(space, structure.numbers, PairList.complete(structure)))
     assert np.abs(turn(overlaps[0], improper).values - overlaps[1].values).max() < TURNED
-    standard = tables.overlap(replace(space, order="e3nn"), overlaps[0].numbers, overlaps[0].pairs)
+    standard = tables.blocks(replace(space, order="e3nn"), overlaps[0].numbers, overlaps[0].pairs)
     assert np.array_equal(standard.in_order(order).values, overlaps[0].values)
     assert overlaps[0].hermitian_error() == 0.0
 
@@ -133,7 +133,7 @@ def test_bloch_sums_are_pyscfs(boron_nitride: TwoCentreTables) -> None:
     structure = sheet()
     pairs = PairList.within(structure, LONGEST)
     space = load_basis("gth-szv", [5, 7])
-    found = boron_nitride.overlap(space, structure.numbers, pairs)
+    found = boron_nitride.blocks(space, structure.numbers, pairs)
     cell: Any = periodic_gto.Cell(
         a=structure.cell_angstrom, unit="Angstrom", basis="gth-szv", pseudo="gth-pade", verbose=0, precision=1e-10
     )
@@ -154,7 +154,7 @@ def test_a_crystal_of_a_few_structures_serves_another(boron_nitride: TwoCentreTa
     assert report.largest_residual < PREDICTED
     assert len(report.pairs["B-N"].ranges_angstrom) > 1
     for overlap in known:
-        found = tables.overlap(overlap.space, overlap.numbers, overlap.pairs)
+        found = tables.blocks(overlap.space, overlap.numbers, overlap.pairs)
         assert np.abs(found.values - overlap.values).max() < PREDICTED
         assert tables.uncovered(overlap.numbers, overlap.pairs) == ()
         for k in ([0.0, 0.0, 0.0], [1 / 3, 1 / 3, 0.0], [0.5, 0.0, 0.0]):
@@ -187,7 +187,7 @@ def test_beyond_the_longest_distance_it_goes_smoothly_to_zero() -> None:
 def test_overlaps_that_have_faded_need_no_warning(boron_nitride: TwoCentreTables) -> None:
     far = Structure.from_symbols(["B", "N"], [[0.0, 0.0, 0.0], [LONGEST + 0.2, 0.0, 0.0]])
     pairs = PairList.complete(far)
-    overlap = boron_nitride.overlap(load_basis("gth-szv", [5, 7]), far.numbers, pairs)
+    overlap = boron_nitride.blocks(load_basis("gth-szv", [5, 7]), far.numbers, pairs)
     assert np.abs(overlap.values[0, overlap.starts[2] :]).max() < FADED_LIMIT
     assert boron_nitride.uncovered(far.numbers, pairs) == ()
 
@@ -196,11 +196,11 @@ def test_atoms_closer_than_ever_and_unknown_neighbours_are_refused(boron_nitride
     space = load_basis("gth-szv", [5, 7])
     close = Structure.from_symbols(["B", "N"], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.9]])
     with pytest.raises(IntegralError, match=r"B-N atoms are 0\.900 Å apart; the two-centre tables begin at 1\.000 Å"):
-        boron_nitride.overlap(space, close.numbers, PairList.complete(close))
+        boron_nitride.blocks(space, close.numbers, PairList.complete(close))
     alone = TwoCentreTables(boron_nitride.shells, boron_nitride.on_site, {(5, 7): boron_nitride.pairs[5, 7]})
     three = Structure.from_symbols(["B", "N", "N"], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.4], [0.0, 1.4, 0.0]], charge=1)
     with pytest.raises(IntegralError, match=r"no overlap of N-N.*Allowed: B-N"):
-        alone.overlap(space, three.numbers, PairList.complete(three))
+        alone.blocks(space, three.numbers, PairList.complete(three))
 
 
 def test_overlaps_that_are_not_two_centre_are_refused() -> None:
@@ -235,7 +235,7 @@ def test_arrays_and_back(fitted: tuple[str, TwoCentreTables]) -> None:
     arrays = tables.to_arrays()
     again = TwoCentreTables.from_arrays(tables.shells, arrays)
     new = dimers(basis, 2, seed=2, margin=0.5)[1]
-    values = [found.overlap(new.space, new.numbers, new.pairs).values for found in (tables, again)]
+    values = [found.blocks(new.space, new.numbers, new.pairs).values for found in (tables, again)]
     assert np.array_equal(values[0], values[1])
     name = next(name for name in arrays if name.endswith("/coefficients"))
     pair = name.partition("/")[0]

@@ -27,6 +27,7 @@ from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
 from model.predictor import Predictor
 from model.preparation import PairRule
+from model.reference.two_centre import TwoCentreReference
 from model.structure import Structure
 from training.data import sources
 from training.data.frame import DatasetError, Frame, FrameSource
@@ -129,7 +130,7 @@ class Crystals(FrameSource):
         if self.tables is None:
             return frame
         blocks = frame.hamiltonian
-        return replace(frame, overlap=self.tables.overlap(SPACE, blocks.numbers, blocks.pairs))
+        return replace(frame, overlap=self.tables.blocks(SPACE, blocks.numbers, blocks.pairs))
 
     def close(self) -> None:
         pass
@@ -200,7 +201,7 @@ def test_two_centre_tables_are_fitted_when_a_run_starts(
     assert tables is not None
     frame = Crystals("restricted", truth).frame(1, "train")
     assert frame.overlap is not None
-    found = tables.overlap(SPACE, frame.overlap.numbers, frame.overlap.pairs)
+    found = tables.blocks(SPACE, frame.overlap.numbers, frame.overlap.pairs)
     assert np.abs(found.values).max() > 0.1
     assert np.abs(found.values - frame.overlap.values).max() < 1e-6
 
@@ -290,9 +291,11 @@ def test_pairs_of_crystals_reach_as_far_as_the_labels(tmp_path: Path, monkeypatc
     assert set(pair_rule(shorter, frames).cutoffs_angstrom.values()) == {2.0}  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("spin", ["restricted", "spinor"])
+@pytest.mark.parametrize(
+    ("spin", "reference"), [("restricted", "none"), ("restricted", "two_centre"), ("spinor", "two_centre")]
+)
 def test_a_run_of_crystals_is_released_with_gauge_and_support(
-    spin: Spin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spin: Spin, reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder loads, repeats its golden answers, is equivariant, and knows electrons and surroundings."""
     monkeypatch.setitem(sources.FORMATS, "test", lambda path: Crystals(spin))  # type: ignore[arg-type]
@@ -301,6 +304,7 @@ def test_a_run_of_crystals_is_released_with_gauge_and_support(
         path.read_text(encoding="utf-8")
         .replace('inputs = ["overlap"]', "inputs = []")
         .replace("n_inputs = 1", "n_inputs = 0")
+        .replace('kind = "none"', f'kind = "{reference}"')
     )
     path.write_text(text, encoding="utf-8")
     config = read_run(path)
@@ -309,6 +313,7 @@ def test_a_run_of_crystals_is_released_with_gauge_and_support(
     card = release(config, tmp_path / "crystals", **named, report=None)
     assert card.periodic
     assert card.gauge == "overlap"
+    assert card.target == ("hamiltonian" if reference == "none" else "hamiltonian_minus_reference")
     assert card.basis.valence == {"H": 1, "B": 3, "N": 5}
     assert card.support is not None
     assert set(card.support.neighbours) == {"H", "B", "N"}
@@ -322,6 +327,22 @@ def test_a_run_of_crystals_is_released_with_gauge_and_support(
     prediction = predictor.predict_crystals([frame.structure])[0]
     assert prediction.in_domain
     assert prediction.hamiltonian.hermitian_error() < 1e-12
+    if reference == "two_centre":
+        item = predictor.prepare(frame.structure)
+        assert item.reference is not None
+        assert isinstance(item.reference.hamiltonian, BlockSet)
+        labels = [
+            own.in_space(predictor.space).in_gauge("auto").hamiltonian for own in map(crystal, range(3), [spin] * 3)
+        ]
+        expected = TwoCentreReference.fitted(predictor.space, labels).evaluate(item.integrals).hamiltonian  # type: ignore[arg-type]
+        np.testing.assert_allclose(item.reference.hamiltonian.values, expected.values, atol=1e-12)
+        network = predictor.model.collect(item, predictor.forward([item])[0])
+        rest = prediction.hamiltonian.plus_shared(expected, -1.0)
+        np.testing.assert_allclose(rest.values, network.values, atol=1e-6)
+        empty = BlockSet.zeros(predictor.space, frame.structure.numbers, expected.pairs, spin)
+        nothing_left = replace(frame, hamiltonian=empty.plus_shared(expected))
+        (sample,) = make_samples([nothing_left], predictor.model.preparer, (), cache=None, processes=0)
+        assert not sample.target.any()
     positions = frame.structure.positions_angstrom.copy()
     positions[2, 2] -= 0.4
     assert not predictor.predict_crystals([replace(frame.structure, positions_angstrom=positions)])[0].in_domain

@@ -112,7 +112,9 @@ class ReferenceConfig:
     """The reference Hamiltonian H0; the network learns F - H0.
 
     Attributes:
-        kind: "fitted" (the other keys describe the fit) or "none" (H0 = 0: the network learns F itself, as in the papers).
+        kind: "fitted" (of molecules; the other keys describe the fit), "two_centre" (of crystals: each block the function of
+            the bond's length that fits the training labels best) or "none" (H0 = 0: the network learns F itself, as in the
+            papers).
         smallest_exponent: of the Gaussian charges, 1/bohr^2.
         ratio: between neighbouring exponents.
         n_exponents: number of exponents.
@@ -120,7 +122,7 @@ class ReferenceConfig:
         max_molecules: molecules in the fit, one geometry of each, spread evenly; there are some 300 coefficients.
     """
 
-    kind: Literal["fitted", "none"] = "fitted"
+    kind: Literal["fitted", "two_centre", "none"] = "fitted"
     smallest_exponent: PositiveFloat = 0.08
     ratio: Annotated[float, Field(gt=1)] = 2.0
     n_exponents: PositiveInt = 13

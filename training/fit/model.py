@@ -21,6 +21,8 @@ from model.preparation import PairRule
 from model.reference.fitted import FittedReference
 from model.reference.interface import Reference
 from model.reference.none import NoReference
+from model.reference.registry import REFERENCES
+from model.reference.two_centre import TwoCentreReference
 from model.structure import SYMBOLS, element_pair
 from training.data.frame import Frame
 from training.fit.config import ConfigError, RunConfig
@@ -108,29 +110,37 @@ def build_model(
 def load_or_fit_reference(
     config: RunConfig, space: OrbitalSpace, frames: Iterable[Frame], start: Start | None = None
 ) -> Reference:
-    """The run's reference Hamiltonian; that of ``start``, or fitted once to one geometry of each molecule; then read back."""
+    """The run's reference Hamiltonian; that of ``start``, or fitted once to the labels; then read back."""
     if config.reference.kind == NoReference.kind:
         return NoReference()
-    path = config.output / REFERENCE_FILE
+    kind, path = REFERENCES[config.reference.kind], config.output / REFERENCE_FILE
     if path.is_file():
-        stored = {name: value.numpy() for name, value in load_file(path).items()}
-        return FittedReference.from_tensors(space, stored)
+        return kind.from_tensors(space, {name: value.numpy() for name, value in load_file(path).items()})
     if start is not None:
-        if not isinstance(start.reference, FittedReference):
-            raise ConfigError(f'{config.start_from} has no fitted reference; set [reference] kind = "none".')
+        if not isinstance(start.reference, kind):
+            found = "none" if start.reference is None else start.reference.kind
+            raise ConfigError(
+                f'{config.start_from} has [reference] kind = "{found}", the run "{kind.kind}"; give both the same.'
+            )
         return _keep_reference(path, start.reference)
+    if kind is TwoCentreReference:
+        return _keep_reference(path, TwoCentreReference.fitted(space, (frame.hamiltonian for frame in frames)))
+    return _keep_reference(path, _fitted_to_molecules(config, space, frames))
+
+
+def _fitted_to_molecules(config: RunConfig, space: OrbitalSpace, frames: Iterable[Frame]) -> FittedReference:
+    """To one geometry of each molecule."""
     one_each = list({frame.molecule: frame for frame in frames}.values())
     settings = config.reference
     if len(one_each) > settings.max_molecules:
         one_each = [one_each[i] for i in np.linspace(0, len(one_each) - 1, settings.max_molecules).astype(int)]
     exponents = np.array([settings.smallest_exponent * settings.ratio**k for k in range(settings.n_exponents)])
-    reference = fit_reference(
+    return fit_reference(
         one_each, space, exponents=exponents, density_weight=settings.density_weight, processes=config.processes
     )
-    return _keep_reference(path, reference)
 
 
-def _keep_reference(path: Path, reference: FittedReference) -> FittedReference:
+def _keep_reference(path: Path, reference: Reference) -> Reference:
     write_tensors(path, {name: torch.from_numpy(value) for name, value in reference.tensors().items()})
     return reference
 

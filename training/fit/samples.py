@@ -182,8 +182,10 @@ def _target(frame: Frame, prepared: Prepared) -> BlockSet:
     label = frame.hamiltonian.on_pairs(blocks.pairs)
     if prepared.reference is None:
         return label
-    reference = cut_matrix(blocks.space, blocks.numbers, blocks.pairs, prepared.reference.hamiltonian)
-    return label.with_values(label.values - reference.values)
+    reference = prepared.reference.hamiltonian
+    if not isinstance(reference, BlockSet):
+        reference = cut_matrix(blocks.space, blocks.numbers, blocks.pairs, reference)
+    return label.plus_shared(reference, -1.0)
 
 
 def _partner(prepared: Prepared) -> NDArray[np.int64]:

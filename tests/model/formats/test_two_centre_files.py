@@ -40,7 +40,7 @@ def test_openmx_predicts_pairs_that_were_left_out(public: Callable[[str], Path])
     tables, report = fit_two_centre([overlap.on_pairs(some)])
     assert report.largest_forbidden < OPENMX_FORBIDDEN
     assert report.largest_residual < OPENMX_PREDICTED
-    found = tables.overlap(overlap.space, overlap.numbers, pairs)
+    found = tables.blocks(overlap.space, overlap.numbers, pairs)
     errors = np.maximum.reduceat(np.abs(found.values - overlap.values)[0], overlap.starts[:-1])
     left_out = np.setdiff1d(np.arange(len(pairs)), pairs.find(some))
     fitted = [pair for pair in left_out if not tables.uncovered(overlap.numbers, _alone(pairs, int(pair)))]
@@ -63,7 +63,7 @@ def test_other_programs_of_numerical_orbitals(public: Callable[[str], Path], nam
     overlap = overlap_of(public(name))
     tables, report = fit_two_centre([overlap])
     assert report.largest_residual < residual
-    found = tables.overlap(overlap.space, overlap.numbers, overlap.pairs)
+    found = tables.blocks(overlap.space, overlap.numbers, overlap.pairs)
     assert np.abs(found.values - overlap.values).max() < 3 * residual
     for k in K_POINTS:
         assert np.linalg.eigvalsh(dense_matrix(found, k)).min() > 0.0
@@ -75,7 +75,7 @@ def test_one_structure_of_cp2k_serves_the_others(crystals: Callable[[str], Path]
     tables, report = fit_two_centre(overlaps[1:])
     assert report.largest_residual < 1e-7
     overlap = overlaps[0]
-    found = tables.overlap(overlap.space, overlap.numbers, overlap.pairs)
+    found = tables.blocks(overlap.space, overlap.numbers, overlap.pairs)
     assert np.abs(found.values - overlap.values).max() < 1e-4
 
 
