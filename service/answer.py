@@ -154,7 +154,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
         tag = entity_tag(key, (ask.form.name, outputs, shown, (*built.notes, *choice.warnings), defaults))
         if matches(ask.known_tags, tag):
             return Answered(None, tag)
-        async with services.memory.hold(need):
+        async with services.memory.hold(need, patient=ask.patient):
             predicted = await _predict(services, ask, choice, structure, key, orbitals)
             study = None if plan is None else await _study(services, ask, choice, predicted, plan)
             about = {

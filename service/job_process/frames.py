@@ -1,6 +1,6 @@
 """Messages between the service and a process of jobs, on pipes: two big-endian lengths, a JSON object, and raw bytes.
 
-to the process     job       request, structure, models, defaults, capacity
+to the process     job       request, structure, models, defaults, largest
                    held      the memory that was asked for is there
                    ping      whether it still waits for a job
 from the process   ready     everything is imported, or: it waits

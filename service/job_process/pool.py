@@ -48,6 +48,7 @@ class JobProcesses:
         self._idle: list[Child] = []
         self._ends: dict[Child, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        memory.when_short = self.end_idle
 
     async def compute(self, request: JobRequest, report: Report) -> Rendered:
         """The answer of a job.
@@ -75,7 +76,7 @@ class JobProcesses:
                     for model in services.registry.models
                 ],
                 defaults=[name for name in services.registry.defaults.values() if name is not None],
-                capacity=None if self._memory.capacity is None else self._memory.capacity - reserved,
+                largest=None if self._memory.largest is None else self._memory.largest - reserved,
             )
             rendered = await self._follow(child, report, held)
             finished = True
@@ -94,11 +95,15 @@ class JobProcesses:
                 self._spawn(self._end(child))
         return rendered
 
-    async def close(self) -> None:
-        """End all processes."""
+    def end_idle(self) -> None:
+        """End the processes that only wait for a job, and free their memory."""
         for child in list(self._idle):
             self._forget(child)
             self._spawn(self._end(child))
+
+    async def close(self) -> None:
+        """End all processes."""
+        self.end_idle()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 

@@ -68,9 +68,9 @@ class _Beside:
 
     def check(self, need: int) -> None:
         """Refuse what can never fit."""
-        if self._memory.capacity is not None and need + self._reserved > self._memory.capacity:
-            raise too_large(need, self._memory.capacity - self._reserved)
+        if self._memory.largest is not None and need + self._reserved > self._memory.largest:
+            raise too_large(need, self._memory.largest - self._reserved)
 
-    def hold(self, need: int) -> AbstractAsyncContextManager[None]:
+    def hold(self, need: int, *, patient: bool = False) -> AbstractAsyncContextManager[None]:
         """As of the service's memory."""
-        return self._memory.hold(need)
+        return self._memory.hold(need, patient=patient)

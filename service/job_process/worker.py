@@ -34,17 +34,17 @@ class RemoteMemory:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self.capacity: int | None = None
+        self.largest: int | None = None
 
     def check(self, need: int) -> None:
         """Refuse what can never fit."""
         from service.memory.budget import too_large
 
-        if self.capacity is not None and need > self.capacity:
-            raise too_large(need, self.capacity)
+        if self.largest is not None and need > self.largest:
+            raise too_large(need, self.largest)
 
     @asynccontextmanager
-    async def hold(self, need: int) -> AsyncIterator[None]:
+    async def hold(self, need: int, *, patient: bool = False) -> AsyncIterator[None]:
         """Memory for the rest of the job; the service takes it back itself."""
         self.check(need)
         self._link.send("hold", need=need)
@@ -101,7 +101,7 @@ class Worker:
         request = JobRequest(**fields["request"])
         given = fields["structure"]
         structure = RawStructure(**{**given, "pbc": tuple(given["pbc"]), "notes": tuple(given["notes"])})
-        self._memory.capacity = fields["capacity"]
+        self._memory.largest = fields["largest"]
         self._link.held.clear()
         with context(request_id=request.request_id):
             try:

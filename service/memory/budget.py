@@ -1,6 +1,7 @@
 """Who may begin: memory is promised before it is used, so that the kernel never has to kill for it.
 
-Small structures pass those that wait for a large place; large ones come in turn. What can never fit is refused.
+A part of the memory is kept for small structures, which pass those that wait for a large place; large ones come in turn;
+those of batches wait behind all others. What can never fit is refused.
 """
 
 from __future__ import annotations
@@ -8,16 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from service.errors import ServiceError
 from service.memory.steps import until_done
 from service.memory.usage import give_back
 
-SMALL: Final = 1 / 16
-"""Of the capacity; what needs less does not wait behind what needs more."""
+SMALL_SHARE: Final = 1 / 16
+"""Of the capacity, kept for small structures: what needs no more than that passes those that wait for a larger place."""
+
+SMALL_BYTES: Final = 64_000_000
+"""At least so much is kept, since the network's base alone takes 36 MB; but never more than a third of the capacity."""
+
+PATIENT_SHARE: Final = 1 / 2
+"""Of the capacity, for all structures of batches together."""
 
 TRIMMED_FROM: Final = 64 * 1024 * 1024
 """After a structure of this size free pages are handed back to the system."""
@@ -31,8 +40,17 @@ class Memory(Protocol):
     def check(self, need: int) -> None:
         """Refuse what can never fit."""
 
-    def hold(self, need: int) -> AbstractAsyncContextManager[None]:
+    def hold(self, need: int, *, patient: bool = False) -> AbstractAsyncContextManager[None]:
         """Memory for the time of a ``with``; waits for its turn."""
+
+
+@dataclass(eq=False)
+class _Entry:
+    """One that waits."""
+
+    need: int
+    patient: bool
+    turn: asyncio.Future[None]
 
 
 class MemoryBudget:
@@ -41,18 +59,35 @@ class MemoryBudget:
     Args:
         capacity: what there is beyond an idle service; None where nothing limits it.
         waiting_limit: structures that may wait for memory.
+
+    Attributes:
+        capacity: as given; may be set later.
+        when_short: called when one begins to wait, for whoever keeps memory that it could do without.
     """
 
     def __init__(self, capacity: int | None, waiting_limit: int = 32) -> None:
         self.capacity = capacity
+        self.when_short: Callable[[], None] = _nothing
         self._waiting_limit = waiting_limit
-        self._held = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._held = self._held_by_small = self._held_by_patient = 0
+        self._waiting: deque[_Entry] = deque()
+        self._waiting_patiently: deque[_Entry] = deque()
 
     @property
     def held(self) -> int:
         """Bytes that are promised."""
         return self._held
+
+    @property
+    def small(self) -> int:
+        """Most bytes of a small structure, and what the others leave to such; 0 without a limit."""
+        whole = self.capacity or 0
+        return int(min(whole / 3, max(SMALL_SHARE * whole, SMALL_BYTES)))
+
+    @property
+    def largest(self) -> int | None:
+        """Most bytes of any structure; None without a limit."""
+        return None if self.capacity is None else self.capacity - self.small
 
     def check(self, need: int) -> None:
         """Refuse what can never fit.
@@ -60,94 +95,125 @@ class MemoryBudget:
         Raises:
             ServiceError: ``too_large_for_memory``.
         """
-        if self.capacity is not None and need > self.capacity:
-            raise too_large(need, self.capacity)
+        if self.largest is not None and need > self.largest:
+            raise too_large(need, self.largest)
 
     @asynccontextmanager
-    async def hold(self, need: int) -> AsyncIterator[None]:
+    async def hold(self, need: int, *, patient: bool = False) -> AsyncIterator[None]:
         """Memory for the time of a ``with``, and of the steps in threads that go on after it; waits for its turn.
 
         Args:
             need: bytes.
+            patient: as of :meth:`take`.
 
         Raises:
             ServiceError: as of :meth:`take`.
         """
-        await self.take(need)
+        await self.take(need, patient=patient)
         loop = asyncio.get_running_loop()
-        with until_done(lambda: self._release_from_anywhere(loop, need)):
+        with until_done(lambda: self._release_from_anywhere(loop, need, patient)):
             yield
 
-    async def take(self, need: int) -> None:
+    async def take(self, need: int, *, patient: bool = False) -> None:
         """Wait for memory; :meth:`release` gives it back.
 
         Args:
             need: bytes.
+            patient: one of many of a caller, such as a batch: it waits behind all others, however many wait, and together
+                they leave half of the memory free.
 
         Raises:
             ServiceError: ``too_large_for_memory``; ``queue_full`` where too many wait already.
         """
         self.check(need)
-        if self._may_begin(need):
-            self._held += need
+        if self._may_begin(need, patient):
+            self._count(need, patient)
         else:
-            await self._turn(need)
+            await self._turn(need, patient)
 
-    def release(self, need: int) -> None:
+    def release(self, need: int, *, patient: bool = False) -> None:
         """Give back what :meth:`take` gave, from the event loop."""
-        self._held -= need
+        self._count(-need, patient)
         self._admit()
 
-    def _release_from_anywhere(self, loop: asyncio.AbstractEventLoop, need: int) -> None:
+    def _release_from_anywhere(self, loop: asyncio.AbstractEventLoop, need: int, patient: bool) -> None:
         """A step that outlives its request ends in its own thread."""
         if need >= TRIMMED_FROM:
             give_back()
         with contextlib.suppress(RuntimeError):  # the loop is closed: the service has ended
-            loop.call_soon_threadsafe(self.release, need)
+            loop.call_soon_threadsafe(partial(self.release, need, patient=patient))
 
-    async def _turn(self, need: int) -> None:
-        if len(self._waiting) >= self._waiting_limit:
+    async def _turn(self, need: int, patient: bool) -> None:
+        if not patient and len(self._waiting) >= self._waiting_limit:
             raise ServiceError(
                 "queue_full",
                 "Too many structures are waiting for memory.",
                 hint="Try again after the time in Retry-After.",
                 retry_after_s=RETRY_AFTER_S,
             )
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (need, turn)
-        self._waiting.append(entry)
+        entry = _Entry(need, patient, asyncio.get_running_loop().create_future())
+        line = self._waiting_patiently if patient else self._waiting
+        line.append(entry)
+        self.when_short()
         try:
-            await turn
+            await entry.turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._held -= need  # its turn had come in the same moment
+            if entry.turn.done() and not entry.turn.cancelled():
+                self.release(need, patient=patient)  # its turn had come in the same moment
             else:
-                self._waiting.remove(entry)
-            self._admit()
+                line.remove(entry)
+                self._admit()
             raise
 
-    def _fits(self, need: int) -> bool:
-        return self.capacity is None or self._held + need <= self.capacity
+    def _count(self, change: int, patient: bool) -> None:
+        self._held += change
+        self._held_by_small += change if abs(change) <= self.small else 0
+        self._held_by_patient += change if patient else 0
 
-    def _is_small(self, need: int) -> bool:
-        return self.capacity is None or need <= SMALL * self.capacity
+    def _fits(self, need: int, *, passes: bool = False) -> bool:
+        """Whether there is room; for one that passes others that wait, in what is kept for small ones alone."""
+        if self.capacity is None:
+            return True
+        if need > self.small:
+            others = self._held - self._held_by_small
+            return not passes and others + need <= self.capacity - self.small and self._held + need <= self.capacity
+        return self._held + need <= self.capacity and not (passes and self._held_by_small + need > self.small)
 
-    def _may_begin(self, need: int) -> bool:
-        return self._fits(need) and (not self._waiting or self._is_small(need))
+    def _fits_patiently(self, need: int) -> bool:
+        share = PATIENT_SHARE * (self.capacity or 0)
+        within = self.capacity is None or not self._held_by_patient or self._held_by_patient + need <= share
+        return within and self._fits(need)
+
+    def _may_begin(self, need: int, patient: bool) -> bool:
+        if patient:
+            return not self._waiting and not self._waiting_patiently and self._fits_patiently(need)
+        return self._fits(need, passes=bool(self._waiting))
 
     def _admit(self) -> None:
-        """Let in who waits: the first while it fits, and small ones behind a first that does not."""
-        first = True
+        """Let in who waits: the first while it fits, small ones behind a first that does not, then the patient."""
+        blocked = False
         for entry in list(self._waiting):
-            need, turn = entry
-            if turn.done():
+            if entry.turn.done():
                 continue
-            if self._fits(need) and (first or self._is_small(need)):
-                self._waiting.remove(entry)
-                self._held += need
-                turn.set_result(None)
+            if self._fits(entry.need, passes=blocked):
+                self._begin(self._waiting, entry)
             else:
-                first = False
+                blocked = True
+        while not self._waiting and self._waiting_patiently:
+            entry = self._waiting_patiently[0]
+            if not entry.turn.done() and not self._fits_patiently(entry.need):
+                return
+            self._begin(self._waiting_patiently, entry)
+
+    def _begin(self, line: deque[_Entry], entry: _Entry) -> None:
+        line.remove(entry)
+        if not entry.turn.done():
+            self._count(entry.need, entry.patient)
+            entry.turn.set_result(None)
+
+
+def _nothing() -> None:
+    """No one asked."""
 
 
 def too_large(need: int, capacity: int) -> ServiceError:

@@ -18,7 +18,7 @@ HEADROOM_SHARE: Final = 0.05
 HEADROOM_BYTES: Final = 48_000_000
 """Connections, bodies, the page cache that a kernel does not give up at once."""
 
-SMALLEST_BYTES: Final = 100_000_000
+SMALLEST_BYTES: Final = 150_000_000
 """Promised in any case: a service that takes nothing at all is of no use."""
 
 

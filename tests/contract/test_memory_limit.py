@@ -47,7 +47,7 @@ def alkane(n_carbon: int) -> dict[str, object]:
 
 @pytest.mark.parametrize("route", ["predict", "initial-guess", "jobs"])
 def test_what_can_never_fit_is_413_before_it_is_computed(settings, serve, monkeypatch, route):
-    monkeypatch.setattr("service.app.capacity", lambda _: 100_000_000)
+    monkeypatch.setattr("service.app.capacity", lambda _: 150_000_000)
     with serve(create_app(settings)) as client:
         assert client.post(f"/v1/{route}", json=chain(2)).is_success
         refused = client.post(f"/v1/{route}", json=chain(40))

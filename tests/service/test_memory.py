@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -86,8 +87,12 @@ def test_kills_for_memory_are_counted(groups):
     assert out_of_memory_kills(*where) == 2
 
 
+UNIT = 16_000_000
+"""Bytes, such that a sixteenth of a hundred is above the least that is kept."""
+
+
 def test_what_can_never_fit_is_refused_and_says_so():
-    with pytest.raises(ServiceError, match="needs about 200 MB, and this server has 100 MB") as caught:
+    with pytest.raises(ServiceError, match="needs about 200 MB, and this server has 67 MB") as caught:
         MemoryBudget(100_000_000).check(200_000_000)
     assert caught.value.code == "too_large_for_memory"
 
@@ -96,19 +101,19 @@ def test_large_ones_wait_in_turn_and_small_ones_pass_them():
     order: list[str] = []
 
     async def one(budget: MemoryBudget, name: str, need: int, until: asyncio.Event) -> None:
-        async with budget.hold(need):
+        async with budget.hold(need * UNIT):
             order.append(name)
             await until.wait()
 
     async def scene() -> None:
-        budget, first, rest = MemoryBudget(100), asyncio.Event(), asyncio.Event()
+        budget, first, rest = MemoryBudget(100 * UNIT), asyncio.Event(), asyncio.Event()
         tasks = [asyncio.create_task(one(budget, "first", 60, first))]
         await asyncio.sleep(0)
         for name, need in (("second", 50), ("third", 40), ("small", 5)):
             tasks.append(asyncio.create_task(one(budget, name, need, rest)))
             await asyncio.sleep(0.01)
         assert order == ["first", "small"], "40 would fit, but does not overtake 50"
-        assert budget.held == 65
+        assert budget.held == 65 * UNIT
         first.set()
         await asyncio.sleep(0.01)
         assert order == ["first", "small", "second", "third"]
@@ -122,14 +127,14 @@ def test_large_ones_wait_in_turn_and_small_ones_pass_them():
 
 def test_one_who_leaves_while_waiting_holds_nothing_and_lets_the_next_in():
     async def scene() -> None:
-        budget = MemoryBudget(100)
-        async with budget.hold(60):
-            waiting = asyncio.create_task(budget.hold(90).__aenter__())
+        budget = MemoryBudget(100 * UNIT)
+        async with budget.hold(60 * UNIT):
+            waiting = asyncio.create_task(budget.hold(90 * UNIT).__aenter__())
             await asyncio.sleep(0.01)
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
-            async with asyncio.timeout(1), budget.hold(40):
-                assert budget.held == 100
+            async with asyncio.timeout(1), budget.hold(30 * UNIT):
+                assert budget.held == 90 * UNIT
         await asyncio.sleep(0.01)
         assert budget.held == 0
 
@@ -138,12 +143,12 @@ def test_one_who_leaves_while_waiting_holds_nothing_and_lets_the_next_in():
 
 def test_only_so_many_wait():
     async def scene() -> None:
-        budget = MemoryBudget(100, waiting_limit=1)
-        async with budget.hold(100):
-            waiting = asyncio.create_task(budget.hold(50).__aenter__())
+        budget = MemoryBudget(100 * UNIT, waiting_limit=1)
+        async with budget.hold(90 * UNIT):
+            waiting = asyncio.create_task(budget.hold(50 * UNIT).__aenter__())
             await asyncio.sleep(0.01)
             with pytest.raises(ServiceError) as caught:
-                async with budget.hold(50):
+                async with budget.hold(5 * UNIT), budget.hold(50 * UNIT):
                     raise AssertionError("it began")
             assert caught.value.code == "queue_full"
             waiting.cancel()
@@ -153,21 +158,83 @@ def test_only_so_many_wait():
 
 def test_a_step_that_outlives_its_request_keeps_its_memory():
     async def scene() -> None:
-        budget, go_on = MemoryBudget(100), threading.Event()
+        budget, go_on = MemoryBudget(100 * UNIT), threading.Event()
         with ThreadPoolExecutor(1) as threads:
 
             async def request() -> None:
-                async with budget.hold(70):
+                async with budget.hold(70 * UNIT):
                     await asyncio.wrap_future(track(threads.submit(go_on.wait, 10)))
 
             task = asyncio.create_task(request())
             await asyncio.sleep(0.05)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            assert budget.held == 70
+            assert budget.held == 70 * UNIT
             go_on.set()
         await asyncio.sleep(0.05)
         assert budget.held == 0
+
+    asyncio.run(scene())
+
+
+def test_a_part_is_kept_for_small_ones_and_they_keep_no_large_one_out():
+    async def scene() -> None:
+        budget = MemoryBudget(100 * UNIT)
+        with pytest.raises(ServiceError, match="needs about"):
+            budget.check(95 * UNIT)
+        async with budget.hold(93 * UNIT), asyncio.timeout(1), budget.hold(6 * UNIT):
+            pass
+        # from now on small ones are always at work, and a large one waits
+        for _ in range(4):
+            await budget.take(5 * UNIT)
+        large = asyncio.create_task(budget.take(90 * UNIT))
+        await asyncio.sleep(0)
+        late = asyncio.create_task(budget.take(5 * UNIT))
+        await asyncio.sleep(0)
+        assert not late.done(), "what is kept for small ones is full"
+        for _ in range(3):
+            budget.release(5 * UNIT)
+            await asyncio.sleep(0)
+        assert large.done()
+        budget.release(5 * UNIT)
+        await asyncio.sleep(0)
+        assert late.done()
+        assert budget.held == 95 * UNIT
+
+    asyncio.run(scene())
+
+
+def test_those_of_a_batch_leave_half_and_wait_behind_the_others_however_many_they_are():
+    async def scene() -> None:
+        budget = MemoryBudget(100 * UNIT, waiting_limit=2)
+        batch = [asyncio.create_task(budget.take(5 * UNIT, patient=True)) for _ in range(60)]
+        await asyncio.sleep(0.01)
+        assert budget.held == 50 * UNIT
+        async with asyncio.timeout(1), budget.hold(5 * UNIT):
+            assert budget.held == 55 * UNIT
+        other = asyncio.create_task(budget.take(60 * UNIT))
+        await asyncio.sleep(0)
+        for _ in range(2):
+            budget.release(5 * UNIT, patient=True)
+            await asyncio.sleep(0)
+        assert other.done(), "it passed what waits of the batch"
+        budget.release(60 * UNIT)
+        for _ in range(58):
+            await asyncio.sleep(0)
+            budget.release(5 * UNIT, patient=True)
+        await asyncio.gather(*batch)
+        assert budget.held == 0
+
+    asyncio.run(scene())
+
+
+def test_who_begins_to_wait_is_told_to_those_that_keep_memory_without_need():
+    async def scene() -> None:
+        budget = MemoryBudget(100 * UNIT)
+        await budget.take(40 * UNIT)
+        budget.when_short = partial(budget.release, 40 * UNIT)
+        async with asyncio.timeout(1), budget.hold(80 * UNIT):
+            assert budget.held == 80 * UNIT
 
     asyncio.run(scene())
 
