@@ -1,4 +1,4 @@
-"""``python -m training generate | fit | evaluate | release | inspect | convert``: each command stands alone.
+"""``python -m training generate | fit | evaluate | release | predict | inspect | convert``: each command stands alone.
 
 Worker processes import this file again, so what is heavy is imported by the command that needs it.
 """
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from model.errors import ModelError
 from training.data.sources import DatasetError
+from training.predict import command as predict_command
 from training.tables import ConfigError
 
 
@@ -28,13 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description="Make checkpoints, offline.")
+    parser = argparse.ArgumentParser(prog="python -m training", description="Make and use checkpoints, offline.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     generate = commands.add_parser(
         "generate", help="label structures with PySCF, crystals with CP2K or GPAW (resumable)"
     )
     generate.add_argument("recipe", type=Path, help="recipe, a TOML file (training/recipes/)")
+    predict_command.add_executor(generate)
 
     fit = commands.add_parser("fit", help="train, or resume, a run")
     fit.add_argument("run", type=Path)
@@ -106,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
         help="JSON files from 'evaluate' of these weights; of different splits",
     )
 
+    predict_command.add_arguments(
+        commands.add_parser("predict", help="a checkpoint's answers for files of structures, offline (resumable)")
+    )
+
     inspect = commands.add_parser("inspect", help="say what a file or folder of labels is, and check it")
     inspect.add_argument("source", type=Path)
     inspect.add_argument("--read", type=int, default=20, help="structures to read and check, spread over the set")
@@ -141,29 +147,9 @@ def _share(text: str) -> float:
 
 
 def _generate(options: argparse.Namespace) -> None:
-    from training.generate.crystals.recipe import is_crystal_recipe
+    from training.generate.command import generate_command
 
-    if is_crystal_recipe(options.recipe):
-        _generate_crystals(options.recipe)
-        return
-    from training.generate.run import generate, read_recipe
-    from training.generate.shards import FAILURES_FILE
-
-    made = generate(read_recipe(options.recipe))
-    print(f"{made.file}: {made.frames} frames of {made.molecules} molecules, {made.labelled} labelled in this call")
-    if made.failures:
-        print(f"{len(made.failures)} molecules or frames were left out; {FAILURES_FILE} beside it says why")
-
-
-def _generate_crystals(recipe: Path) -> None:
-    from training.generate.crystals.recipe import read_crystal_recipe
-    from training.generate.crystals.run import generate_crystals
-    from training.generate.crystals.store import FAILURES_FILE
-
-    made = generate_crystals(read_crystal_recipe(recipe))
-    print(f"{made.file}: {made.structures} structures, {made.labelled} labelled in this call")
-    if made.failures:
-        print(f"{len(made.failures)} structures were left out; {FAILURES_FILE} beside it says why")
+    generate_command(options)
 
 
 def _fit(options: argparse.Namespace) -> None:
@@ -263,6 +249,7 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int | None]]] = {
     "fit": _fit,
     "evaluate": _evaluate,
     "release": _release,
+    "predict": predict_command.run,
     "inspect": _inspect,
     "convert": _convert,
 }

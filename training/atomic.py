@@ -14,14 +14,25 @@ from typing import Any
 def replaced(path: Path) -> Iterator[Path]:
     """A path to write to; what is there at the end takes the place of ``path``, unless an exception comes first.
 
-    The name holds the process's number, so that two processes never write the same file.
+    The name holds machine and process, so that two processes never write the same file, on a shared file system either. The
+    contents are on the disk before the name is: after a power cut there is the old file or the new one.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f"{path.name}.{os.uname().nodename}.{os.getpid()}.part")
     try:
         yield temporary
+        _sync(temporary)
         os.replace(temporary, path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -38,9 +38,10 @@ from training.generate.crystals.krks import label_with_pyscf
 from training.generate.crystals.label import CrystalLabel, LabelError
 from training.generate.crystals.levels import with_checked_level
 from training.generate.crystals.recipe import read_crystal_recipe
-from training.generate.crystals.run import generate_crystals
+from training.generate.crystals.run import generate_crystals, merge_crystals
 from training.generate.crystals.settings import Cp2kSettings, PyscfSettings
 from training.generate.crystals.wrapping import wrapped
+from training.parts import Part
 from training.tables import ConfigError
 
 STORED = Path(__file__).parent / "stored" / "cp2k_bh"
@@ -212,6 +213,19 @@ def test_labels_that_are_done_are_not_made_again(tmp_path: Path) -> None:
     assert generate_crystals(recipe).labelled == 1
     assert (tmp_path / "runs").read_text(encoding="utf-8").count("run") == 4
     assert not [path for path in (recipe.output / "shards").iterdir() if path.is_dir()], "work is cleared away"
+
+
+def test_parts_are_labelled_apart_and_merged(tmp_path: Path) -> None:
+    recipe = read_crystal_recipe(recipe_of(tmp_path, replay(tmp_path)))
+    first = generate_crystals(recipe, Part(1, 2))
+    assert (first.structures, first.labelled) == (2, 2)
+    assert not first.file.exists()
+    with pytest.raises(ConfigError, match="1 of 3 structures are not done"):
+        merge_crystals(recipe)
+    generate_crystals(recipe, Part(2, 2))
+    made = merge_crystals(recipe)
+    assert (made.structures, made.failures) == (3, ())
+    assert structures_of(made.file) == {"chain_0000": "train", "chain_0001": "val", "chain_0002": "test"}
 
 
 def test_the_data_file_says_what_was_computed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from ase.io import write
 from pyscf import dft, gto
 
 import training.generate.run as generator
+from training import executors
+from training.__main__ import main
 from training.data.sources import DatasetError, Frame, read_frames
 from training.generate.label.molecule import make_label
-from training.generate.run import Summary, generate, is_checked, read_recipe
+from training.generate.run import Summary, generate, generate_part, is_checked, merge_parts, read_recipe
 from training.generate.shards import ShardStore
+from training.parts import Part
 from training.tables import ConfigError
 
 from .conftest import displaced, write_recipe
@@ -213,7 +217,7 @@ def test_a_molecule_that_kills_its_worker_is_given_up(tmp_path: Path, monkeypatc
                 raise BrokenProcessPool("killed")
             yield work(item)
 
-    monkeypatch.setattr(generator, "parallel_map", mortal)
+    monkeypatch.setattr(executors, "parallel_map", mortal)
     recipe = read_recipe(write_recipe(tmp_path, table + LEVEL))
     made = generate(recipe)
     assert made.molecules == 2
@@ -227,7 +231,7 @@ def test_workers_that_never_start_are_said(tmp_path: Path, monkeypatch: pytest.M
     def dead(*_: Any, **__: Any) -> Any:
         raise BrokenProcessPool("no worker")
 
-    monkeypatch.setattr(generator, "parallel_map", dead)
+    monkeypatch.setattr(executors, "parallel_map", dead)
     recipe = read_recipe(write_recipe(tmp_path, files_of(tmp_path, h2=displaced("H2", 1)) + LEVEL))
     with pytest.raises(ConfigError, match="No worker process stays alive"):
         generate(recipe)
@@ -243,3 +247,36 @@ def test_worker_processes_give_the_same_labels(tmp_path: Path) -> None:
     assert (there.labelled, there.file.parent.name) == (2, "other")
     for one, other in zip(expected, read_frames(there.file, ["train"]), strict=True):
         assert np.abs(one - other.fock).max() < 1e-7
+
+
+def test_parts_make_the_data_set_of_one_call(tmp_path: Path) -> None:
+    """Each part leaves the others' notes and shards alone, and a merge refuses to leave one out."""
+    table = files_of(tmp_path, hf=displaced("HF", 1), h2=displaced("H2", 1), water=displaced("H2O", 1)) + LEVEL
+    recipe = read_recipe(write_recipe(tmp_path, table))
+    store = ShardStore(recipe.output / "shards")
+    store.start("of-another-part")
+    assert generate_part(recipe, Part(1, 2)) == 2
+    assert store.started("of-another-part")
+    assert not (recipe.output / "focks.h5").exists()
+    with pytest.raises(ConfigError, match="1 of 3 molecules are not done"):
+        merge_parts(recipe)
+    assert generate_part(recipe, Part(2, 2)) == 1
+    made = merge_parts(recipe)
+    (tmp_path / "whole").mkdir()
+    whole = generate(replace(recipe, output=tmp_path / "whole"))
+    assert (made.molecules, made.frames, made.labelled) == (whole.molecules, whole.frames, 0)
+    parts, one = (list(read_frames(found.file, ["train"])) for found in (made, whole))
+    assert len(parts) == made.frames
+    for first, second in zip(parts, one, strict=True):
+        np.testing.assert_array_equal(first.fock, second.fock)
+
+
+def test_the_command_takes_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write_recipe(tmp_path, files_of(tmp_path, h2=displaced("H2", 1)) + LEVEL))
+    assert main(["generate", path, "--part", "2/2"]) == 0
+    assert "part 2/2: 0 molecules" in capsys.readouterr().out
+    assert main(["generate", path, "--merge"]) == 1
+    assert "1 of 1 molecules are not done" in capsys.readouterr().err
+    assert main(["generate", path, "--part", "1/2"]) == 0
+    assert main(["generate", path, "--merge"]) == 0
+    assert "1 frames of 1 molecules" in capsys.readouterr().out

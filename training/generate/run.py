@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -23,15 +22,16 @@ from pyscf.dft import libxc
 from model.errors import ModelError
 from model.integrals.pyscf_molecule import load_basis
 from model.structure import SYMBOLS, Structure
+from training.executors import Executor, Finishing, ProcessPool
 from training.generate.geometry import Geometry, GeometryError, bonds_changed, geometries_of
 from training.generate.label.molecule import LabelError, check_label, make_label
 from training.generate.plan import Failure, Molecule, make_plan
 from training.generate.recipe import LabelConfig, Recipe, read_recipe
 from training.generate.shards import DATA_FILE, FAILURES_FILE, LabelledFrame, ShardStore, write_failures
-from training.pool import parallel_map
+from training.parts import Part, require_all_done
 from training.tables import ConfigError
 
-__all__ = ["Summary", "generate", "read_recipe"]
+__all__ = ["Summary", "generate", "generate_part", "merge_parts", "read_recipe"]
 
 XC_REMARKS = {"b3lyp": "(PySCF >= 2.3: VWN-RPA form, libxc 402)", "b3lyp5": "(VWN5 form)"}
 
@@ -54,32 +54,89 @@ class Summary:
     failures: tuple[Failure, ...]
 
 
-def generate(recipe: Recipe) -> Summary:
+def generate(recipe: Recipe, executor: Executor | None = None) -> Summary:
     """Make, or finish, a data set.
+
+    Args:
+        recipe: of the data set.
+        executor: where labels are made; by default the recipe's number of worker processes.
 
     Raises:
         ConfigError: unknown functional, missing optional package, contradictory splits.
         UnsupportedBasisError, UnsupportedElementError: the basis or its data are not in PySCF's library.
         DatasetError: nothing could be labelled.
     """
-    _check_level(recipe)
-    recipe.output.mkdir(parents=True, exist_ok=True)
-    store = ShardStore(recipe.output / "shards")
-    molecules, unusable = make_plan(recipe)
+    store, molecules, unusable = _planned(recipe)
     pending = [molecule for molecule in molecules if not store.is_done(molecule.key)]
     try:
-        _label_all(pending, recipe, store)
+        _label_all(pending, recipe, store, executor)
     finally:
-        failures = [*unusable, *store.failures(molecules)]
-        write_failures(recipe.output / FAILURES_FILE, failures)
+        _write_failures(recipe, store, molecules, unusable)
+    return _merged(recipe, store, molecules, unusable, pending)
+
+
+def generate_part(recipe: Recipe, part: Part, executor: Executor | None = None) -> int:
+    """Label one part of a recipe's molecules; :func:`merge_parts` makes the data set when all are there.
+
+    Returns:
+        molecules of this part that have a label.
+
+    Raises:
+        ConfigError, UnsupportedBasisError, UnsupportedElementError: as of :func:`generate`.
+    """
+    store, molecules, _ = _planned(recipe)
+    own = list(part.of(molecules))
+    _label_all([molecule for molecule in own if not store.is_done(molecule.key)], recipe, store, executor)
+    return len(store.labelled(own))
+
+
+def merge_parts(recipe: Recipe) -> Summary:
+    """The data set of labels that all parts have made.
+
+    Raises:
+        ConfigError: as of :func:`generate`, and molecules that no part has done yet.
+        DatasetError: nothing could be labelled.
+    """
+    store, molecules, unusable = _planned(recipe)
+    require_all_done(sum(not store.is_done(molecule.key) for molecule in molecules), len(molecules), "molecules")
+    _write_failures(recipe, store, molecules, unusable)
+    return _merged(recipe, store, molecules, unusable, [])
+
+
+def _planned(recipe: Recipe) -> tuple[ShardStore, list[Molecule], list[Failure]]:
+    _check_level(recipe)
+    recipe.output.mkdir(parents=True, exist_ok=True)
+    return ShardStore(recipe.output / "shards"), *make_plan(recipe)
+
+
+def _write_failures(
+    recipe: Recipe, store: ShardStore, molecules: Sequence[Molecule], unusable: Sequence[Failure]
+) -> None:
+    write_failures(recipe.output / FAILURES_FILE, [*unusable, *store.failures(molecules)])
+
+
+def _merged(
+    recipe: Recipe,
+    store: ShardStore,
+    molecules: Sequence[Molecule],
+    unusable: Sequence[Failure],
+    pending: Sequence[Molecule],
+) -> Summary:
     frames = store.merge(recipe.output, molecules, recipe.pool, _attributes(recipe, store.labelled(molecules)))
     return Summary(
         file=recipe.output / DATA_FILE,
-        molecules=sum(store.shard(molecule.key).is_file() for molecule in molecules),
+        molecules=len(store.labelled(molecules)),
         frames=frames,
-        labelled=sum(store.shard(molecule.key).is_file() for molecule in pending),
-        failures=tuple(failures),
+        labelled=len(store.labelled(pending)),
+        failures=(*unusable, *store.failures(molecules)),
     )
+
+
+def _label_all(pending: Sequence[Molecule], recipe: Recipe, store: ShardStore, executor: Executor | None) -> None:
+    """Run the workers until every molecule is done."""
+    store.forget_starts(pending)
+    work = partial(label_molecule, recipe=recipe, folder=store.folder)
+    Finishing(executor or ProcessPool(recipe.processes), _Ledger(store), "label").all_of(work, pending)
 
 
 def _check_level(recipe: Recipe) -> None:
@@ -95,35 +152,21 @@ def _check_level(recipe: Recipe) -> None:
         ) from error
 
 
-def _label_all(pending: Sequence[Molecule], recipe: Recipe, store: ShardStore) -> None:
-    """Run the workers until every molecule is done.
+@dataclass(frozen=True)
+class _Ledger:
+    """What has become of molecules, for ``training.executors``."""
 
-    A worker that dies (memory, a fault in compiled code) takes the whole pool with it and does not say which molecule it
-    had. The ones that were begun are then run alone, and one that kills its worker again is given up.
-    """
-    store.forget_starts()
-    rest = list(pending)
-    while rest:
-        try:
-            for _ in _run(rest, recipe, store, recipe.processes):
-                pass
-        except BrokenProcessPool:
-            for suspect in [molecule for molecule in rest if store.started(molecule.key)]:
-                try:
-                    for _ in _run([suspect], recipe, store, 1):
-                        pass
-                except BrokenProcessPool:
-                    reason = "the worker process died twice (out of memory?)"
-                    store.fail([Failure(suspect.key, suspect.source, reason)], suspect.key)
-        undone = [molecule for molecule in rest if not store.is_done(molecule.key)]
-        if len(undone) == len(rest):
-            raise ConfigError("No worker process stays alive; try processes = 0 to see why.")
-        rest = undone
+    store: ShardStore
 
+    def is_done(self, molecule: Molecule) -> bool:
+        return self.store.is_done(molecule.key)
 
-def _run(molecules: Sequence[Molecule], recipe: Recipe, store: ShardStore, processes: int) -> Iterator[None]:
-    work = partial(label_molecule, recipe=recipe, folder=store.folder)
-    return parallel_map(work, molecules, total=len(molecules), processes=processes, title="label", chunk=1)
+    def is_suspect(self, molecule: Molecule) -> bool:
+        return self.store.started(molecule.key)
+
+    def give_up(self, molecule: Molecule) -> None:
+        reason = "the worker process died twice (out of memory?)"
+        self.store.fail([Failure(molecule.key, molecule.source, reason)], molecule.key)
 
 
 def label_molecule(molecule: Molecule, recipe: Recipe, folder: Path) -> None:

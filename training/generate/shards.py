@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -52,10 +52,10 @@ class ShardStore(ShardFolder):
         """Whether a worker took a molecule and did not come back with it."""
         return self._marker(key).is_file() and not self.is_done(key)
 
-    def forget_starts(self) -> None:
-        """Remove the notes of an earlier, interrupted call."""
-        for marker in self.folder.glob("*.started"):
-            marker.unlink(missing_ok=True)
+    def forget_starts(self, molecules: Iterable[Molecule]) -> None:
+        """Remove the notes of an earlier, interrupted call on these; others may be under way in another process."""
+        for molecule in molecules:
+            self._marker(molecule.key).unlink(missing_ok=True)
 
     def write(self, molecule: Molecule, frames: Sequence[LabelledFrame], dropped: Sequence[Failure]) -> None:
         """Write a molecule's shard."""

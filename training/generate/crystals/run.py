@@ -9,10 +9,11 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from model.errors import ModelError
 from training.atomic import write_json, write_text
@@ -24,7 +25,10 @@ from training.generate.crystals.plan import Crystal, make_plan
 from training.generate.crystals.programs import make_label, require_program
 from training.generate.crystals.recipe import CrystalRecipe
 from training.generate.crystals.store import DATA_FILE, FAILURES_FILE, LEVEL_FILE, CrystalFailure, CrystalStore
+from training.parts import Part, require_all_done
 from training.pool import parallel_map
+
+WHOLE: Final = Part()
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,12 @@ class CrystalSummary:
     failures: tuple[CrystalFailure, ...]
 
 
-def generate_crystals(recipe: CrystalRecipe) -> CrystalSummary:
-    """Make, or finish, a data set of crystals.
+def generate_crystals(recipe: CrystalRecipe, part: Part = WHOLE) -> CrystalSummary:
+    """Make, or finish, a data set of crystals, or one part of its labels.
+
+    Args:
+        recipe: of the data set.
+        part: of its structures; unless it is all of them, the data file is left to :func:`merge_crystals`.
 
     Raises:
         ConfigError: the program is not installed; says how to install it.
@@ -55,28 +63,53 @@ def generate_crystals(recipe: CrystalRecipe) -> CrystalSummary:
     require_program(recipe.label)
     store = CrystalStore(recipe.output / "shards")
     crystals = make_plan(recipe)
-    pending = [crystal for crystal in crystals if not store.is_done(crystal.key)]
-    target = recipe.output / DATA_FILE
-    attributes = {"recipe": recipe.name, "settings": recipe.label.model_dump_json()}
+    own = list(part.of(crystals))
+    pending = [crystal for crystal in own if not store.is_done(crystal.key)]
     work = partial(label_one, recipe=recipe, folder=store.folder)
     previous = signal.signal(signal.SIGTERM, _stop) if threading.current_thread() is threading.main_thread() else None
     try:
         done = parallel_map(work, pending, total=len(pending), processes=recipe.processes, title="label", chunk=1)
         for count, _ in enumerate(done, start=1):
-            if count % recipe.merge_every == 0:
-                store.merge(target, crystals, attributes)
+            if part.is_whole and count % recipe.merge_every == 0:
+                _write(recipe, store, crystals)
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
-        failures = store.failures(crystals)
-        lines = [json.dumps(dataclasses.asdict(failure)) + "\n" for failure in failures]
-        write_text(recipe.output / FAILURES_FILE, "".join(lines))
-        structures = store.merge(target, crystals, attributes)
+        structures = _write(recipe, store, crystals) if part.is_whole else len(own)
+    labelled = sum(store.shard(crystal.key).is_file() for crystal in pending)
+    if part.is_whole:
+        return _finished(recipe, store, crystals, structures, labelled)
+    return CrystalSummary(recipe.output / DATA_FILE, structures, labelled, tuple(store.failures(own)))
+
+
+def merge_crystals(recipe: CrystalRecipe) -> CrystalSummary:
+    """The data set of labels that all parts have made.
+
+    Raises:
+        ConfigError: structures that no part has done yet.
+        DatasetError: nothing could be labelled.
+    """
+    store = CrystalStore(recipe.output / "shards")
+    crystals = make_plan(recipe)
+    require_all_done(sum(not store.is_done(crystal.key) for crystal in crystals), len(crystals), "structures")
+    return _finished(recipe, store, crystals, _write(recipe, store, crystals), 0)
+
+
+def _write(recipe: CrystalRecipe, store: CrystalStore, crystals: Sequence[Crystal]) -> int:
+    """Data file and list of failures of what there is; number of structures."""
+    lines = [json.dumps(dataclasses.asdict(failure)) + "\n" for failure in store.failures(crystals)]
+    write_text(recipe.output / FAILURES_FILE, "".join(lines))
+    attributes = {"recipe": recipe.name, "settings": recipe.label.model_dump_json()}
+    return store.merge(recipe.output / DATA_FILE, crystals, attributes)
+
+
+def _finished(
+    recipe: CrystalRecipe, store: CrystalStore, crystals: Sequence[Crystal], structures: int, labelled: int
+) -> CrystalSummary:
     if not structures:
         raise DatasetError(f"No structure could be labelled; {recipe.output / FAILURES_FILE} says why.")
     write_json(recipe.output / LEVEL_FILE, {**recipe.label.stated_level, **store.program_of(crystals)})
-    labelled = sum(store.shard(crystal.key).is_file() for crystal in pending)
-    return CrystalSummary(target, structures, labelled, tuple(failures))
+    return CrystalSummary(recipe.output / DATA_FILE, structures, labelled, tuple(store.failures(crystals)))
 
 
 def _stop(number: int, frame: object) -> None:
