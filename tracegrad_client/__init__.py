@@ -6,6 +6,7 @@
 Needs numpy and httpx; PySCF is used only where the caller has it already (``tracegrad_client.adapters.pyscf``).
 """
 
+from tracegrad_client.async_client import AsyncClient
 from tracegrad_client.client import Client
 from tracegrad_client.crystal import Crystal
 from tracegrad_client.crystal_guess import CrystalGuess
@@ -29,10 +30,13 @@ from tracegrad_client.errors import (
     UnsupportedError,
 )
 from tracegrad_client.guess import Guess
-from tracegrad_client.job import GuessJob, JobState
+from tracegrad_client.job import AsyncGuessJob, GuessJob, JobState
 from tracegrad_client.levels import BandStructure, DensityOfStates
+from tracegrad_client.structure_file import StructureFile
 
 __all__ = [
+    "AsyncClient",
+    "AsyncGuessJob",
     "AuthenticationError",
     "BandStructure",
     "Client",
@@ -54,6 +58,7 @@ __all__ = [
     "ServerBusyError",
     "ServerFailureError",
     "ServerUnreachableError",
+    "StructureFile",
     "TooLargeError",
     "TraceGradError",
     "TraceGradWarning",

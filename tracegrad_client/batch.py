@@ -12,9 +12,9 @@ from typing import Any, Final, TypeAlias
 
 from tracegrad_client.ask import Ask
 from tracegrad_client.errors import GuessMismatchError, InvalidAnswerError, TraceGradError
+from tracegrad_client.exchange import Request, Talk, problem_exception
 from tracegrad_client.guess import Guess, parse_guess
-from tracegrad_client.structure import Molecule, is_mole
-from tracegrad_client.transport import Transport, problem_exception
+from tracegrad_client.structure import Sent, is_mole
 from tracegrad_client.wire import MEDIA_TYPE, Tensors, read_safetensors
 
 STRUCTURES_PER_REQUEST: Final = 32
@@ -25,19 +25,19 @@ LEFT_OUT: Final = frozenset({"too_many_orbitals", "deadline_exceeded", "queue_fu
 Outcome: TypeAlias = Guess | TraceGradError
 
 
-def request_guesses(transport: Transport, molecules: Sequence[Any], ask: Ask) -> list[Outcome]:
+def guesses(molecules: Sequence[Any], ask: Ask) -> Talk[list[Outcome]]:
     """Guesses of all molecules, in their order; see :meth:`tracegrad_client.Client.guesses`."""
     outcomes: dict[int, Outcome] = {}
-    waiting: dict[tuple[int, int], list[tuple[int, Molecule]]] = {}
+    waiting: dict[tuple[int | None, int | None], list[tuple[int, Sent]]] = {}
     for index, molecule in enumerate(molecules):
         try:
-            sent = ask.molecule(molecule)
+            sent = ask.sent(molecule)
         except TraceGradError as error:
             outcomes[index] = error
         else:
             waiting.setdefault((sent.charge, sent.multiplicity), []).append((index, sent))
     for group in waiting.values():
-        _answer_group(transport, group, ask, outcomes)
+        yield from _answer_group(group, ask, outcomes)
     for index, molecule in enumerate(molecules):
         guess = outcomes[index]
         if isinstance(guess, Guess) and is_mole(molecule):
@@ -48,14 +48,12 @@ def request_guesses(transport: Transport, molecules: Sequence[Any], ask: Ask) ->
     return [outcomes[index] for index in range(len(molecules))]
 
 
-def _answer_group(
-    transport: Transport, group: Sequence[tuple[int, Molecule]], ask: Ask, outcomes: dict[int, Outcome]
-) -> None:
+def _answer_group(group: Sequence[tuple[int, Sent]], ask: Ask, outcomes: dict[int, Outcome]) -> Talk[None]:
     """Fill in the outcomes of molecules that can share a request."""
     queue = list(group)
     while queue:
         part, queue = queue[:STRUCTURES_PER_REQUEST], queue[STRUCTURES_PER_REQUEST:]
-        answered = _request(transport, [molecule for _, molecule in part], ask)
+        answered = yield from _request([molecule for _, molecule in part], ask)
         progress = any(isinstance(outcome, Guess) for outcome in answered)
         for (index, molecule), outcome in zip(part, answered, strict=True):
             left_out = isinstance(outcome, TraceGradError) and outcome.code in LEFT_OUT
@@ -65,9 +63,9 @@ def _answer_group(
                 outcomes[index] = outcome
 
 
-def _request(transport: Transport, molecules: Sequence[Molecule], ask: Ask) -> list[Outcome]:
+def _request(molecules: Sequence[Sent], ask: Ask) -> Talk[list[Outcome]]:
     started = time.perf_counter()
-    answer = transport.request(
+    answer = yield Request(
         "POST",
         "/v1/predict/batch",
         accept=MEDIA_TYPE,
@@ -88,7 +86,7 @@ def _index(item: object) -> object:
     return item.get("index") if isinstance(item, dict) else None
 
 
-def _outcome(item: Mapping[str, Any], tensors: Tensors, molecule: Molecule, seconds: float) -> Outcome:
+def _outcome(item: Mapping[str, Any], tensors: Tensors, molecule: Sent, seconds: float) -> Outcome:
     prefix = f"{item['index']}."
     problem, answer = item.get("problem"), item.get("answer")
     if isinstance(problem, dict):
@@ -98,6 +96,6 @@ def _outcome(item: Mapping[str, Any], tensors: Tensors, molecule: Molecule, seco
         return InvalidAnswerError(f"Item {item['index']} has neither an answer nor a problem.")
     own = {name.removeprefix(prefix): array for name, array in tensors.arrays.items() if name.startswith(prefix)}
     try:
-        return parse_guess(Tensors(own, answer), molecule, seconds)
+        return parse_guess(Tensors(own, answer), molecule.electrons, seconds)
     except InvalidAnswerError as error:
         return error

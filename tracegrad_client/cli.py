@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from tracegrad_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, Client
 from tracegrad_client.errors import TraceGradError
+from tracegrad_client.files import write_atomically
 from tracegrad_client.terminal import Printable
 from tracegrad_client.version import installed_version
 
@@ -148,30 +149,6 @@ def _models(client: Client) -> int:
         basis = basis.get("name", "?") if isinstance(basis, dict) else basis
         print(f"{card.get('name', '?')} {card.get('version', '?')}  {card.get('xc', '?')}/{basis}  Z = {made_of}{mark}")
     return 0
-
-
-def write_atomically(target: Path, content: bytes) -> None:
-    """Write a file so that under its name there is either the old content or all of the new one.
-
-    A link is followed. What is no regular file (a device, a pipe, ``/dev/stdout``) is written to, never replaced.
-
-    Raises:
-        OSError: nothing was written; the old file, if any, is untouched.
-    """
-    target = target.resolve() if target.is_symlink() else target
-    if target.exists() and not target.is_file():
-        with target.open("wb") as stream:
-            stream.write(content)
-        return
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with partial.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _options(chosen: argparse.Namespace) -> dict[str, str]:

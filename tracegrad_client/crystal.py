@@ -26,7 +26,7 @@ ORDER: Final = "e3nn"
 _LABEL: Final = re.compile(r"(\d+) [A-Z][a-z]? ([spdfgh])(\d+)(?: m=([+-]\d))?")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Crystal:
     """What was predicted for one crystal.
 
@@ -47,6 +47,10 @@ class Crystal:
     fermi_energy: float
     model: str
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        atoms, blocks, orbitals = len(self.structure.numbers), len(self.pairs), len(self.ao_labels)
+        return f"Crystal({self.model}, {atoms} atoms, {orbitals} orbitals, {blocks} blocks H(R))"
 
     @property
     def atom_offsets(self) -> NDArray[np.int64]:

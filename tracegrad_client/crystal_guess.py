@@ -22,7 +22,7 @@ ORTHONORMAL_TOLERANCE: Final = 1e-2
 of a calculation do not. Another basis misses by more, and so do atoms that moved by 0.01 Å."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CrystalGuess:
     """A starting point of an SCF in k: PySCF's order of orbitals, spin-restricted, hartree.
 
@@ -55,6 +55,11 @@ class CrystalGuess:
     in_domain: bool
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        points, orbitals = self.dm_kpts.shape[:2]
+        level = f"{self.xc}/{self.basis}"
+        return f"CrystalGuess({self.model} {self.version}, {level}, {orbitals} orbitals at {points} k-points)"
 
     def orbitals_in(self, overlap: NDArray[Any], n_electrons: int) -> NDArray[np.complex128]:
         """The orbitals, made orthonormal with the caller's own overlap, C (C^dagger S C)^(-1/2), (k, ao, mo).

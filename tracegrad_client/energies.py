@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracegrad_client.errors import InvalidAnswerError
-from tracegrad_client.transport import Answer
+from tracegrad_client.exchange import Answer
+from tracegrad_client.frontier import Frontier, told
 from tracegrad_client.wire import warnings_of
 
 EV_PER_HARTREE: Final = 27.211386245988
@@ -19,8 +20,8 @@ EV_PER_HARTREE: Final = 27.211386245988
 EnergyUnit = Literal["hartree", "eV"]
 
 
-@dataclass(frozen=True, eq=False)
-class OrbitalEnergies:
+@dataclass(frozen=True, eq=False, repr=False)
+class OrbitalEnergies(Frontier):
     """Predicted orbital energies in ascending order.
 
     Attributes:
@@ -39,23 +40,27 @@ class OrbitalEnergies:
     in_domain: bool
     warnings: tuple[str, ...]
 
-    @property
-    def homo(self) -> float | None:
-        """Energy of the highest occupied orbital, or None where none is occupied."""
-        occupied = self.energies[self.occupations > 0]
-        return float(occupied.max()) if len(occupied) else None
+    def levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Energies and occupations, (mo,)."""
+        return self.energies, self.occupations
 
-    @property
-    def lumo(self) -> float | None:
-        """Energy of the lowest empty orbital, or None where the basis has none."""
-        empty = self.energies[self.occupations == 0]
-        return float(empty.min()) if len(empty) else None
+    def __repr__(self) -> str:
+        frontier = ", ".join(f"{name} {told(getattr(self, name), self.unit)}" for name in ("homo", "lumo", "gap"))
+        return f"OrbitalEnergies({self.model}, {len(self.energies)} orbitals, {frontier})"
 
-    @property
-    def gap(self) -> float | None:
-        """LUMO minus HOMO, or None where one of them is missing."""
-        homo, lumo = self.homo, self.lumo
-        return None if homo is None or lumo is None else lumo - homo
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON knows it."""
+        return {
+            "model": self.model,
+            "unit": self.unit,
+            "homo": self.homo,
+            "lumo": self.lumo,
+            "gap": self.gap,
+            "energies": self.energies.tolist(),
+            "occupations": self.occupations.tolist(),
+            "in_domain": self.in_domain,
+            "warnings": list(self.warnings),
+        }
 
 
 def read_energies(answer: Answer, unit: EnergyUnit) -> OrbitalEnergies:

@@ -15,7 +15,7 @@ from tracegrad_client.wire import Tensors
 GREEK: Final = {"G": "Γ"}
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Levels:
     """What bands and densities of states both say.
 
@@ -37,8 +37,15 @@ class Levels:
     in_domain: bool
     warnings: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model}, {self._told()})"
 
-@dataclass(frozen=True, eq=False)
+    def _told(self) -> str:
+        gap = "a metal" if self.is_metal else f"gap {'none' if self.gap is None else f'{self.gap:.3f} {self.unit}'}"
+        return f"Fermi level {self.fermi_energy:.3f} {self.unit}, {gap}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class BandStructure(Levels):
     """Bands along a path.
 
@@ -55,6 +62,9 @@ class BandStructure(Levels):
     distances: NDArray[np.float64]
     labels: tuple[tuple[int, str], ...]
     energies: NDArray[np.float64]
+
+    def _told(self) -> str:
+        return f"{self.energies.shape[-1]} bands at {len(self.kpts)} k-points, {super()._told()}"
 
     def plot(self, axes: Any = None) -> Any:
         """Draw the bands, from the Fermi level; needs matplotlib. Returns the axes (new ones where none are given)."""
@@ -73,7 +83,7 @@ class BandStructure(Levels):
         return axes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DensityOfStates(Levels):
     """States of a cell.
 
@@ -88,6 +98,9 @@ class DensityOfStates(Levels):
     energies: NDArray[np.float64]
     dos: NDArray[np.float64]
     integrated: NDArray[np.float64]
+
+    def _told(self) -> str:
+        return f"{len(self.energies)} energies, {super()._told()}"
 
     def plot(self, axes: Any = None) -> Any:
         """Draw it, from the Fermi level, beta downwards; needs matplotlib. Returns the axes."""

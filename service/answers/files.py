@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from model.errors import NumericalError
 from model.units import ANGSTROM_PER_BOHR
-from service.answers import qcschema
+from service.answers import qcschema, qcschema_v1
 from service.answers.bytes import dump_json
 from service.answers.cubes import cube_shape, density_cube, orbital_cube
 from service.answers.memory_text import MemoryText
@@ -100,11 +100,17 @@ def write_qcschema(prediction: Prediction, card: Card) -> bytes:
     return dump_json(qcschema.document(prediction, card, _mole(prediction, card)))
 
 
+def write_qcschema_v1(prediction: Prediction, card: Card) -> bytes:
+    """The same in QCSchema v1."""
+    return dump_json(qcschema_v1.document(prediction, card, _mole(prediction, card)))
+
+
 WRITERS: Final[Mapping[str, Callable[[Prediction, Card], bytes]]] = {
     "chk": write_chk,
     "molden": write_molden,
     "cube": write_cube,
     "qcschema": write_qcschema,
+    "qcschema-v1": write_qcschema_v1,
 }
 
 

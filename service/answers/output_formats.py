@@ -38,6 +38,7 @@ CHK: Final = OutputFormat("chk", "application/x-hdf5", "chk", False, "molecules"
 MOLDEN: Final = OutputFormat("molden", "chemical/x-molden", "molden", False, "molecules")
 CUBE: Final = OutputFormat("cube", "chemical/x-cube", "cube", False, "molecules")
 QCSCHEMA: Final = OutputFormat("qcschema", "application/x-qcschema+json", "qcschema", False, "molecules")
+QCSCHEMA_V1: Final = OutputFormat("qcschema-v1", "application/x-qcschema+json", "qcschema", False, "molecules")
 DEEPH: Final = OutputFormat("deeph", "application/zip", "zip", False, "crystals")
 DEEPH_LEGACY: Final = OutputFormat("deeph-legacy", "application/zip", "zip", False, "crystals")
 ABACUS: Final = OutputFormat("abacus", "application/zip", "zip", False, "crystals")
@@ -51,7 +52,7 @@ BAND_FORMATS: Final = (*ARRAY_FORMATS, *PICTURE_FORMATS)
 """Of bands and of densities of states."""
 FOLDER_FORMATS: Final = (DEEPH, DEEPH_LEGACY, ABACUS)
 PREDICT_FORMATS: Final = (*ARRAY_FORMATS, *FOLDER_FORMATS)
-GUESS_FORMATS: Final = (*ARRAY_FORMATS, CHK, MOLDEN, CUBE, QCSCHEMA, ABACUS)
+GUESS_FORMATS: Final = (*ARRAY_FORMATS, CHK, MOLDEN, CUBE, QCSCHEMA, QCSCHEMA_V1, ABACUS)
 JOB_FORMATS: Final = tuple(dict.fromkeys((*GUESS_FORMATS, *FOLDER_FORMATS)))
 
 

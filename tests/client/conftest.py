@@ -19,9 +19,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from local_server import local_server
 from numpy.typing import NDArray
 from pyscf import dft, gto
 from safetensors.numpy import save
+
+from tracegrad_client import Client
 
 WATER = [(8, (0.0, 0.0, 0.119)), (1, (0.0, 0.763, -0.477)), (1, (0.0, -0.763, -0.477))]
 
@@ -188,6 +191,15 @@ def server() -> Iterator[ContractServer]:
     http.shutdown()
     http.server_close()
     thread.join(5)
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """The service itself with the default checkpoint, and a client of it; no test changes either."""
+    folder = str(tmp_path_factory.mktemp("jobs"))
+    settings = {"TRACEGRAD_JOBS_FOLDER": folder, "TRACEGRAD_JOBS": "thread", "OMP_NUM_THREADS": "1"}
+    with local_server(environment=settings) as url, Client(url) as client:
+        yield client
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tracegrad_client.cli import main, write_atomically
+from tracegrad_client.cli import main
+from tracegrad_client.files import write_atomically
 
 XYZ = "3\nwater\nO 0 0 0.119\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n"
 

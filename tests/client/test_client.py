@@ -80,9 +80,9 @@ def test_charge_and_spin_come_from_the_mole_and_may_not_contradict_it() -> None:
     ("info", "sent"),
     [
         ({}, (0, 1)),
-        ({"charge": -1}, (-1, 1)),
+        ({"charge": -1}, (-1, 2)),  # of water; where nothing says the multiplicity, the lowest that fits
         ({"total_charge": np.int64(2), "spin_multiplicity": 3}, (2, 3)),
-        ({"charge": "unknown", "multiplicity": 2.0}, (0, 2)),
+        ({"multiplicity": 2.0}, (0, 2)),
     ],
 )
 def test_charge_and_spin_that_atoms_state_are_sent(info: dict[str, Any], sent: tuple[int, int]) -> None:

@@ -6,6 +6,8 @@ change is the address of the server. What does not run here is named in ``NOT_RU
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import shutil
@@ -23,7 +25,7 @@ from ase.build import molecule as ase_molecule
 from local_server import local_server
 from pyscf import dft, gto, lib
 
-from tracegrad_client import TraceGradError
+from tracegrad_client import AsyncClient, Guess, TraceGradError
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = "http://127.0.0.1:8000"
@@ -110,13 +112,16 @@ def test_the_clients_page_runs(url: str, folder: Path) -> None:
     water = [ase_molecule("H2O") for _ in range(2)]
     water[1].rattle(0.03, seed=1)
     moles = [gto.M(atom=list(zip("OHH", each.positions.tolist(), strict=True)), basis="def2-svp") for each in water]
-    said_before = {"atoms": water[0], "mols": moles, "large": moles[0], "dft": dft, "TraceGradError": TraceGradError}
+    said_before = {"atoms": water[0], "mols": moles, "large": moles[0], "dft": dft, "asyncio": asyncio, "json": json}
+    said_before |= {kind.__name__: kind for kind in (TraceGradError, AsyncClient, Guess)}
     document = Document(blocks_of(ROOT / "docs" / "client.md"), url, said_before)
     document.run()
     assert document.names["mf"].converged
     assert document.names["overlap"].shape == (24, 24)
     assert document.names["energies"].unit == "eV"
     assert document.names["guess"].n_electrons == 10
+    assert [guess.n_electrons for guess in document.names["guesses"]] == [10, 10]
+    assert Guess.load("ethanol.npz").n_electrons == 26
     assert {"guess.chk", "guess.molden"} <= {path.name for path in folder.iterdir()}
     assert "default" in document.printed
 

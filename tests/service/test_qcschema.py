@@ -21,6 +21,7 @@ from model.errors import NumericalError
 from model.integrals.pyscf_molecule import build_mole, load_basis
 from model.predictor import Prediction
 from model.structure import Structure
+from service.answers import qcschema_v1
 from service.answers.bytes import dump_json
 from service.answers.qcschema import document
 
@@ -210,3 +211,28 @@ def test_qcelemental_reads_it_and_changes_nothing(case: Case) -> None:
     assert written["wavefunction"]["scf_orbitals_a"] == read["wavefunction"]["scf_orbitals_a"]
     assert written["extras"] == read["extras"]
     assert written["return_result"] == read["return_result"]
+
+
+def test_qcelemental_reads_the_first_version_and_it_says_the_same(case: Case, card: Card) -> None:
+    models = pytest.importorskip("qcelemental.models")
+    prediction, second, mole = case
+    read = json.loads(dump_json(qcschema_v1.document(prediction, card, mole)))
+    result = models.AtomicResult(**read)
+    assert type(result).__module__.startswith("qcelemental.models.v1")
+    np.testing.assert_array_equal(result.molecule.geometry.ravel(), read["molecule"]["geometry"])
+    for name in ("scf_orbitals_a", "scf_density_a", "scf_fock_a"):
+        np.testing.assert_array_equal(getattr(result.wavefunction, name), matrix(read, name.removeprefix("scf_")))
+        assert read["wavefunction"][name] == second["wavefunction"][name]
+    assert result.wavefunction.basis.nbf == len(prediction.ao_labels)
+    assert result.return_result == second["return_result"]
+    assert read["extras"] == second["extras"]
+
+
+def test_pyscf_builds_its_molecule_from_the_first_version(case: Case, card: Card) -> None:
+    qcschema = pytest.importorskip("pyscf.tools.qcschema")
+    prediction, _, mole = case
+    read = json.loads(dump_json(qcschema_v1.document(prediction, card, mole)))
+    np.testing.assert_allclose(qcschema.recreate_mol_obj(read).atom_coords(), mole.atom_coords(), atol=ROUND_TRIP)
+    assert not qcschema.recreate_mol_obj(read).cart
+    with pytest.raises(KeyError, match="return_energy"):
+        qcschema.load_qcschema_scf_info(read)  # rather than orbitals in another order
