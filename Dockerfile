@@ -40,8 +40,9 @@ RUN pip install --constraint /constraints.txt --requirement /requirements.txt &&
 FROM ${PYTHON_IMAGE} AS kernel
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 COPY model/nn/kernel_files.py /build/
-COPY model/architectures/qhnet_published/pair_products.c /build/
-RUN mkdir /kernels && python /build/kernel_files.py /build/pair_products.c /kernels
+COPY model/architectures/qhnet_published/pair_products.c model/integrals/coulomb.c /build/
+RUN mkdir /products /coulomb && python /build/kernel_files.py /build/pair_products.c /products \
+ && python /build/kernel_files.py /build/coulomb.c /coulomb
 
 FROM ${PYTHON_IMAGE} AS product
 RUN python -m venv /build && /build/bin/pip install --no-cache-dir 'setuptools>=77'
@@ -49,7 +50,8 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY model ./model
 COPY service ./service
-COPY --from=kernel /kernels ./model/architectures/qhnet_published
+COPY --from=kernel /products ./model/architectures/qhnet_published
+COPY --from=kernel /coulomb ./model/integrals
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
 
 FROM ${PYTHON_IMAGE}

@@ -11,29 +11,38 @@ import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from ase.build import molecule
+from ase.io import read
 from machine import DEFAULT_CHECKPOINT, describe
 from pyscf import dft, lib
 from recorded import Cell, Column, Table, as_markdown, record
 
-from model.integrals.pyscf_molecule import build_mole
+from model.integrals.pyscf_molecule import MoleculeIntegrals, build_mole
 from model.predictor import Predictor
 from model.structure import Structure
 
-MOLECULES = ("H2O", "CH4", "CH3CH2OH", "C6H6", "C5H8")
-REPEATS = 15
+MOLECULES = ("H2O", "CH4", "CH3CH2OH", "C6H6")
+FILES = ("c6h11no2", "c11h13no4", "c17h17no4")
+REPEATS = 9
+REPEATS_WITHOUT = 3
+MOST_ORBITALS_OF_THREE_BUILDS = 200
 COLUMNS = [
     Column(name="molecule"),
+    Column(name="atoms"),
     Column(name="AOs"),
     Column(name="total", unit="ms", digits=1),
-    Column(name="H0 and integrals", unit="ms", digits=1),
-    Column(name="forward", unit="ms", digits=1),
-    Column(name="eigensolve", unit="ms", digits=1),
     Column(name="spread", digits=2),
+    Column(name="network", unit="ms", digits=1),
+    Column(name="H0, inputs", unit="ms", digits=1),
+    Column(name="damping, orbitals, guess", unit="ms", digits=1),
+    Column(name="outside / network", digits=2),
+    Column(name="the same without the kernel", digits=2),
     Column(name="Fock", unit="ms", digits=0),
     Column(name="total / Fock", digits=3),
+    Column(name="network / Fock", digits=3),
 ]
 
 
@@ -46,7 +55,9 @@ def main() -> None:
     torch.set_num_threads(1)
     lib.num_threads(1)
     predictor = Predictor.load(chosen.checkpoint)
-    structures = {name: Structure(molecule(name).numbers, molecule(name).positions) for name in MOLECULES}
+    atoms = {name: molecule(name) for name in MOLECULES}
+    atoms |= {name: read(Path(__file__).parent / "molecules" / f"{name}.xyz") for name in FILES}
+    structures = {name: Structure(one.numbers, one.positions) for name, one in atoms.items()}
     found = Table(columns=COLUMNS, rows=measure(predictor, structures))
     print(describe())
     print(as_markdown(found))
@@ -57,33 +68,54 @@ def main() -> None:
 
 def measure(predictor: Predictor, structures: Mapping[str, Structure]) -> list[list[Cell]]:
     """One row per molecule, as in ``COLUMNS``."""
-    timings: dict[str, list[dict[str, float]]] = {name: [] for name in structures}
-    for repeat in range(REPEATS + 2):
+    timings: dict[str, list[tuple[float, float, float]]] = {name: [] for name in structures}
+    without: dict[str, list[tuple[float, float, float]]] = {name: [] for name in structures}
+    for repeat in range(REPEATS + 1):
         for name, structure in structures.items():
-            started = time.process_time()
-            prediction = predictor.predict([structure])[0]
-            total = 1e3 * (time.process_time() - started)
-            if repeat >= 2:
-                timings[name].append({"total": total, **prediction.timings_ms})
+            parts = timed_parts(predictor, structure)
+            if not repeat:
+                continue
+            timings[name].append(parts)
+            if repeat <= REPEATS_WITHOUT:
+                with patch.object(MoleculeIntegrals, "coulomb", lambda *_: None):
+                    without[name].append(timed_parts(predictor, structure))
     rows: list[list[Cell]] = []
     for name, structure in structures.items():
-        median = {key: statistics.median(row[key] for row in timings[name]) for key in timings[name][0]}
-        totals = sorted(row["total"] for row in timings[name])
+        prepare, network, finish = (statistics.median(row[part] for row in timings[name]) for part in range(3))
+        totals = sorted(sum(row) for row in timings[name])
+        total, outside = statistics.median(totals), prepare + finish
+        by_pyscf = statistics.median(row[0] + row[2] for row in without[name])
         fock = 1e3 * fock_seconds(structure)
-        parts = [round(median[key], 1) for key in ("total", "integrals", "forward", "eigensolve")]
-        spread = round((totals[-2] - totals[1]) / median["total"], 2)
-        ratio = round(median["total"] / fock, 3)
-        rows.append([name, predictor.count_orbitals(structure), *parts, spread, round(fock), ratio])
+        spread = (totals[-2] - totals[1]) / total
+        times = [round(time, 1) for time in (network, prepare, finish)]
+        ratios = [round(outside / network, 2), round(by_pyscf / network, 2)]
+        size = [len(structure), predictor.count_orbitals(structure)]
+        to_fock = [round(fock), round(total / fock, 3), round(network / fock, 3)]
+        rows.append([name, *size, round(total, 1), round(spread, 2), *times, *ratios, *to_fock])
     return rows
 
 
+def timed_parts(predictor: Predictor, structure: Structure) -> tuple[float, float, float]:
+    """CPU milliseconds of preparation, network and what follows it."""
+    started = time.process_time()
+    prepared = predictor.prepare(structure)
+    known = time.process_time()
+    blocks = predictor.forward([prepared])[0]
+    passed = time.process_time()
+    predictor.finish(prepared, blocks, orbitals=True, forward_ms=0.0)
+    return 1e3 * (known - started), 1e3 * (passed - known), 1e3 * (time.process_time() - passed)
+
+
 def fock_seconds(structure: Structure) -> float:
-    """CPU seconds of one B3LYP Fock build inside an SCF (grid and integrals already there), median of 3."""
+    """CPU seconds of one B3LYP Fock build inside an SCF (grid and integrals are there); median of 3 of a small molecule."""
     mf = dft.RKS(build_mole(structure, "def2-svp"), xc="b3lyp")
     density = mf.get_init_guess()
-    mf.get_veff(dm=density)
+    mf.grids.build()
+    n_builds = 3 if mf.mol.nao <= MOST_ORBITALS_OF_THREE_BUILDS else 1
+    if n_builds > 1:
+        mf.get_veff(dm=density)  # keeps the four-centre integrals
     times = []
-    for _ in range(3):
+    for _ in range(n_builds):
         started = time.process_time()
         mf.get_veff(dm=density)
         times.append(time.process_time() - started)

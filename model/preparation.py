@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,8 +197,7 @@ class Preparer:
             assert result is not None
             if name == "reference":
                 found.append(result.hamiltonian)
-            else:  # the density in the basis that H lives in
-                overlap: Any = integrals.overlap
-                assert result.density is not None
-                found.append(np.asarray(overlap @ result.density @ overlap))
+            else:  # the density as it stands in the basis that H lives in
+                assert result.projected_density is not None
+                found.append(result.projected_density)
         return found

@@ -52,7 +52,8 @@ class Encoder:
         # S of both spins is S x 1: all of it in the first component
         scale = 1.0 if self.space.spin == "restricted" else np.sqrt(2.0)
         transform = scale * self.space.matrix[: parts.shape[2] * parts.shape[3]]
-        coefficients = parts.reshape(*parts.shape[:2], len(transform)) @ transform
+        # one product, not one for each block
+        coefficients = (parts.reshape(-1, len(transform)) @ transform).reshape(*parts.shape[:2], transform.shape[1])
         n_atoms = blocks.pairs.n_atoms
         return coefficients[:n_atoms], coefficients[n_atoms:]
 

@@ -20,6 +20,7 @@ from pyscf.gto.basis import ALIAS, GTH_ALIAS
 from model.blocks.block_set import BlockSet
 from model.electronic.overlap import OverlapFactor
 from model.errors import CheckpointError, UnsupportedBasisError, UnsupportedElementError
+from model.integrals.coulomb import coulomb_potentials
 from model.level import fold_basis
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
@@ -78,9 +79,19 @@ class MoleculeIntegrals:
         return OverlapFactor.of(self.overlap)
 
     @cached_property
+    def kinetic(self) -> NDArray[np.float64]:
+        """Kinetic energy."""
+        return np.asarray(self.mole.intor_symmetric("int1e_kin"))
+
+    @cached_property
+    def nuclear(self) -> NDArray[np.float64]:
+        """Nuclear attraction."""
+        return np.asarray(self.mole.intor_symmetric("int1e_nuc"))
+
+    @property
     def core(self) -> NDArray[np.float64]:
         """Kinetic energy plus nuclear attraction."""
-        return np.asarray(self.mole.intor_symmetric("int1e_kin") + self.mole.intor_symmetric("int1e_nuc"))
+        return self.kinetic + self.nuclear
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -99,6 +110,10 @@ class MoleculeIntegrals:
     def n_occupied(self) -> int:
         """Doubly occupied orbitals of the closed shell."""
         return self.structure.n_electrons // 2
+
+    def coulomb(self, exponents: NDArray[np.float64], charges: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """See :func:`model.integrals.coulomb.coulomb_potentials`."""
+        return coulomb_potentials(self.mole, exponents, charges)
 
     def potentials(
         self, exponents: NDArray[np.float64], contractions: Mapping[int, NDArray[np.float64]]

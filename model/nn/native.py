@@ -2,8 +2,8 @@
 
 A kernel takes part of a second to compile, so nothing is kept on disk: no stale file, and always this processor's
 instructions. Where there is a library beside the source that was compiled beforehand (``kernel_files``, for images without a
-compiler), it is taken. Every kernel is a faster form of a plain torch function, which stays and serves wherever no kernel
-can.
+compiler), it is taken. Every kernel is a faster form of a plain torch function, or of a library's, which stays and serves
+wherever no kernel can.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
             return loaded
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
-        _log.info("no C compiler (%s): %s runs in torch", ", ".join(COMPILERS), source.stem)
+        _log.info("no C compiler (%s): %s runs in its slower form", ", ".join(COMPILERS), source.stem)
         return None
     try:
         # deleted once it is loaded: the process keeps its mapping
@@ -66,7 +66,7 @@ def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
             return ctypes.CDLL(str(built))
     except (OSError, subprocess.SubprocessError) as error:
         reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
-        _log.warning("%s could not be compiled, it runs in torch: %s", source.stem, reason)
+        _log.warning("%s could not be compiled, its slower form runs: %s", source.stem, reason)
         return None
 
 

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from model.electronic.overlap import OverlapFactor
 from model.orbitals.space import OrbitalSpace
 from model.reference.interface import Matrix, ReferenceResult, Tensors
-from model.reference.potentials import Potentials, ThreeCentre
+from model.reference.potentials import ThreeCentre, potentials_of
 from model.reference.terms import Ingredients, Response, Term, TermLayout, rows_of
 
 LOWDIN_FLOOR = 1e-10
-"""Smaller eigenvalues of S count as this in S^(-1/2)."""
+"""Smaller eigenvalues of S count as this where it is divided by them."""
 
 
 class Surroundings(ThreeCentre, Protocol):
@@ -37,6 +37,11 @@ class Surroundings(ThreeCentre, Protocol):
     @property
     def factor(self) -> OverlapFactor:
         """S, diagonalised."""
+        ...
+
+    @property
+    def kinetic(self) -> Matrix:
+        """Kinetic energy, (ao, ao), hartree."""
         ...
 
     @property
@@ -85,10 +90,10 @@ class FittedReference:
         atoms = self.layout.step1(np.stack([self.step1, self.step2[:n_step1]]))
         answer = self.layout.step2(self.step2[None, n_step1:])
         parts = ingredients(self.basis, self.exponents, molecule, atoms, answer)
-        first, again = molecule.core + total(atoms, parts)
+        first, again = molecule.kinetic + parts.potentials.of_nuclei() + total(atoms, parts)
         parts = replace(parts, response=respond(first, molecule, parts.offsets))
         hamiltonian = again + total(answer, parts)[0]
-        return ReferenceResult(0.5 * (hamiltonian + hamiltonian.T), parts.answer.density)
+        return ReferenceResult(0.5 * (hamiltonian + hamiltonian.T), parts.answer.density, parts.projected_density)
 
     def tensors(self) -> dict[str, NDArray[np.float64]]:
         """Exponents and coefficients."""
@@ -123,7 +128,7 @@ def ingredients(
         atoms: step 1's terms with the sets that they will be contracted with.
         answer: the response terms with theirs; empty if only step 1 is wanted.
     """
-    potentials = Potentials.of(molecule, exponents, rows_of(atoms), rows_of(answer) if answer else None)
+    potentials = potentials_of(molecule, exponents, rows_of(atoms), rows_of(answer) if answer else None)
     return Ingredients(molecule.numbers, basis.atom_offsets(molecule.numbers), molecule.overlap, potentials)
 
 
@@ -143,10 +148,12 @@ def respond(hamiltonian: Matrix, molecule: Surroundings, offsets: NDArray[np.int
         molecule: gives S and the number of occupied orbitals.
         offsets: first AO of each atom and, last, the number of AOs.
     """
-    inverse = molecule.factor.inverse_root(LOWDIN_FLOOR)
-    _, rotated = scipy.linalg.eigh(inverse @ hamiltonian @ inverse)
+    factor = molecule.factor
+    basis = factor.vectors / np.sqrt(np.maximum(factor.values, LOWDIN_FLOOR))
+    _, rotated = scipy.linalg.eigh(basis.T @ hamiltonian @ basis, driver="evd")
     occupied = rotated[:, : molecule.n_occupied]
-    coefficients = inverse @ occupied
-    populations = 2.0 * np.square(occupied).sum(axis=1)
+    coefficients = basis @ occupied
+    # Löwdin's orthonormal functions are S's eigenvectors turned back to the atoms
+    populations = 2.0 * np.square(factor.vectors @ occupied).sum(axis=1)
     charges = np.asarray(np.add.reduceat(populations, offsets[:-1]) - molecule.numbers, dtype=np.float64)
     return Response(2.0 * coefficients @ coefficients.T, charges)

@@ -26,10 +26,12 @@ class ReferenceResult(Generic[KnownT]):
     Attributes:
         hamiltonian: H0, hartree: (ao, ao) of a molecule, restricted blocks of a crystal.
         density: D1, (ao, ao); None if H0 does not come from one.
+        projected_density: S D1 S, which transforms as H does, (ao, ao); None without a density.
     """
 
     hamiltonian: KnownT
     density: Matrix | None
+    projected_density: Matrix | None = None
 
 
 class Reference(Protocol):

@@ -31,8 +31,9 @@ class NoReference:
     has_density: ClassVar[bool] = True
 
     def evaluate(self, molecule: HasOverlap) -> ReferenceResult[Matrix]:
-        """Two zero matrices, (ao, ao)."""
-        return ReferenceResult(np.zeros_like(molecule.overlap), np.zeros_like(molecule.overlap))
+        """Zero matrices, (ao, ao)."""
+        zero = np.zeros_like(molecule.overlap)
+        return ReferenceResult(zero, zero, zero)
 
     def tensors(self) -> dict[str, NDArray[np.float64]]:
         """Nothing is stored."""

@@ -16,10 +16,10 @@ A term is linear in its coefficients. It is made for *sets* of them, (set, coeff
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import combinations_with_replacement
+from functools import cached_property, lru_cache
+from itertools import combinations_with_replacement, pairwise
 from typing import ClassVar, Final
 
 import numpy as np
@@ -66,6 +66,16 @@ class Ingredients:
         """The response, for the terms of step 2."""
         assert self.response is not None, "a term of step 2 was asked for before step 1"
         return self.response
+
+    @cached_property
+    def projected_density(self) -> Matrix:
+        """S D S of the response, (ao, ao)."""
+        return np.asarray(self.overlap @ self.answer.density @ self.overlap)
+
+    @property
+    def own_orbitals(self) -> list[slice]:
+        """Each atom's orbitals."""
+        return [slice(int(first), int(end)) for first, end in pairwise(self.offsets)]
 
     def to_orbitals(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values of atoms, (..., atom), at each of their orbitals, (..., ao)."""
@@ -174,20 +184,17 @@ class Projector(Term):
         return [(z, k) for z in space.elements for k in range(len(_shell_pairs(space.shells_of(z))))]
 
     def contract(self, molecule: Ingredients) -> Matrix:
-        return _between_overlaps(molecule, self._on_site(molecule, "same m"))
+        of_element = self._on_site("same m")
+        return _between_overlaps(molecule, [of_element[z] for z in molecule.numbers.tolist()])
 
-    def _on_site(self, molecule: Ingredients, entries: str) -> Matrix:
-        """Block-diagonal matrices, (set, ao, ao), of each atom's coefficients on the entries of its pairs of shells."""
+    def _on_site(self, entries: str) -> dict[int, Matrix]:
+        """Each element's block, (set, ao, ao), of the coefficients on the entries of its pairs of shells."""
         of_element, start = {}, 0
         for z in self.space.elements:
             patterns = _pair_patterns(self.space.shells_of(z), entries)
             of_element[z] = np.tensordot(self.coefficients[:, start : start + len(patterns)], patterns, axes=1)
             start += len(patterns)
-        n_ao = int(molecule.offsets[-1])
-        result = np.zeros((len(self.coefficients), n_ao, n_ao))
-        for z, first, end in zip(molecule.numbers.tolist(), molecule.offsets, molecule.offsets[1:], strict=False):
-            result[:, first:end, first:end] = of_element[z]
-        return result
+        return of_element
 
 
 class OnSiteExchange(Projector):
@@ -197,7 +204,9 @@ class OnSiteExchange(Projector):
     step: ClassVar[int] = 2
 
     def contract(self, molecule: Ingredients) -> Matrix:
-        return _between_overlaps(molecule, self._on_site(molecule, "all") * molecule.answer.density)
+        of_element, density = self._on_site("all"), molecule.answer.density
+        own = zip(molecule.numbers.tolist(), molecule.own_orbitals, strict=True)
+        return _between_overlaps(molecule, [of_element[z] * density[place, place] for z, place in own])
 
 
 class Exchange(Term):
@@ -216,7 +225,7 @@ class Exchange(Term):
             table[a, b] = table[b, a] = number
         element = np.repeat(_element_index(self.space, molecule.numbers), np.diff(molecule.offsets))
         scale = self.coefficients[:, table[np.ix_(element, element)]]
-        return scale * (molecule.overlap @ molecule.answer.density @ molecule.overlap)
+        return scale * molecule.projected_density
 
 
 TERMS: Final[tuple[type[Term], ...]] = (
@@ -300,5 +309,9 @@ def _mean_times_overlap(molecule: Ingredients, of_atoms: NDArray[np.float64]) ->
     return molecule.overlap * (scale[:, :, None] + scale[:, None, :])
 
 
-def _between_overlaps(molecule: Ingredients, on_site: Matrix) -> Matrix:
-    return molecule.overlap @ on_site @ molecule.overlap
+def _between_overlaps(molecule: Ingredients, on_site: Sequence[Matrix]) -> Matrix:
+    """S B S with B made of the atoms' blocks, each (set, ao, ao)."""
+    half = np.empty((len(on_site[0]), *molecule.overlap.shape))
+    for place, block in zip(molecule.own_orbitals, on_site, strict=True):
+        half[:, :, place] = molecule.overlap[:, place] @ block
+    return half @ molecule.overlap
