@@ -89,9 +89,9 @@ async def _symmetry(caller: Caller) -> str:
 
 
 async def _cube(caller: Caller) -> str:
-    """27 carbon atoms on a grid of 3 Å: the density at 90 points in each direction."""
-    offset = caller.random.uniform(0, 0.1)
-    places = [[3.0 * (k % 3) + offset, 3.0 * (k // 3 % 3), 3.0 * (k // 9)] for k in range(27)]
+    """27 carbon atoms on a grid of 3 Å, two of them bonded: the density at 90 points in each direction."""
+    places = [[3.0 * (k % 3), 3.0 * (k // 3 % 3), 3.0 * (k // 9)] for k in range(27)]
+    places[13][0] = caller.random.uniform(1.3, 1.5)
     return await caller.post("/v1/initial-guess", {**_atoms(6, places), "format_out": "cube"})
 
 
@@ -112,7 +112,7 @@ async def _right_but_long(caller: Caller) -> str:
 async def _at_the_cap(caller: Caller) -> str:
     """1000 orbitals: the largest structure that the service takes, a different one each time."""
     step = caller.random.uniform(1.5, 1.6)
-    return await caller.post("/v1/predict", _atoms(1, [[0.0, 0.0, step * k] for k in range(200)]))
+    return await caller.post("/v1/predict", _atoms(1, [[0.0, 0.0, step * k - 0.8 * (k == 1)] for k in range(200)]))
 
 
 async def _headers(caller: Caller) -> str:

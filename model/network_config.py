@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_type_hints
 
 from model.architectures.declaration import BackboneConfig, Declaration
 from model.architectures.registry import ARCHITECTURES
@@ -16,6 +17,21 @@ from model.tracegrad.config import TraceGradConfig
 Table = TypeVar("Table", bound=BackboneConfig | TraceGradConfig | SecondStageConfig)
 Symmetry = Literal["O(3)", "SO(3)", "approximate"]
 """What a network promises of motions: exact for all, for rotations only, or measured (translations and orders stay exact)."""
+
+MOST: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("lmax", "node_lmax", "harmonics_lmax"), 8),
+    **dict.fromkeys(("layers", "blocks", "node_layers", "pair_layers", "heads"), 64),
+    "embedding_rows": 120,
+}
+"""Of whole numbers, by name; far beyond anything that was ever trained."""
+
+WIDEST: Final = 4096
+"""Of all other whole numbers."""
+
+LONGEST: Final = 1e4
+"""Of other numbers: lengths in Å, floors of norms."""
+
+LONGEST_TEXT: Final = 500
 
 
 @dataclass(frozen=True)
@@ -58,8 +74,8 @@ class NetworkConfig:
         """
         values = dict(mapping)
         name = values.pop("backbone", None)
-        if name not in ARCHITECTURES:
-            raise CheckpointError(f"Backbone {name!r} is not known.", allowed=list(ARCHITECTURES))
+        if not isinstance(name, str) or name not in ARCHITECTURES:
+            raise CheckpointError(f"Backbone {name!r:.40} is not known.", allowed=list(ARCHITECTURES))
         backbone = _read(ARCHITECTURES[name].config, values.pop(name, {}), name)
         tracegrad = _read(TraceGradConfig, values.pop("tracegrad", {}), "tracegrad")
         second_stage = _read(SecondStageConfig, values.pop("second_stage", {}), "second_stage")
@@ -99,8 +115,34 @@ class NetworkConfig:
 
 
 def _read(kind: type[Table], values: Mapping[str, Any], where: str) -> Table:
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f"What stands under {where!r} is no table.")
     known = {field.name for field in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
         raise CheckpointError(f"Unknown keys under {where!r}: {', '.join(unknown)}.", allowed=sorted(known))
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        _check(hints[name], value, f"{where}.{name}", MOST.get(name, WIDEST))
     return kind(**values)
+
+
+def _check(hint: object, value: object, where: str, most: int) -> None:
+    """Refuse a value of another kind than its field has, or one that no network has: a card may say anything."""
+    if hint is int:
+        fits, allowed = type(value) is int and 0 <= value <= most, f"a whole number from 0 to {most}"
+    elif hint is bool:
+        fits, allowed = isinstance(value, bool), "true or false"
+    elif hint is float:
+        fits = type(value) in (int, float) and math.isfinite(value) and 0 <= value <= LONGEST  # type: ignore[arg-type, operator]
+        allowed = f"a number from 0 to {LONGEST:g}"
+    elif hint is str:
+        fits, allowed = isinstance(value, str) and len(value) <= LONGEST_TEXT, "a text"
+    else:  # a tuple of one kind; a list, if read from a file
+        item = float if hint == tuple[float, ...] else str
+        fits, allowed = isinstance(value, list | tuple) and len(value) <= MOST["layers"] + 1, "a list"
+        if fits:
+            for each in value:  # type: ignore[attr-defined]
+                _check(item, each, where, most)
+    if not fits:
+        raise CheckpointError(f"{where} is {value!r:.60}; allowed is {allowed}.")

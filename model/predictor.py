@@ -119,8 +119,8 @@ class CrystalPrediction:
 class Predictor:
     """A checkpoint, ready to predict.
 
-    :meth:`predict` is three steps that a server runs in different threads: :meth:`prepare` and :meth:`finish` may run in
-    several at once, :meth:`forward` in one.
+    :meth:`predict` is three steps that a server runs in different threads: all may run in several at once, though on a GPU
+    several forward passes gain nothing.
 
     Args:
         checkpoint: as loaded.

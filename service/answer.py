@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from model.predictor import CrystalPrediction, Prediction
 
 _STEMS: Final[Mapping[type[StructureOptions], str]] = {GuessOptions: "guess", BandsOptions: "bands", DosOptions: "dos"}
+DEAR_STUDY: Final = 5e8
+"""K-points times orbitals cubed from which on a crystal's eigensolves take a second or so."""
 NOTHING_NEW: Final = "*"
 """As ``known_tags``: only check that there would be an answer."""
 
@@ -155,7 +157,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
         if matches(ask.known_tags, tag):
             return Answered(None, tag)
         async with services.memory.hold(need, patient=ask.patient):
-            predicted = await _predict(services, ask, choice, structure, key, orbitals)
+            predicted = await _predict(services, ask, choice, structure, key, orbitals, n_orbitals)
             study = None if plan is None else await _study(services, ask, choice, predicted, plan)
             about = {
                 "device": model.predictor.device,
@@ -184,8 +186,13 @@ async def answer(services: Services, ask: Ask) -> Answered:
     return Answered(content, tag, headers_of(ask.form, ask.stem, warnings))
 
 
+def _time_left(services: Services, ask: Ask) -> float | None:
+    """Seconds until nobody waits for the answer any more; None where somebody always does."""
+    return None if ask.patient else services.settings.request_timeout_s - (time.perf_counter() - ask.started)
+
+
 async def _predict(
-    services: Services, ask: Ask, choice: Choice, structure: Structure, key: str, orbitals: bool
+    services: Services, ask: Ask, choice: Choice, structure: Structure, key: str, orbitals: bool, n_orbitals: int
 ) -> Predicted:
     """The prediction, from the cache or from the model."""
     name, metrics = choice.model.name, services.metrics
@@ -195,7 +202,12 @@ async def _predict(
         return Predicted(known, cached=True)
     try:
         predicted = await choice.model.backend.predict(
-            structure, orbitals=orbitals, patient=ask.patient, on_stage=ask.on_stage
+            structure,
+            orbitals=orbitals,
+            patient=ask.patient,
+            on_stage=ask.on_stage,
+            n_orbitals=n_orbitals,
+            time_left_s=_time_left(services, ask),
         )
     except ServiceError:
         raise  # the queue's word, not the model's
@@ -220,7 +232,10 @@ async def _study(services: Services, ask: Ask, choice: Choice, predicted: Predic
     prediction = predicted.prediction
     card = choice.model.predictor.card
     electrons = choice.model.predictor.space.count_electrons(prediction.structure.numbers, prediction.structure.charge)
-    study = await choice.model.backend.study(make_study, prediction, plan, electrons, patient=ask.patient)
+    rows = choice.model.predictor.count_orbitals(prediction.structure) * (2 if card.spin == "spinor" else 1)
+    study = await choice.model.backend.study(
+        make_study, prediction, plan, electrons, patient=ask.patient, dear=plan.k_points * rows**3 > DEAR_STUDY
+    )
     services.metrics.stage(card.name, "eigensolve", study.milliseconds / 1e3)
     finished_spans([("eigensolve", study.milliseconds / 1e3)])
     return study

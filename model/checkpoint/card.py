@@ -5,12 +5,26 @@ Every key is required and no other is allowed; a card that does not read is a ch
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from model.checkpoint.limits import (
+    MAX_CARD_BYTES,
+    Charges,
+    Count,
+    Cutoff,
+    Electrons,
+    Element,
+    Multiplicities,
+    Shells,
+    Symbol,
+    SymbolPair,
+    Text,
+    Word,
+    read_json,
+)
 from model.checkpoint.migrations import FORMAT_VERSION, migrate_card
 from model.checkpoint.support import Support
 from model.errors import (
@@ -43,11 +57,11 @@ class BasisCard(BaseModel):
     """
 
     model_config = _STRICT
-    name: str
-    shells: dict[str, list[int]]
-    fingerprint: str
-    order: str
-    valence: dict[str, int] | None
+    name: Word
+    shells: dict[Symbol, Shells]
+    fingerprint: Word
+    order: Word
+    valence: dict[Symbol, Electrons] | None
 
     @classmethod
     def of(cls, space: OrbitalSpace) -> Self:
@@ -86,8 +100,8 @@ class ReferenceCard(BaseModel):
 
     model_config = _STRICT
     kind: Annotated[str, AfterValidator(_known_reference)]
-    description: str
-    overlap_damping: float = Field(ge=0.0)
+    description: Text
+    overlap_damping: float = Field(ge=0.0, le=1.0)
 
 
 class UnitsCard(BaseModel):
@@ -102,9 +116,9 @@ class LargestTested(BaseModel):
     """Largest system among those evaluated, by each measure; beyond it a prediction is extrapolation."""
 
     model_config = _STRICT
-    atoms: int
-    heavy_atoms: int
-    orbitals: int
+    atoms: Count
+    heavy_atoms: Count
+    orbitals: Count
 
 
 class SymmetryError(BaseModel):
@@ -163,24 +177,24 @@ class Card(BaseModel):
     model_config = _STRICT
     format_version: int
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    version: str = Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")
-    description: str
-    created: str
-    licence: str
+    version: str = Field(pattern=r"^[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}$")
+    description: Text
+    created: Word
+    licence: Text
     architecture: dict[str, Any]
-    elements: list[int]
+    elements: Annotated[list[Element], Field(min_length=1, max_length=len(SYMBOLS))]
     basis: BasisCard
-    xc: str
-    xc_note: str
-    potentials: str | None
-    charges: list[int]
-    multiplicities: list[int]
+    xc: Word
+    xc_note: Text
+    potentials: Word | None
+    charges: Charges
+    multiplicities: Multiplicities
     spin: Literal["restricted", "unrestricted", "spinor"]
     time_reversal: bool
     periodic: bool
-    inputs: list[str]
-    integrals: str
-    pair_cutoffs_angstrom: dict[str, float] | None
+    inputs: Annotated[list[Word], Field(max_length=8)]
+    integrals: Word
+    pair_cutoffs_angstrom: dict[SymbolPair, Cutoff] | None
     support: Support | None
     gauge: Literal["none", "overlap"]
     symmetry: Literal["O(3)", "SO(3)", "approximate"]
@@ -188,7 +202,7 @@ class Card(BaseModel):
     kinetic_damping: float = Field(ge=0.0, le=1.0)
     target: Literal["hamiltonian_minus_reference", "hamiltonian"]
     reference: ReferenceCard
-    statistics: str
+    statistics: Text
     units: UnitsCard
     training: dict[str, Any]
     metrics: dict[str, dict[str, Any]]
@@ -291,19 +305,17 @@ def read_card(path: Path) -> Card:
         CheckpointError: missing, unreadable, of another format version, or with missing or unknown keys.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, MAX_CARD_BYTES)
     except FileNotFoundError:
         raise CheckpointError(
             f"{path.parent.name}/ has no {path.name}.",
             hint="A checkpoint folder holds card.json, weights.safetensors and golden.json; make one with "
             "'python -m training release'.",
         ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.parent.name}/{path.name} cannot be read: {error}.") from error
     version = values.get("format_version") if isinstance(values, dict) else None
     if version not in range(1, FORMAT_VERSION + 1):
         raise CheckpointError(
-            f"{path.parent.name}/{path.name} has format version {version!r}; this program reads 1 to {FORMAT_VERSION}.",
+            f"{path.parent.name}/{path.name} has format version {version!r:.40}; this program reads 1 to {FORMAT_VERSION}.",
             hint="Install the matching version of the service, or release the checkpoint again.",
         )
     try:

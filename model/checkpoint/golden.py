@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model.blocks.block_set import BlockSet
 from model.checkpoint.card import Card
+from model.checkpoint.limits import MAX_GOLDEN_ATOMS, MAX_GOLDEN_BLOCKS
 from model.electronic.solve import Orbitals
 from model.errors import CheckpointError, StructureError
 from model.structure import SYMBOLS, Structure
@@ -49,6 +50,8 @@ class Predicts(Protocol):
 
     @property
     def card(self) -> Card: ...
+
+    def count_blocks(self, structure: Structure) -> int: ...
 
     def predict(self, structures: Sequence[Structure], *, orbitals: bool = True) -> Sequence[MoleculePrediction]: ...
 
@@ -107,27 +110,41 @@ def verify_golden(predictor: Predicts, golden: Mapping[str, Any]) -> None:
     """Predict the golden structures and compare.
 
     Raises:
-        CheckpointError: another number of answers, or a deviation above ``GOLDEN_TOLERANCE_HARTREE``.
+        CheckpointError: another number of answers, a deviation above ``GOLDEN_TOLERANCE_HARTREE``, or structures that are too
+            large to be predicted at every load.
     """
+    atoms = 0
     for entry in golden["structures"]:
         try:
+            atoms += len(entry["numbers"])
+            _check_size(predictor.card.name, "atoms", atoms, MAX_GOLDEN_ATOMS)
             structure = golden_structure(entry)
             name = _ANSWER[structure.is_periodic]
             stored = np.array(entry[name], dtype=np.float64)
-        except (KeyError, TypeError, ValueError, StructureError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, IndexError, StructureError) as error:
             why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise CheckpointError(
                 f"A golden entry of checkpoint {predictor.card.name!r} cannot be read: {why}",
                 hint="golden.json is damaged; copy the folder again, or release it again.",
             ) from error
+        predictor.card.check(structure)
+        _check_size(predictor.card.name, "atoms and pairs", predictor.count_blocks(structure), MAX_GOLDEN_BLOCKS)
         found = answers(predictor, structure)
         deviation = float(np.abs(found - stored).max()) if len(stored) == len(found) else np.inf
         if not deviation <= GOLDEN_TOLERANCE_HARTREE:
             raise CheckpointError(
-                f"Checkpoint {predictor.card.name!r} does not reproduce its stored answer for {entry['name']}: "
+                f"Checkpoint {predictor.card.name!r} does not reproduce its stored answer for {entry['name']!s:.60}: "
                 f"{name.replace('_', ' ')} differ by {deviation:.1e} hartree, {GOLDEN_TOLERANCE_HARTREE:.0e} is allowed.",
                 hint="The code or a library changed what the network computes; do not serve it.",
             )
+
+
+def _check_size(name: str, what: str, count: int, most: int) -> None:
+    if count > most:
+        raise CheckpointError(
+            f"The golden structures of checkpoint {name!r} have more than {most} {what}.",
+            hint="Release it again with smaller ones.",
+        )
 
 
 def golden_molecules(

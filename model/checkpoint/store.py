@@ -22,6 +22,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.checkpoint.card import Card, read_card
+from model.checkpoint.limits import (
+    MAX_GOLDEN_BYTES,
+    MAX_GOLDEN_STRUCTURES,
+    MAX_WEIGHTS_BYTES,
+    check_size,
+    no_larger_than,
+    read_json,
+)
 from model.checkpoint.migrations import migrate_golden
 from model.errors import CheckpointError
 from model.hamiltonian_model import HamiltonianModel
@@ -106,17 +114,19 @@ def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float3
         arrays = {name: value.double().numpy() for name, value in _group(tensors, "integrals/").items()}
         tables = TwoCentreTables.from_arrays(space.shells, arrays)
         expected |= {f"integrals/{name}": torch.Size(value.shape) for name, value in tables.to_arrays().items()}
-    model = HamiltonianModel(
-        NetworkConfig.from_mapping(card.architecture),
-        space,
-        inputs=card.inputs,
-        source=card.integrals,
-        reference=reference,
-        pairs=PairRule(card.pair_cutoffs_angstrom),
-        spin=card.spin,
-        time_reversal=card.time_reversal,
-        tables=tables,
-    )
+    config = NetworkConfig.from_mapping(card.architecture)
+    with no_larger_than(tensors):
+        model = HamiltonianModel(
+            config,
+            space,
+            inputs=card.inputs,
+            source=card.integrals,
+            reference=reference,
+            pairs=PairRule(card.pair_cutoffs_angstrom),
+            spin=card.spin,
+            time_reversal=card.time_reversal,
+            tables=tables,
+        )
     network, standardisation = model.network, model.standardisation
     expected |= {f"network/{name}": value.shape for name, value in network.state_dict().items()}
     expected |= {f"standardisation/{name}": value.shape for name, value in standardisation.state_dict().items()}
@@ -134,6 +144,7 @@ def _read_weights(folder: Path, card: Card) -> dict[str, Tensor]:
     path = folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(f"{folder.name}/ has no {WEIGHTS}.", hint="Copy the whole checkpoint folder.")
+    check_size(path, MAX_WEIGHTS_BYTES)
     data = path.read_bytes()  # hashed and parsed from the same bytes: the file cannot change in between
     digest = hashlib.sha256(data).hexdigest()
     if digest != card.weights_sha256:
@@ -158,14 +169,15 @@ def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _read_golden(folder: Path) -> dict[str, Any]:
     try:
-        golden = json.loads((folder / GOLDEN).read_text(encoding="utf-8"))
+        golden = read_json(folder / GOLDEN, MAX_GOLDEN_BYTES)
     except FileNotFoundError:
         raise CheckpointError(f"{folder.name}/ has no {GOLDEN}.", hint="Copy the whole checkpoint folder.") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder.name}/{GOLDEN} cannot be read: {error}.") from error
     entries = golden.get("structures", golden.get("molecules")) if isinstance(golden, dict) else None
-    if not isinstance(entries, list):
-        raise CheckpointError(f"{folder.name}/{GOLDEN} holds no list of structures.", hint="Release it again.")
+    if not isinstance(entries, list) or len(entries) > MAX_GOLDEN_STRUCTURES:
+        raise CheckpointError(
+            f"{folder.name}/{GOLDEN} holds no list of at most {MAX_GOLDEN_STRUCTURES} structures.",
+            hint="Release it again.",
+        )
     return migrate_golden(golden)
 
 

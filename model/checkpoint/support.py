@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from model.checkpoint.limits import Count, Cutoff, Symbol, SymbolPair
 from model.pairs.pair_list import PairList
 from model.structure import SYMBOLS, Structure, element_pair
 
@@ -26,8 +28,8 @@ class Support(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-    shortest_angstrom: dict[str, float]
-    neighbours: dict[str, list[int]]
+    shortest_angstrom: dict[SymbolPair, Cutoff]
+    neighbours: dict[Symbol, Annotated[list[Count], Field(min_length=2, max_length=2)]]
 
     @classmethod
     def of(cls, crystals: Iterable[tuple[Structure, PairList]]) -> Support:

@@ -46,6 +46,7 @@ class ModelLoader:
         self._settings = settings
         self._observer = observer
         self._worker: DeviceWorker | None = None
+        self._large_worker: DeviceWorker | None = None
         self.device = device
 
     def load(self, candidate: Candidate, before_each: Callable[[str], None] | None = None) -> LoadedModel:
@@ -91,23 +92,27 @@ class ModelLoader:
         return LoadedModel(card.name, predictor, backend, tuple(checks.passed), print_of_files)
 
     def build_backend(self, predictor: Predictor, name: str) -> LocalBackend:
-        """The backend of a model: the one place where they are made. All models share the thread of their device."""
+        """The backend of a model: the one place where they are made. All models share the threads of their device."""
         if self._worker is None:
             self._worker = DeviceWorker(self.device)
+            if self.device == "cpu":  # where two passes run side by side; a GPU has them one after another
+                self._large_worker = DeviceWorker("cpu-large", gives_way=True)
         return LocalBackend(
             predictor,
             name=name,
             queue_limit=self._settings.queue_limit,
             worker=self._worker,
+            large_worker=self._large_worker,
             batch_cost=self._settings.batch_cost,
             batch_wait_s=self._settings.batch_wait_ms / 1000.0,
             observer=self._observer,
         )
 
     def close(self) -> None:
-        """End the thread of the device; all backends have been closed."""
-        if self._worker is not None:
-            self._worker.close()
+        """End the threads of the device; all backends have been closed."""
+        for worker in (self._worker, self._large_worker):
+            if worker is not None:
+                worker.close()
 
 
 def fingerprint(folder: Path) -> str | None:

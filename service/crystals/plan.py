@@ -78,6 +78,13 @@ class Plan:
     guess: NDArray[np.float64] | None = None
     order: AOOrder = "pyscf"
 
+    @property
+    def k_points(self) -> int:
+        """At how many k-points H(k) is solved."""
+        meshed = 0 if self.mesh is None else math.prod(self.mesh)
+        on_path = 0 if self.path is None else len(self.path.points)
+        return meshed + on_path + (0 if self.guess is None else len(self.guess))
+
 
 def plan_crystal(
     options: StructureOptions, form: OutputFormat, structure: Structure, n_orbitals: int, limits: SizeLimits

@@ -29,7 +29,7 @@ from service.access.quota import Quotas
 from service.errors import ServiceError, problem_of
 from service.http.problems import problem_response
 from service.observability import logs
-from service.serving.fair import KEY_CALLER, caller
+from service.serving.turns import KEY_CALLER, caller
 
 OPEN_PATHS: Final = frozenset({"/", "/docs", "/openapi.json", "/metrics"})
 OPEN_PREFIX: Final = "/health/"

@@ -28,7 +28,7 @@ from service.jobs.records import (
 from service.jobs.store import JobStore
 from service.observability.logs import context
 from service.schemas.jobs import Progress, Stage
-from service.serving.fair import KEY_CALLER, caller
+from service.serving.turns import KEY_CALLER, caller
 
 logger = logging.getLogger(__name__)
 

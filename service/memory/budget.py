@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Final, Protocol
 
 from service.errors import ServiceError
 from service.memory.steps import until_done
 from service.memory.usage import give_back
+from service.serving.turns import caller
 
 SMALL_SHARE: Final = 1 / 16
 """Of the capacity, kept for small structures: what needs no more than that passes those that wait for a larger place."""
@@ -50,6 +52,7 @@ class _Entry:
 
     need: int
     patient: bool
+    owner: str
     turn: asyncio.Future[None]
 
 
@@ -151,7 +154,7 @@ class MemoryBudget:
                 hint="Try again after the time in Retry-After.",
                 retry_after_s=RETRY_AFTER_S,
             )
-        entry = _Entry(need, patient, asyncio.get_running_loop().create_future())
+        entry = _Entry(need, patient, caller.get(), asyncio.get_running_loop().create_future())
         line = self._waiting_patiently if patient else self._waiting
         line.append(entry)
         self.when_short()
@@ -190,9 +193,17 @@ class MemoryBudget:
         return self._fits(need, passes=bool(self._waiting))
 
     def _admit(self) -> None:
-        """Let in who waits: the first while it fits, small ones behind a first that does not, then the patient."""
+        """Let in who waits: the first while it fits, small ones behind a first that does not, then the patient.
+
+        The first of each caller goes before the second of any.
+        """
         blocked = False
-        for entry in list(self._waiting):
+        before: Counter[str] = Counter()
+        rounds = []
+        for entry in self._waiting:
+            rounds.append((before[entry.owner], entry))
+            before[entry.owner] += 1
+        for _, entry in sorted(rounds, key=itemgetter(0)):
             if entry.turn.done():
                 continue
             if self._fits(entry.need, passes=blocked):

@@ -21,13 +21,19 @@ def track(step: Future[Any]) -> Future[Any]:
 
 @contextmanager
 def until_done(release: Callable[[], object]) -> Iterator[None]:
-    """Call ``release`` once all steps noted inside are over; perhaps later than the end, and then from any thread."""
+    """Call ``release`` once all steps noted inside are over; perhaps later than the end, and then from any thread.
+
+    One around it waits for them, too.
+    """
+    outer = _steps.get()
     steps: list[Future[Any]] = []
     token = _steps.set(steps)
     try:
         yield
     finally:
         _steps.reset(token)
+        if outer is not None:
+            outer.extend(steps)
         waiting = [step for step in steps if not step.done()]
         if waiting:
             _after_all(waiting, release)

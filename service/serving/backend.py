@@ -49,6 +49,8 @@ class Backend(Protocol):
         orbitals: bool,
         patient: bool = False,
         on_stage: Callable[[str], None] | None = None,
+        n_orbitals: int = 0,
+        time_left_s: float | None = None,
     ) -> Predicted:
         """Predict one structure.
 
@@ -60,19 +62,22 @@ class Backend(Protocol):
             patient: wait for a place instead of being refused. Patient callers (batches, jobs) leave half of the queue to
                 the others.
             on_stage: told "integrals", "forward" and "eigensolve" when they begin (or begin to wait for their turn).
+            n_orbitals: of the structure, by which its time is foreseen; 0 where nobody knows.
+            time_left_s: seconds until nobody waits for it any more; None where somebody always does.
 
         Raises:
-            ServiceError: ``queue_full``, ``draining``.
+            ServiceError: ``queue_full``, also for one that would come too late; ``draining``.
             ModelError: what the model raises.
         """
 
-    async def study(self, function: Callable[..., T], *arguments: Any, patient: bool = False) -> T:
+    async def study(self, function: Callable[..., T], *arguments: Any, patient: bool = False, dear: bool = False) -> T:
         """Work on a finished prediction, in the threads of the eigensolves; it takes a place as a prediction does.
 
         Args:
             function: what to do, in a thread.
             arguments: of it.
             patient: as of :meth:`predict`.
+            dear: it may take seconds, so it waits for a turn among large structures.
 
         Raises:
             ServiceError: ``queue_full``, ``draining``; and what the function raises.

@@ -1,9 +1,10 @@
 """One thread for each device: it alone runs forward passes, in batches filled by cost, for all models on that device.
 
 A model has a queue of prepared structures. A batch leaves it when it costs enough, when its oldest structure has waited
-long enough, or when no further structure is on its way: a lone request never waits. Whatever has been cancelled by then is
-dropped before the forward pass. A batch that fails is halved and tried again, so that memory that does not suffice for all
-may suffice for each, and only the structure to blame gets the error.
+long enough, or when no further structure is on its way: a lone request never waits. Who has had the least of late goes first,
+so that one caller's queue is not everybody's. Whatever has been cancelled by then is dropped before the forward pass. A
+batch that fails is halved and tried again, so that memory that does not suffice for all may suffice for each, and only the
+structure to blame gets the error.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from service.errors import is_out_of_memory
+from service.serving.fair import give_way
+from service.serving.turns import Usage
 
 logger = logging.getLogger(__name__)
+
+NEW_COST: Final = 10.0
+"""Blocks that a caller not seen before counts as having had."""
 
 
 class BatchObserver(Protocol):
@@ -53,6 +59,7 @@ class ForwardResult:
 class _Waiting:
     item: Any
     cost: int
+    owner: str
     submitted: float
     future: Future[ForwardResult] = field(default_factory=Future)
 
@@ -85,7 +92,8 @@ class BatchQueue:
         self._batch_cost = batch_cost
         self._batch_wait_s = batch_wait_s
         self._observer = observer
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: list[_Waiting] = []
+        self._usage = Usage(NEW_COST)
         self._cost = 0
         self._expected = 0
 
@@ -100,9 +108,9 @@ class BatchQueue:
             self._expected -= 1
             self._worker.changed.notify()
 
-    def put(self, item: Any, cost: int) -> Future[ForwardResult]:
-        """Queue an announced item. Cancelling the future takes it out, until its batch starts."""
-        waiting = _Waiting(item, cost, time.perf_counter())
+    def put(self, item: Any, cost: int, owner: str = "") -> Future[ForwardResult]:
+        """Queue an announced item of a caller. Cancelling the future takes it out, until its batch starts."""
+        waiting = _Waiting(item, cost, owner, time.perf_counter())
         with self._worker.changed:
             self._expected -= 1
             self._waiting.append(waiting)
@@ -123,13 +131,20 @@ class BatchQueue:
     def take(self) -> list[_Waiting]:
         """The next batch, without what has been cancelled; may be empty. Called with the worker's lock held."""
         batch: list[_Waiting] = []
-        cost = 0
-        while self._waiting and (not batch or cost + self._waiting[0].cost <= self._batch_cost):
-            waiting = self._waiting.popleft()
+        recent = {waiting.owner: self._usage.recent(waiting.owner) for waiting in self._waiting}
+        had: Counter[str] = Counter()
+        while self._waiting:
+            # of equals the first that came
+            waiting = min(self._waiting, key=lambda each: recent[each.owner] + had[each.owner])
+            if batch and had.total() + waiting.cost > self._batch_cost:
+                break
+            self._waiting.remove(waiting)
             self._cost -= waiting.cost
             if waiting.future.set_running_or_notify_cancel():
                 batch.append(waiting)
-                cost += waiting.cost
+                had[waiting.owner] += waiting.cost
+        for owner, cost in had.items():
+            self._usage.add(owner, cost)
         return batch
 
     def run(self, batch: list[_Waiting]) -> None:
@@ -171,12 +186,17 @@ class BatchQueue:
 class DeviceWorker:
     """The thread of one device.
 
+    Args:
+        device: its name.
+        gives_way: it leaves the processor to others.
+
     Attributes:
         changed: guards all queues of this device.
         broken: the device has failed for good; nothing but a new process helps.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, *, gives_way: bool = False) -> None:
+        self._gives_way = gives_way
         self.changed = threading.Condition()
         self.broken = False
         self._queues: list[BatchQueue] = []
@@ -202,6 +222,8 @@ class DeviceWorker:
         self._thread.join()
 
     def _work(self) -> None:
+        if self._gives_way:
+            give_way()
         while True:
             with self.changed:
                 queue = self._next()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from model.structure import Structure
-from service.serving.fair import KEY_CALLER, caller
+from service.serving.turns import KEY_CALLER, caller
 
 if TYPE_CHECKING:
     from model.predictor import CrystalPrediction, Prediction

@@ -2,28 +2,31 @@
 
     prepare (threads: integrals, H0) -> batch (one thread for each device: forward pass) -> finish (threads: eigensolve)
 
-Nothing of it runs on the event loop, and a forward pass never waits for an eigensolve.
+Nothing of it runs on the event loop, and a forward pass never waits for an eigensolve. All of it is shared out by caller
+(``turns``). Large structures have threads of their own, at a lower priority and fewer than there are cores, and on a CPU a
+thread of their own for forward passes: small ones pass them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from model.structure import Structure
 from service.errors import ServiceError, draining, retry_after
 from service.memory.machine import usable_cores
 from service.memory.steps import track
-from service.observability.logs import bind
 from service.serving.backend import Predicted
 from service.serving.batches import BatchObserver, BatchQueue, DeviceWorker, ordinary
+from service.serving.fair import FairPool
+from service.serving.large import DEAR_ATOMS, LargeLane
+from service.serving.turns import Room, caller
 
 if TYPE_CHECKING:
     from model.predictor import CrystalPrediction, Prediction
@@ -31,9 +34,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DEFAULT_BATCH_COST = 1000
 DEFAULT_BATCH_WAIT_S = 0.01
-DEAR_ATOMS: Final = 25
-"""From here on a structure takes a thread for a good part of a second, and the largest take gigabytes on their way: fewer are
-on it than there are threads, so that smaller ones pass."""
 
 
 class PredictorLike(Protocol):
@@ -60,6 +60,7 @@ class LocalBackend:
         name: of the model.
         queue_limit: requests that may wait behind the one that runs.
         worker: of the model's device, shared by all models there; by default the backend's own.
+        large_worker: of forward passes of large structures beside the others; by default there is one thread for both.
         batch_cost: most blocks (atoms and pairs) in a forward pass.
         batch_wait_s: how long a structure may wait for others that are being prepared.
         observer: told of batches.
@@ -72,29 +73,31 @@ class LocalBackend:
         name: str,
         queue_limit: int,
         worker: DeviceWorker | None = None,
+        large_worker: DeviceWorker | None = None,
         batch_cost: int = DEFAULT_BATCH_COST,
         batch_wait_s: float = DEFAULT_BATCH_WAIT_S,
         observer: BatchObserver | None = None,
     ) -> None:
         self._predictor = predictor
-        self._queue_limit = queue_limit
         self._owns_worker = worker is None
         self._worker = worker or DeviceWorker(name)
-        self._queue = BatchQueue(
-            self._worker,
-            name,
-            predictor.forward,
-            batch_cost=batch_cost,
-            batch_wait_s=batch_wait_s,
-            observer=observer,
-        )
-        self._worker.add(self._queue)
+        self._large_worker = large_worker or self._worker
+
+        def queue(device: DeviceWorker) -> BatchQueue:
+            made = BatchQueue(
+                device, name, predictor.forward, batch_cost=batch_cost, batch_wait_s=batch_wait_s, observer=observer
+            )
+            device.add(made)
+            return made
+
+        self._queue = queue(self._worker)
+        self._large_queue = self._queue if large_worker is None else queue(large_worker)
         cores = usable_cores()
         # threads of their own: what is nearly done must not wait behind all that has just come
-        self._before, self._after = (ThreadPoolExecutor(cores, thread_name_prefix=f"model-{name}") for _ in range(2))
-        self._dear = asyncio.Semaphore(max(1, cores - 1))
+        self._before, self._after = (FairPool(cores, f"model-{name}", keep_last=False) for _ in range(2))
+        self._large = LargeLane(cores, name)
+        self._room = Room(queue_limit)
         self._idle = threading.Condition()
-        self._unfinished = 0
         self._patient: deque[asyncio.Future[None]] = deque()
         self._draining = False
         self._seconds_each = 0.2
@@ -102,12 +105,12 @@ class LocalBackend:
     @property
     def unfinished(self) -> int:
         """Predictions that run or wait."""
-        return self._unfinished
+        return self._room.inside
 
     @property
     def healthy(self) -> bool:
         """False once the device has failed for good."""
-        return not self._worker.broken
+        return not (self._worker.broken or self._large_worker.broken)
 
     async def predict(
         self,
@@ -116,89 +119,95 @@ class LocalBackend:
         orbitals: bool,
         patient: bool = False,
         on_stage: Callable[[str], None] | None = None,
+        n_orbitals: int = 0,
+        time_left_s: float | None = None,
     ) -> Predicted:
         """Predict one structure; see ``Backend.predict``.
 
         Raises:
-            ServiceError: ``queue_full`` if ``queue_limit`` predictions wait already, ``draining`` after :meth:`close`.
+            ServiceError: ``queue_full`` if ``queue_limit`` predictions wait already or its turn would come too late,
+                ``draining`` after :meth:`close`.
             ModelError: what the model raises.
         """
-        await self._enter(patient)
+        owner = await self._enter(patient)
         started = time.perf_counter()
         stage = on_stage or _ignore
-        # a job has its own pace, and must not keep requests from their turn
-        turn = self._dear if len(structure.numbers) >= DEAR_ATOMS and not patient else contextlib.nullcontext()
         try:
-            async with turn:
-                return await self._predicted(structure, orbitals, stage)
+            if len(structure.numbers) < DEAR_ATOMS:
+                return await self._predicted(structure, orbitals, stage, large=False)
+            async with self._large.turn(n_orbitals, time_left_s, patient=patient):
+                return await self._predicted(structure, orbitals, stage, large=True)
         finally:
-            self._leave(time.perf_counter() - started)
+            self._leave(owner, time.perf_counter() - started)
 
-    async def _predicted(self, structure: Structure, orbitals: bool, stage: Callable[[str], None]) -> Predicted:
+    async def _predicted(
+        self, structure: Structure, orbitals: bool, stage: Callable[[str], None], *, large: bool
+    ) -> Predicted:
+        before, after = (self._large.run, self._large.run) if large else (self._before.run, self._after.run)
+        queue = self._large_queue if large else self._queue
         stage("integrals")
-        self._queue.announce()
+        queue.announce()
         try:
-            prepared = await _in_thread(self._before, self._predictor.prepare, structure)
+            prepared = await before(_plain(self._predictor.prepare, structure), started=track)
         except BaseException:
-            self._queue.forget()
+            queue.forget()
             raise
         stage("forward")
-        result = await asyncio.wrap_future(track(self._queue.put(prepared, prepared.cost)))
+        result = await asyncio.wrap_future(track(queue.put(prepared, prepared.cost, caller.get())))
         forward_ms = 1e3 * result.forward_s
-        prediction: Prediction | CrystalPrediction
+        finish: Callable[[], Prediction | CrystalPrediction]
         if structure.is_periodic:
-            prediction = await _in_thread(
-                self._after, self._predictor.finish_crystal, prepared, result.value, forward_ms=forward_ms
-            )
+            finish = partial(self._predictor.finish_crystal, prepared, result.value, forward_ms=forward_ms)
         else:
             stage("eigensolve")
-            prediction = await _in_thread(
-                self._after,
-                self._predictor.finish,
-                prepared,
-                result.value,
-                orbitals=orbitals,
-                forward_ms=forward_ms,
-            )
+            finish = partial(self._predictor.finish, prepared, result.value, orbitals=orbitals, forward_ms=forward_ms)
+        prediction = await after(_plain(finish), started=track)
         return Predicted(prediction, queue_ms=1e3 * result.queue_s, batch_size=result.batch_size)
 
-    async def study(self, function: Callable[..., T], *arguments: Any, patient: bool = False) -> T:
+    async def study(self, function: Callable[..., T], *arguments: Any, patient: bool = False, dear: bool = False) -> T:
         """Work on a finished prediction; see ``Backend.study``.
 
         Raises:
             ServiceError: as of :meth:`predict`; and what the function raises.
         """
-        await self._enter(patient)
+        owner = await self._enter(patient)
         started = time.perf_counter()
+        work = _plain(function, *arguments)
         try:
-            return await _in_thread(self._after, function, *arguments)
+            if not dear:
+                return await self._after.run(work, started=track)
+            async with self._large.turn(0, None, patient=patient):
+                return await self._large.run(work, started=track)
         finally:
-            self._leave(time.perf_counter() - started)
+            self._leave(owner, time.perf_counter() - started)
 
     def close(self, timeout_s: float | None = None) -> None:
         """Refuse new predictions, finish the accepted ones, end the threads; from any thread but the event loop's."""
         with self._idle:
             self._draining = True
-            self._idle.wait_for(lambda: self._unfinished == 0, timeout_s)
+            self._idle.wait_for(lambda: self._room.inside == 0, timeout_s)
         self._worker.remove(self._queue)
+        if self._large_queue is not self._queue:
+            self._large_worker.remove(self._large_queue)
         if self._owns_worker:
             self._worker.close()
-        for threads in (self._before, self._after):
-            threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._before, self._after, self._large):
+            threads.close()
 
-    async def _enter(self, patient: bool) -> None:
-        """Take a place."""
+    async def _enter(self, patient: bool) -> str:
+        """Take a place; for whom."""
+        owner = caller.get()
         while True:
             with self._idle:
                 if self._draining:
                     self._wake_next()  # to learn the same
                     raise draining()
                 # one runs; the limit is on those that wait behind it
-                if self._unfinished <= (self._queue_limit // 2 if patient else self._queue_limit):
-                    self._unfinished += 1
-                    return
+                if self._room.inside <= self._room.limit // 2 if patient else self._room.takes(owner):
+                    self._room.enter(owner)
+                    return owner
             if not patient:
-                wait = math.ceil(self._unfinished * self._seconds_each)
+                wait = math.ceil(self._room.inside * self._seconds_each)
                 raise ServiceError(
                     "queue_full",
                     "Too many requests are waiting for this model.",
@@ -214,10 +223,10 @@ class LocalBackend:
                     self._wake_next()  # it was ours already
                 raise
 
-    def _leave(self, seconds: float) -> None:
+    def _leave(self, owner: str, seconds: float) -> None:
         with self._idle:
-            self._seconds_each += 0.1 * (seconds / self._unfinished - self._seconds_each)
-            self._unfinished -= 1
+            self._seconds_each += 0.1 * (seconds / self._room.inside - self._seconds_each)
+            self._room.leave(owner)
             self._idle.notify_all()
         self._wake_next()
 
@@ -229,17 +238,19 @@ class LocalBackend:
                 break
 
 
-async def _in_thread(threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    def run() -> T:
+def _plain(function: Callable[..., T], *arguments: Any) -> Callable[[], T]:
+    """The call of a function, for a thread."""
+
+    def call() -> T:
         try:
-            return function(*arguments, **options)
+            return function(*arguments)
         except BaseException as error:
             plain = ordinary(error)
             if plain is error:
                 raise
             raise plain from error  # a SystemExit would end the event loop
 
-    return await asyncio.wrap_future(track(threads.submit(bind(run))))
+    return call
 
 
 def _ignore(_: str) -> None:

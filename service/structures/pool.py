@@ -25,6 +25,7 @@ from typing import Any
 from service.errors import ServiceError
 from service.scratch import own_folder
 from service.serving.fair import FairPool
+from service.serving.turns import Room, caller
 from service.settings import Settings
 from service.structures.declared import is_dear, refuse_impossible
 from service.structures.formats import ACCEPTED, HINTS
@@ -177,7 +178,7 @@ class ParserPool:
         for process in self._all:
             self._processes.put(process)
         self._threads = FairPool(settings.parse_workers, "parser")
-        self._pending = 0
+        self._room = Room(settings.queue_limit)
         self._closing = False
 
     def start(self) -> None:
@@ -225,15 +226,16 @@ class ParserPool:
         limit = self._settings.max_file_bytes
         if len(text) > limit or len(text.encode("utf-8", "replace")) > limit:
             raise ServiceError("body_too_large", f"A structure file may have at most {limit} bytes.", field="file")
-        if self._pending > self._settings.queue_limit:
+        owner = caller.get()
+        if not self._room.takes(owner):
             raise ServiceError("queue_full", "Too many structure files are waiting to be read.", retry_after_s=1)
-        self._pending += 1
+        self._room.enter(owner)
         try:
             refuse_impossible(file_format, text)
             request = {"format": file_format, "text": text, "max_atoms": max_atoms, "max_frames": max_frames}
             reply = await self._read(request, dear=is_dear(file_format, text))
         finally:
-            self._pending -= 1
+            self._room.leave(owner)
         if "error" in reply:
             raise _error(reply, file_format, max_frames)
         return [_raw(frame, max_atoms) for frame in reply["frames"]]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,76 @@ def test_other_format_version(copy: Path) -> None:
 def test_card_that_does_not_read(copy: Path, change: Callable[[dict[str, Any]], None], expected: str) -> None:
     edit_card(copy, change)
     assert expected in refused(copy)
+
+
+def set_shells(symbol: str, shells: list[int]) -> Callable[[dict[str, Any]], None]:
+    return lambda card: card["basis"]["shells"].update({symbol: shells})
+
+
+def set_network(name: str, value: object) -> Callable[[dict[str, Any]], None]:
+    return lambda card: card["architecture"]["qhnet"].update({name: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (set_shells("H", [0] * 10**5), "basis.shells.H"),
+        (set_shells("H", [1000]), "basis.shells.H"),
+        (set_shells("H", []), "basis.shells.H"),
+        (set_shells("Xx", [0]), "basis.shells.Xx"),
+        (lambda card: card.update(elements=[0]), "elements"),
+        (lambda card: card.update(charges=[10**30]), "charges"),
+        (lambda card: card.update(pair_cutoffs_angstrom={"H-H": 1e9}), "pair_cutoffs_angstrom"),
+        (lambda card: card.update(pair_cutoffs_angstrom={"H-H": -1.0}), "pair_cutoffs_angstrom"),
+        (lambda card: card.update(version="1." + "9" * 500 + ".0"), "version"),
+        (lambda card: card["reference"].update(overlap_damping=1e300), "overlap_damping"),
+        (lambda card: card["largest_tested"].update(atoms=-1), "largest_tested"),
+        (lambda card: card.update(format_version="9" * 10**5), "format version"),
+        (set_network("node_channels", 10**6), "qhnet.node_channels"),
+        (set_network("radial_size", 10**9), "qhnet.radial_size"),
+        (set_network("node_layers", 10**5), "qhnet.node_layers"),
+        (set_network("node_lmax", 60), "qhnet.node_lmax"),
+        (set_network("cutoff_angstrom", 1e9), "qhnet.cutoff_angstrom"),
+        (set_network("cutoff_angstrom", -1), "qhnet.cutoff_angstrom"),
+        (set_network("cutoff_angstrom", float("nan")), "qhnet.cutoff_angstrom"),
+        (set_network("hidden", "64"), "qhnet.hidden"),
+        (set_network("hidden", True), "qhnet.hidden"),
+        (set_network("hidden", 4096), "more parameters than are stored"),
+        (lambda card: card["architecture"].update(qhnet=[1]), "qhnet"),
+        (lambda card: card["architecture"].update(backbone=["qhnet"]), "qhnet"),
+    ],
+)
+def test_absurd_values_are_refused_by_name_and_in_time(
+    copy: Path, change: Callable[[dict[str, Any]], None], expected: str
+) -> None:
+    edit_card(copy, change)
+    began = time.monotonic()
+    message = refused(copy)
+    assert expected in message
+    assert len(message) < 1000, "what was found is not repeated at any length"
+    assert time.monotonic() - began < 5.0
+
+
+def test_files_of_absurd_size_or_depth_are_not_read(copy: Path) -> None:
+    card = (copy / store.CARD).read_text()
+    (copy / store.CARD).write_text("[" * 10**5)
+    assert "cannot be read" in refused(copy)
+    with (copy / store.CARD).open("wb") as file:
+        file.truncate(2**34)  # holes: no disk is filled
+    assert "at most 1048576 bytes" in refused(copy)
+    (copy / store.CARD).write_text(card)
+    golden = json.loads((copy / store.GOLDEN).read_text())
+    (copy / store.GOLDEN).write_text(json.dumps({**golden, "structures": golden["structures"] * 100}))
+    assert "at most 32 structures" in refused(copy)
+    entry = golden["structures"][0] | {
+        "numbers": [1] * 5000,
+        "positions_angstrom": [[0.0, 0.0, 1.0 * k] for k in range(5000)],
+    }
+    (copy / store.GOLDEN).write_text(json.dumps({**golden, "structures": [entry]}))
+    assert "more than 1000 atoms" in refused(copy)
+    (copy / store.GOLDEN).unlink()
+    os.mkfifo(copy / store.GOLDEN)
+    assert "no regular file" in refused(copy)
 
 
 def test_card_that_is_not_json(copy: Path) -> None:

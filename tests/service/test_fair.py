@@ -6,7 +6,8 @@ import asyncio
 import threading
 import time
 
-from service.serving.fair import AbandonedError, FairPool, caller, stop_if_abandoned
+from service.serving.fair import AbandonedError, FairPool, stop_if_abandoned
+from service.serving.turns import caller
 
 
 async def ask(pool: FairPool, who: str, seconds: float) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import ServiceError
-from service.serving.fair import caller
+from service.serving.turns import caller
 from service.settings import Settings
 from service.structures.pool import ParserPool, ParserProcess, RawStructure
 from tests.slow_file import ENDLESS

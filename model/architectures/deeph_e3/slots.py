@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from model.errors import CheckpointError
 from model.nn.irreps import CoefficientLayout, Irrep, Layout
 
-_SLOT: Final = re.compile(r"(\d+)x(\d+)([eo])")
+_SLOT: Final = re.compile(r"([0-9]{1,4})x([0-8])([eo])")
 
 
 class Slot(NamedTuple):

@@ -1,0 +1,201 @@
+"""In the road through a model, too, work is shared out by caller, and large structures let small ones pass."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.structure import Structure
+from service.errors import ServiceError
+from service.serving.batches import DeviceWorker
+from service.serving.fair import DEAR_NICENESS
+from service.serving.large import DEAR_ATOMS, LargeLane
+from service.serving.local import LocalBackend
+from service.serving.turns import Room, Turns, caller
+
+
+class Prepared:
+    def __init__(self, structure: Structure) -> None:
+        self.cost = len(structure)
+
+
+class Slow:
+    """Takes some time for each structure's forward pass."""
+
+    def __init__(self, seconds: float, large_seconds: float = 0.0) -> None:
+        self._seconds = {False: seconds, True: large_seconds}
+        self.niceness: dict[bool, set[int]] = {False: set(), True: set()}
+
+    def prepare(self, structure: Structure) -> Prepared:
+        return Prepared(structure)
+
+    def forward(self, prepared: Sequence[Prepared]) -> list[int]:
+        for item in prepared:
+            large = item.cost >= DEAR_ATOMS
+            time.sleep(self._seconds[large])
+            self.niceness[large].add(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return [item.cost for item in prepared]
+
+    def finish(self, item: Prepared, hamiltonian: Any, *, orbitals: bool, forward_ms: float) -> Any:
+        return hamiltonian
+
+    def finish_crystal(self, item: Prepared, blocks: Any, *, forward_ms: float) -> Any:
+        return blocks
+
+
+def chain(n_atoms: int) -> Structure:
+    return Structure(np.full(n_atoms, 2), np.arange(n_atoms)[:, None] * np.array([[0.0, 0.0, 0.9]]))
+
+
+async def ask(engine: LocalBackend, who: str, n_atoms: int, **options: Any) -> float:
+    """Seconds until an answer for a caller came."""
+    caller.set(who)
+    began = time.monotonic()
+    await engine.predict(chain(n_atoms), orbitals=True, **options)
+    return time.monotonic() - began
+
+
+def test_twenty_requests_of_one_caller_do_not_delay_anothers_one() -> None:
+    engine = LocalBackend(Slow(0.1), name="slow", queue_limit=50, batch_cost=10)
+
+    async def both() -> tuple[float, list[float]]:
+        greedy = [asyncio.create_task(ask(engine, "greedy", 10)) for _ in range(20)]
+        await asyncio.sleep(0.3)
+        one = await asyncio.create_task(ask(engine, "modest", 10))
+        return one, await asyncio.gather(*greedy)
+
+    modest, greedy = asyncio.run(both())
+    engine.close()
+    assert max(greedy) > 1.9, "they took their time"
+    assert modest < 0.5
+
+
+def test_small_structures_pass_a_large_one_in_all_steps() -> None:
+    worker, large = DeviceWorker("small"), DeviceWorker("large", gives_way=True)
+    predictor = Slow(0.01, large_seconds=1.0)
+    engine = LocalBackend(predictor, name="slow", queue_limit=50, worker=worker, large_worker=large)
+
+    async def both() -> tuple[list[float], list[float]]:
+        slow = [asyncio.create_task(ask(engine, f"large {k}", DEAR_ATOMS)) for k in range(2)]
+        await asyncio.sleep(0.1)
+        quick = [await asyncio.create_task(ask(engine, "small", 3)) for _ in range(5)]
+        return quick, await asyncio.gather(*slow)
+
+    quick, slow = asyncio.run(both())
+    engine.close()
+    worker.close()
+    large.close()
+    assert max(quick) < 0.5
+    assert min(slow) > 0.9
+    here = os.getpriority(os.PRIO_PROCESS, 0)
+    assert predictor.niceness == {False: {here}, True: {min(19, max(here, DEAR_NICENESS))}}
+
+
+def test_large_structures_take_turns_by_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.serving.local.usable_cores", lambda: 2)
+    engine = LocalBackend(Slow(0.0, large_seconds=0.2), name="slow", queue_limit=50)
+
+    async def both() -> tuple[float, list[float]]:
+        greedy = [asyncio.create_task(ask(engine, "greedy", DEAR_ATOMS)) for _ in range(8)]
+        await asyncio.sleep(0.05)
+        return await asyncio.create_task(ask(engine, "modest", DEAR_ATOMS)), await asyncio.gather(*greedy)
+
+    modest, greedy = asyncio.run(both())
+    engine.close()
+    assert modest < 0.9
+    assert max(greedy) > 1.6
+
+
+def test_what_would_come_too_late_is_told_so_at_once_but_the_only_one_is_always_tried() -> None:
+    async def scenario() -> None:
+        lane = LargeLane(2, "test")
+        loop = asyncio.get_running_loop()
+
+        async def one(who: str, time_left_s: float, hold_s: float) -> float:
+            caller.set(who)
+            began = loop.time()
+            async with lane.turn(1000, time_left_s, patient=False):
+                await asyncio.sleep(hold_s)
+            return loop.time() - began
+
+        await one("first", 0.01, 0.2)  # nothing is known yet of what they take
+        await asyncio.create_task(one("second", 0.01, 0.2))  # and this one waits for nobody
+        running = asyncio.create_task(one("third", 5.0, 0.2))
+        await asyncio.sleep(0.05)
+        with pytest.raises(ServiceError) as refused:
+            await asyncio.create_task(one("fourth", 0.3, 0.2))
+        assert refused.value.code == "queue_full"
+        assert refused.value.retry_after_s == 1
+        assert "/v1/jobs" in str(refused.value.hint)
+        await asyncio.create_task(one("fifth", 5.0, 0.01))
+        await running
+        lane.close()
+
+    asyncio.run(scenario())
+
+
+def test_equal_turns_come_in_the_order_of_their_asking() -> None:
+    order: list[int] = []
+
+    async def scenario() -> None:
+        turns = Turns(1)
+
+        async def one(number: int) -> None:
+            turn = await turns.take()
+            order.append(number)
+            await asyncio.sleep(0.001)
+            turns.leave(turn, 0.001)
+
+        await asyncio.gather(*(one(number) for number in range(20)))
+
+    asyncio.run(scenario())
+    assert order == list(range(20))
+
+
+def test_the_last_quarter_of_a_queue_is_for_callers_who_have_nothing_in_it() -> None:
+    room = Room(8)
+    for _ in range(7):
+        assert room.takes("greedy")
+        room.enter("greedy")
+    assert not room.takes("greedy")
+    assert room.takes("modest")
+    room.enter("modest")
+    assert not room.takes("modest")
+    assert room.takes("another")
+    room.enter("another")
+    assert not room.takes("a fourth"), "there is an end to it"
+    room.leave("another")
+    assert room.takes("a fourth")
+    assert room.inside == 8
+
+
+def test_two_passes_of_one_network_side_by_side_give_what_each_gives_alone(tiny_checkpoint: Any) -> None:
+    from model.predictor import Predictor
+
+    predictor = Predictor.load(tiny_checkpoint)
+    water = Structure(np.array([8, 1, 1]), np.array([[0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]]))
+    methane = Structure(
+        np.array([6, 1, 1, 1, 1]), 0.63 * np.array([[0, 0, 0], [1, 1, 1], [-1, -1, 1], [-1, 1, -1], [1, -1, -1]])
+    )
+    prepared = [predictor.prepare(structure) for structure in (water, methane)]
+    alone = [predictor.forward([item])[0] for item in prepared]
+    wrong: list[int] = []
+
+    def many(index: int) -> None:
+        for _ in range(20):
+            if not np.array_equal(predictor.forward([prepared[index]])[0], alone[index]):
+                wrong.append(index)
+
+    threads = [threading.Thread(target=many, args=(index,)) for index in (0, 1, 0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
