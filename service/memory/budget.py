@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
 from typing import Final, Protocol
 
 from service.errors import ServiceError
 from service.memory.steps import until_done
 from service.memory.usage import give_back
-from service.serving.turns import caller
+from service.serving.turns import Usage, caller
 
 SMALL_SHARE: Final = 1 / 16
 """Of the capacity, kept for small structures: what needs no more than that passes those that wait for a larger place."""
@@ -73,6 +72,7 @@ class MemoryBudget:
         self.when_short: Callable[[], None] = _nothing
         self._waiting_limit = waiting_limit
         self._held = self._held_by_small = self._held_by_patient = 0
+        self._usage = Usage()
         self._waiting: deque[_Entry] = deque()
         self._waiting_patiently: deque[_Entry] = deque()
 
@@ -168,7 +168,9 @@ class MemoryBudget:
                 self._admit()
             raise
 
-    def _count(self, change: int, patient: bool) -> None:
+    def _count(self, change: int, patient: bool, owner: str | None = None) -> None:
+        if change > 0:
+            self._usage.add(caller.get() if owner is None else owner, change)
         self._held += change
         self._held_by_small += change if abs(change) <= self.small else 0
         self._held_by_patient += change if patient else 0
@@ -195,15 +197,11 @@ class MemoryBudget:
     def _admit(self) -> None:
         """Let in who waits: the first while it fits, small ones behind a first that does not, then the patient.
 
-        The first of each caller goes before the second of any.
+        Callers who have had the least of late go before the others.
         """
         blocked = False
-        before: Counter[str] = Counter()
-        rounds = []
-        for entry in self._waiting:
-            rounds.append((before[entry.owner], entry))
-            before[entry.owner] += 1
-        for _, entry in sorted(rounds, key=itemgetter(0)):
+        had = {entry.owner: self._usage.recent(entry.owner) for entry in self._waiting}
+        for entry in sorted(self._waiting, key=lambda each: had[each.owner]):
             if entry.turn.done():
                 continue
             if self._fits(entry.need, passes=blocked):
@@ -219,7 +217,7 @@ class MemoryBudget:
     def _begin(self, line: deque[_Entry], entry: _Entry) -> None:
         line.remove(entry)
         if not entry.turn.done():
-            self._count(entry.need, entry.patient)
+            self._count(entry.need, entry.patient, entry.owner)
             entry.turn.set_result(None)
 
 

@@ -16,6 +16,7 @@ from service.memory.budget import MemoryBudget
 from service.memory.estimate import Size, estimate
 from service.memory.machine import memory_limit, out_of_memory_kills, usable_cores
 from service.memory.steps import track
+from service.serving.turns import caller
 
 MEASURED = Path(__file__).parents[2] / "benchmarks" / "results" / "memory_peak.json"
 GB = 10**9
@@ -123,6 +124,25 @@ def test_large_ones_wait_in_turn_and_small_ones_pass_them():
         assert budget.held == 0
 
     asyncio.run(scene())
+
+
+def test_of_those_that_wait_callers_who_have_had_little_go_first():
+    order: list[str] = []
+
+    async def scenario() -> None:
+        budget = MemoryBudget(GB)
+
+        async def one(who: str) -> None:
+            caller.set(who)
+            async with budget.hold(GB // 2 + 10**8):
+                order.append(who)
+                await asyncio.sleep(0.01)
+
+        tasks = [asyncio.create_task(one(who)) for who in ("greedy", "greedy", "greedy", "greedy", "modest")]
+        await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+    assert order == ["greedy", "modest", "greedy", "greedy", "greedy"]
 
 
 def test_one_who_leaves_while_waiting_holds_nothing_and_lets_the_next_in():
