@@ -10,21 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from model.checkpoint.limits import (
-    MAX_CARD_BYTES,
-    Charges,
-    Count,
-    Cutoff,
-    Electrons,
-    Element,
-    Multiplicities,
-    Shells,
-    Symbol,
-    SymbolPair,
-    Text,
-    Word,
-    read_json,
-)
+from model.checkpoint import limits
 from model.checkpoint.migrations import FORMAT_VERSION, migrate_card
 from model.checkpoint.support import Support
 from model.errors import (
@@ -57,11 +43,11 @@ class BasisCard(BaseModel):
     """
 
     model_config = _STRICT
-    name: Word
-    shells: dict[Symbol, Shells]
-    fingerprint: Word
-    order: Word
-    valence: dict[Symbol, Electrons] | None
+    name: limits.Word
+    shells: dict[limits.Symbol, limits.Shells]
+    fingerprint: limits.Word
+    order: limits.Word
+    valence: dict[limits.Symbol, limits.Electrons] | None
 
     @classmethod
     def of(cls, space: OrbitalSpace) -> Self:
@@ -100,7 +86,7 @@ class ReferenceCard(BaseModel):
 
     model_config = _STRICT
     kind: Annotated[str, AfterValidator(_known_reference)]
-    description: Text
+    description: limits.Text
     overlap_damping: float = Field(ge=0.0, le=1.0)
 
 
@@ -116,9 +102,9 @@ class LargestTested(BaseModel):
     """Largest system among those evaluated, by each measure; beyond it a prediction is extrapolation."""
 
     model_config = _STRICT
-    atoms: Count
-    heavy_atoms: Count
-    orbitals: Count
+    atoms: limits.Count
+    heavy_atoms: limits.Count
+    orbitals: limits.Count
 
 
 class SymmetryError(BaseModel):
@@ -178,23 +164,23 @@ class Card(BaseModel):
     format_version: int
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     version: str = Field(pattern=r"^[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}$")
-    description: Text
-    created: Word
-    licence: Text
+    description: limits.Text
+    created: limits.Word
+    licence: limits.Text
     architecture: dict[str, Any]
-    elements: Annotated[list[Element], Field(min_length=1, max_length=len(SYMBOLS))]
+    elements: Annotated[list[limits.Element], Field(min_length=1, max_length=len(SYMBOLS))]
     basis: BasisCard
-    xc: Word
-    xc_note: Text
-    potentials: Word | None
-    charges: Charges
-    multiplicities: Multiplicities
+    xc: limits.Word
+    xc_note: limits.Text
+    potentials: limits.Word | None
+    charges: limits.Charges
+    multiplicities: limits.Multiplicities
     spin: Literal["restricted", "unrestricted", "spinor"]
     time_reversal: bool
     periodic: bool
-    inputs: Annotated[list[Word], Field(max_length=8)]
-    integrals: Word
-    pair_cutoffs_angstrom: dict[SymbolPair, Cutoff] | None
+    inputs: Annotated[list[limits.Word], Field(max_length=8)]
+    integrals: limits.Word
+    pair_cutoffs_angstrom: dict[limits.SymbolPair, limits.Cutoff] | None
     support: Support | None
     gauge: Literal["none", "overlap"]
     symmetry: Literal["O(3)", "SO(3)", "approximate"]
@@ -202,7 +188,7 @@ class Card(BaseModel):
     kinetic_damping: float = Field(ge=0.0, le=1.0)
     target: Literal["hamiltonian_minus_reference", "hamiltonian"]
     reference: ReferenceCard
-    statistics: Text
+    statistics: limits.Text
     units: UnitsCard
     training: dict[str, Any]
     metrics: dict[str, dict[str, Any]]
@@ -305,7 +291,7 @@ def read_card(path: Path) -> Card:
         CheckpointError: missing, unreadable, of another format version, or with missing or unknown keys.
     """
     try:
-        values = read_json(path, MAX_CARD_BYTES)
+        values = limits.read_json(path, limits.MAX_CARD_BYTES)
     except FileNotFoundError:
         raise CheckpointError(
             f"{path.parent.name}/ has no {path.name}.",

@@ -11,7 +11,6 @@ from pathlib import Path
 from threading import get_ident
 from typing import Annotated, Any, Final
 
-from annotated_types import Interval, Len
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -44,16 +43,16 @@ def _known_pair(name: str) -> str:
 
 Word = Annotated[str, Field(max_length=200)]
 Text = Annotated[str, Field(max_length=20_000)]
-Count = Annotated[int, Interval(ge=0, le=10**9)]
-Element = Annotated[int, Interval(ge=1, le=len(SYMBOLS) - 1)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Element = Annotated[int, Field(ge=1, le=len(SYMBOLS) - 1)]
 Symbol = Annotated[str, AfterValidator(_known_element)]
 SymbolPair = Annotated[str, AfterValidator(_known_pair)]
-Shells = Annotated[list[Annotated[int, Interval(ge=0, le=6)]], Len(1, 40)]
+Shells = Annotated[list[Annotated[int, Field(ge=0, le=6)]], Field(min_length=1, max_length=40)]
 """Angular momenta of an element's shells; cc-pV6Z has up to l = 6, and def2-QZVPP's heaviest elements 27 shells."""
-Electrons = Annotated[int, Interval(ge=0, le=len(SYMBOLS) - 1)]
-Charges = Annotated[list[Annotated[int, Interval(ge=-20, le=20)]], Len(1, 41)]
-Multiplicities = Annotated[list[Annotated[int, Interval(ge=1, le=20)]], Len(1, 20)]
-Cutoff = Annotated[float, Interval(gt=0.0, le=50.0)]
+Electrons = Annotated[int, Field(ge=0, le=len(SYMBOLS) - 1)]
+Charges = Annotated[list[Annotated[int, Field(ge=-20, le=20)]], Field(min_length=1, max_length=41)]
+Multiplicities = Annotated[list[Annotated[int, Field(ge=1, le=20)]], Field(min_length=1, max_length=20)]
+Cutoff = Annotated[float, Field(gt=0.0, le=50.0)]
 """Å; the longest pairs of any basis of local orbitals end before."""
 
 
