@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -18,13 +18,15 @@ from service.answers.bytes import ENCODERS
 from service.answers.files import WRITERS, is_dear, write_cube
 from service.answers.output_formats import PICTURE_FORMATS, OutputFormat, headers_of, refuse_array_options
 from service.checkpoints.choice import Choice, Wanted
+from service.crystals.cell_size import CellSize
 from service.crystals.folders import refuse_foreign_basis, zipped_folder
 from service.crystals.pictures import draw
 from service.crystals.plan import Plan, plan_crystal, refuse_crystal_options, refuse_without_cell
 from service.crystals.results import crystal_result
+from service.crystals.sparse_study import make_sparse_study
 from service.crystals.study import Study, make_study
 from service.errors import ServiceError
-from service.memory.need import need_of
+from service.memory.need import need_of, need_of_crystal
 from service.observability import logs
 from service.observability.metrics import STAGES, warning_kinds
 from service.observability.tracing import finished_spans, span
@@ -37,7 +39,7 @@ from service.schemas.requests import (
     StructureOptions,
 )
 from service.schemas.structures import WireStructure
-from service.serving.backend import Predicted
+from service.serving.backend import Predicted, Report
 from service.serving.cache import content_key, entity_tag, matches, own_key
 from service.state import Services
 from service.structures.build import SizeLimits, build_structure, option_defaults, read_structure
@@ -54,7 +56,7 @@ NOTHING_NEW: Final = "*"
 """As ``known_tags``: only check that there would be an answer."""
 
 
-def _ignore(_: str) -> None:
+def _ignore(stage: str, done: int = 0, of: int = 0, /) -> None:
     """No one asked."""
 
 
@@ -71,7 +73,7 @@ class Ask:
         known_tags: an If-None-Match header: tags of answers that the caller has.
         encoded: whether the answer is wanted as bytes, or as arrays to be encoded with others.
         patient: wait for a place in the model's queue instead of being refused.
-        on_stage: told the name of each stage when it begins, from any thread.
+        on_stage: told the name of each stage when it begins, and of k-points that are solved, from any thread.
         started: ``time.perf_counter()`` of the request's begin.
     """
 
@@ -83,7 +85,7 @@ class Ask:
     known_tags: str | None = None
     encoded: bool = True
     patient: bool = False
-    on_stage: Callable[[str], None] = _ignore
+    on_stage: Report = _ignore
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -137,17 +139,20 @@ async def answer(services: Services, ask: Ask) -> Answered:
         logs.note(model=model.name)
         services.metrics.stage(model.name, "parse", parse_ms / 1e3)
         n_orbitals = model.predictor.count_orbitals(structure)
-        ask.limits.check_orbitals(n_orbitals)
         card = model.predictor.card
         plan = None
         if structure.is_periodic:
             refuse_foreign_basis(card, ask.form.name)
-            rows = n_orbitals * (2 if card.spin == "spinor" else 1)
-            plan = await asyncio.to_thread(plan_crystal, options, ask.form, structure, rows, ask.limits)
+            ask.limits.check_orbitals(n_orbitals, sparse=True)  # before the pairs are counted
+            blocks = await asyncio.to_thread(model.predictor.count_blocks, structure)
+            size = CellSize.of(structure, n_orbitals, blocks, card.spin)
+            plan = await asyncio.to_thread(plan_crystal, options, ask.form, structure, size, ask.limits)
+            need = need_of_crystal(model.predictor, structure, size, blocks, ask.form, plan)
         else:
+            ask.limits.check_orbitals(n_orbitals)
             refuse_crystal_options(options, ask.form)
+            need = await asyncio.to_thread(need_of, model.predictor, structure, n_orbitals, ask.form, ask.outputs)
         outputs = ask.outputs if plan is None else plan.outputs
-        need = await asyncio.to_thread(need_of, model.predictor, structure, n_orbitals, ask.form, outputs)
         services.memory.check(need)
         defaults = [*built.defaults, *option_defaults(options, model.name, () if plan is None else plan.defaults)]
         orbitals = plan is None and bool(NEEDS_ORBITALS.intersection(outputs))
@@ -229,12 +234,18 @@ async def _predict(
 async def _study(services: Services, ask: Ask, choice: Choice, predicted: Predicted, plan: Plan) -> Study:
     """What the answer needs of a crystal beyond H(R)."""
     ask.on_stage("eigensolve")
+
+    def told(done: int, of: int) -> None:
+        ask.on_stage("eigensolve", done, of)
+
     prediction = predicted.prediction
     card = choice.model.predictor.card
     electrons = choice.model.predictor.space.count_electrons(prediction.structure.numbers, prediction.structure.charge)
     rows = choice.model.predictor.count_orbitals(prediction.structure) * (2 if card.spin == "spinor" else 1)
+    solve = make_study if plan.states is None else make_sparse_study
+    dear = plan.states is not None or plan.k_points * rows**3 > DEAR_STUDY
     study = await choice.model.backend.study(
-        make_study, prediction, plan, electrons, patient=ask.patient, dear=plan.k_points * rows**3 > DEAR_STUDY
+        solve, prediction, plan, electrons, told, patient=ask.patient, dear=dear
     )
     services.metrics.stage(card.name, "eigensolve", study.milliseconds / 1e3)
     finished_spans([("eigensolve", study.milliseconds / 1e3)])

@@ -7,20 +7,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from service.answer import NOTHING_NEW, Answered, Ask, answer
-from service.answers.output_formats import GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
-from service.jobs.records import JobRequest, Rendered, Report
+from service.answers.output_formats import BAND_FORMATS, GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
+from service.jobs.records import JobRequest, Rendered
 from service.schemas.jobs import Kind
-from service.schemas.requests import GuessRequest, PredictRequest
-from service.settings import Settings
-from service.state import Services
-from service.structures.build import SizeLimits
+from service.schemas.requests import BandsRequest, DosRequest, GuessRequest, PredictRequest
+from service.serving.backend import Report
+from service.state import Services, job_limits_of
 from service.structures.pool import RawStructure
 
-READERS: Final[Mapping[Kind, Callable[[str], PredictRequest | GuessRequest]]] = {
+READERS: Final[Mapping[Kind, Callable[[str], PredictRequest | GuessRequest | BandsRequest | DosRequest]]] = {
     "predict": PredictRequest.model_validate_json,
     "initial-guess": GuessRequest.model_validate_json,
+    "bands": BandsRequest.model_validate_json,
+    "dos": DosRequest.model_validate_json,
 }
-FORMATS: Final[Mapping[Kind, Sequence[OutputFormat]]] = {"predict": PREDICT_FORMATS, "initial-guess": GUESS_FORMATS}
+FORMATS: Final[Mapping[Kind, Sequence[OutputFormat]]] = {
+    "predict": PREDICT_FORMATS,
+    "initial-guess": GUESS_FORMATS,
+    "bands": BAND_FORMATS,
+    "dos": BAND_FORMATS,
+}
 
 
 async def check_job(services: Services, request: JobRequest) -> None:
@@ -29,12 +35,11 @@ async def check_job(services: Services, request: JobRequest) -> None:
     Raises:
         ServiceError, ModelError: as the route of this kind.
     """
-    await _answer(services, request, lambda _: None, NOTHING_NEW)
+    await _answer(services, request, _unheard, NOTHING_NEW)
 
 
-def job_limits(settings: Settings) -> SizeLimits:
-    """The caps on the structure of a job."""
-    return SizeLimits(settings.job_max_atoms, settings.job_max_orbitals, settings.job_max_k_cost)
+def _unheard(stage: str, done: int = 0, of: int = 0, /) -> None:
+    """Nobody follows a check."""
 
 
 async def compute_job(services: Services, request: JobRequest, report: Report) -> Rendered:
@@ -72,7 +77,7 @@ async def _answer(
         body.structure if structure is None else structure,
         body,
         form,
-        job_limits(services.settings),
+        job_limits_of(services.settings),
         request.request_id,
         known_tags=known_tags,
         patient=True,

@@ -82,6 +82,7 @@ class Settings(BaseSettings):
         job_timeout_s: seconds that one job may be computed.
         job_max_atoms: largest structure of a job, in atoms.
         job_max_orbitals: largest structure of a job, in atomic orbitals; memory may set a lower limit.
+        job_max_sparse_orbitals: the same of a crystal of which only sparse matrices are made (blocks, bands near the gap).
         job_max_k_cost: eigensolves of a job, as max_k_cost.
         job_storage_bytes: most bytes of all stored results together.
         log_level: level of the log. At ``debug`` the texts of unexpected exceptions are logged, which may quote an input.
@@ -125,8 +126,9 @@ class Settings(BaseSettings):
     max_jobs_of_key: Annotated[int, Field(ge=1, le=100_000)] = 25
     job_workers: Annotated[int, Field(ge=1, le=32)] = 1
     job_timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 3600.0
-    job_max_atoms: Annotated[int, Field(ge=1, le=100_000)] = 500
+    job_max_atoms: Annotated[int, Field(ge=1, le=100_000)] = 1000
     job_max_orbitals: Annotated[int, Field(ge=1, le=100_000)] = 3000
+    job_max_sparse_orbitals: Annotated[int, Field(ge=1, le=1_000_000)] = 16_000
     job_max_k_cost: Annotated[int, Field(ge=1, le=10**15)] = 10**12
     job_storage_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * MEBIBYTE
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"

@@ -65,4 +65,15 @@ class Services:
 
 def limits_of(settings: Settings) -> SizeLimits:
     """The caps on a structure that is waited for."""
-    return SizeLimits(settings.max_atoms, settings.max_orbitals, settings.max_k_cost)
+    larger = None if settings.jobs == "off" else job_limits_of(settings)
+    return SizeLimits(settings.max_atoms, settings.max_orbitals, settings.max_k_cost, of_jobs=larger)
+
+
+def job_limits_of(settings: Settings) -> SizeLimits:
+    """The caps on the structure of a job."""
+    return SizeLimits(
+        settings.job_max_atoms,
+        settings.job_max_orbitals,
+        settings.job_max_k_cost,
+        max_sparse_orbitals=settings.job_max_sparse_orbitals,
+    )

@@ -6,7 +6,7 @@ functions that are nearly dependent are projected out: a predicted H makes ghost
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,6 +60,7 @@ def band_energies(
     *,
     threshold: float = PROJECTION_THRESHOLD,
     damping: KineticDamping | None = None,
+    on_point: Callable[[int], None] | None = None,
 ) -> Bands:
     """Diagonalise at each k-point.
 
@@ -72,6 +73,7 @@ def band_energies(
         k_points: fractional coordinates, in reciprocal lattice vectors, (k, 3).
         threshold: eigenvectors of S(k) with eigenvalues not above it are projected out.
         damping: of a predicted H(k); None to take it as it is.
+        on_point: told the number of k-points that are done, after each.
 
     Raises:
         StructureError: blocks of different atoms, orbitals or orders, an overlap with spin, or k-points of another shape.
@@ -95,6 +97,8 @@ def band_energies(
             lower = np.tril(part) + np.tril(part, -1).conj().T
             found = _eigenvalues(lower if damping is None else damping(lower, factor, point), factor, threshold)
             energies[spin, index, : len(found)] = found
+        if on_point is not None:
+            on_point(index + 1)
     return Bands(points, energies, smallest, projected, hamiltonian.spin)
 
 

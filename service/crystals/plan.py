@@ -19,6 +19,7 @@ from service.answers.output_formats import (
     OutputFormat,
     refuse_other_systems,
 )
+from service.crystals.cell_size import CellSize, check_cost, sparse_states
 from service.crystals.paths import DEFAULT_POINTS, KPath, own_path, special_path
 from service.errors import ServiceError
 from service.schemas.requests import (
@@ -64,6 +65,7 @@ class Plan:
         path: along which bands are wanted.
         window_ev: of bands or of a density of states, from the Fermi level.
         sigma_ev: width of a density of states; None where there is to be none.
+        states: to be found around the Fermi level at each k-point, from sparse matrices; None for all, from dense ones.
         guess: k-points at which an SCF is to start, of the same weight, fractional, (k, 3).
         order: of the orbitals there.
     """
@@ -75,6 +77,7 @@ class Plan:
     path: KPath | None = None
     window_ev: tuple[float, float] | None = None
     sigma_ev: float | None = None
+    states: int | None = None
     guess: NDArray[np.float64] | None = None
     order: AOOrder = "pyscf"
 
@@ -87,7 +90,7 @@ class Plan:
 
 
 def plan_crystal(
-    options: StructureOptions, form: OutputFormat, structure: Structure, n_orbitals: int, limits: SizeLimits
+    options: StructureOptions, form: OutputFormat, structure: Structure, size: CellSize, limits: SizeLimits
 ) -> Plan:
     """Settle what a request about a crystal asks for.
 
@@ -95,18 +98,18 @@ def plan_crystal(
         options: as validated.
         form: of the answer.
         structure: periodic.
-        n_orbitals: rows of H(k).
+        size: of its matrices.
         limits: caps.
 
     Raises:
-        ServiceError: ``invalid_request`` for what crystals do not have, ``too_many_k_points``.
+        ServiceError: ``invalid_request`` for what crystals do not have, ``too_many_orbitals``, ``too_many_k_points``.
     """
     formats = GUESS_FORMATS if isinstance(options, GuessOptions) else PREDICT_FORMATS
     refuse_other_systems(form, formats, is_periodic=True)
     if isinstance(options, GuessOptions) and form.holds_arrays:
-        return _plan_guess(options, structure, n_orbitals, limits)
+        return _plan_guess(options, structure, size, limits)
     if isinstance(options, BandsOptions | DosOptions):
-        return _plan_levels(options, form, structure, n_orbitals, limits)
+        return _plan_levels(options, form, structure, size, limits)
     asked: tuple[str, ...] = ()
     defaults = []
     if isinstance(options, PredictOptions):
@@ -116,24 +119,30 @@ def plan_crystal(
             defaults = [f"outputs={','.join(asked)}"] if asked else []
         _refuse_outputs(asked, CRYSTAL_OUTPUTS, "A crystal")
     if form.holds_arrays and not {"fermi_energy", "density_blocks"} & set(asked):
+        limits.check_orbitals(size.orbitals, sparse=True)  # blocks, and S's smallest eigenvalue
         return Plan(asked, None, False, tuple(defaults))
     mesh = _mesh(options.kmesh, structure, MESH_SPACING)
     if options.kmesh is None:
         defaults.append(f"kmesh={'x'.join(map(str, mesh))}")
     density = "density_blocks" in asked
-    limits.check_k_points((math.prod(mesh) // 2 + 1) * (2 if density else 1), n_orbitals)
-    return Plan(asked, mesh, density, tuple(defaults))
+    points = (math.prod(mesh) // 2 + 1) * (2 if density else 1)
+    states = None if density else sparse_states(None, size, structure, points, limits)
+    if states is not None:
+        defaults.append(f"states={states}")
+    _check_size(size, structure, points, limits, sparse=states is not None, may_be_sparse=not density)
+    return Plan(asked, mesh, density, tuple(defaults), states=states)
 
 
-def _plan_guess(options: GuessOptions, structure: Structure, n_orbitals: int, limits: SizeLimits) -> Plan:
+def _plan_guess(options: GuessOptions, structure: Structure, size: CellSize, limits: SizeLimits) -> Plan:
     """A start of an SCF in k: on the whole of a mesh, or at the caller's own points."""
+    limits.check_orbitals(size.orbitals)
     _refuse_outputs(options.outputs, CRYSTAL_OUTPUTS, "A crystal")
     defaults = []
     if options.kpts is None:
         mesh = _mesh(options.kmesh, structure, MESH_SPACING)
         if options.kmesh is None:
             defaults.append(f"kmesh={'x'.join(map(str, mesh))}")
-        limits.check_k_points(math.prod(mesh), n_orbitals)  # before it is made
+        check_cost(size, structure, math.prod(mesh), limits, sparse=False)  # before it is made
         points, _ = k_mesh(mesh)
     elif options.kmesh is not None:
         raise ServiceError(
@@ -149,22 +158,22 @@ def _plan_guess(options: GuessOptions, structure: Structure, n_orbitals: int, li
                 field="kpts",
                 hint="Send 0 there, or say with pbc that the direction is periodic.",
             )
-    most = max(MOST_ENTRIES // n_orbitals**2, 1)
+    most = max(MOST_ENTRIES // size.rows**2, 1)
     if len(points) > most:
         raise ServiceError(
             "too_many_k_points",
-            f"{len(points)} k-points of {n_orbitals} orbitals make more matrix entries than one answer holds.",
+            f"{len(points)} k-points of {size.rows} orbitals make more matrix entries than one answer holds.",
             field="kmesh" if options.kpts is None else "kpts",
             hint=f"Ask for at most {most} k-points; blocks of /v1/predict give the matrices at any number of them.",
         )
     density = "density_blocks" in options.outputs
-    limits.check_k_points(len(points) * (2 if density else 1), n_orbitals)
+    check_cost(size, structure, len(points) * (2 if density else 1), limits, sparse=False)
     outputs = tuple(dict.fromkeys(("fermi_energy", *options.outputs)))
     return Plan(outputs, None, density, tuple(defaults), guess=points, order=options.ao_order)
 
 
 def _plan_levels(
-    options: BandsOptions | DosOptions, form: OutputFormat, structure: Structure, n_orbitals: int, limits: SizeLimits
+    options: BandsOptions | DosOptions, form: OutputFormat, structure: Structure, size: CellSize, limits: SizeLimits
 ) -> Plan:
     if form in PICTURE_FORMATS:
         require_matplotlib()
@@ -200,8 +209,24 @@ def _plan_levels(
     mesh = _mesh(options.kmesh, structure, MESH_SPACING if path is not None else DOS_SPACING)
     if options.kmesh is None:
         defaults.append(f"kmesh={'x'.join(map(str, mesh))}")
-    limits.check_k_points(math.prod(mesh) // 2 + 1 + (0 if path is None else len(path.points)), n_orbitals)
-    return Plan((), mesh, False, tuple(defaults), path, window, sigma)
+    points = math.prod(mesh) // 2 + 1 + (0 if path is None else len(path.points))
+    states = None
+    if isinstance(options, BandsOptions):
+        states = sparse_states(options.states, size, structure, points, limits)
+        if options.states is None and states is not None:
+            defaults.append(f"states={states}")
+    may_be_sparse = isinstance(options, BandsOptions)
+    _check_size(size, structure, points, limits, sparse=states is not None, may_be_sparse=may_be_sparse)
+    return Plan((), mesh, False, tuple(defaults), path, window, sigma, states)
+
+
+def _check_size(
+    size: CellSize, structure: Structure, points: int, limits: SizeLimits, *, sparse: bool, may_be_sparse: bool
+) -> None:
+    """Refuse too many orbitals or k-points; ``may_be_sparse`` as of ``check_cost``."""
+    may_be_sparse = may_be_sparse and not size.collinear
+    limits.check_orbitals(size.orbitals, sparse=sparse, sparse_as_job=may_be_sparse)
+    check_cost(size, structure, points, limits, sparse=sparse, may_be_sparse=may_be_sparse)
 
 
 def require_matplotlib() -> None:

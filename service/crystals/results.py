@@ -118,7 +118,7 @@ def _levels(study: Study, plan: Plan, factor: float) -> tuple[dict[str, NDArray[
             "kpts": plan.path.points,
             "distances": plan.path.distances,
             "energies": _one_spin(energies[..., kept] * factor),
-            "band_indices": kept,
+            "band_indices": kept + study.first_band,
         }
         scalars["labels"] = [{"index": index, "label": label} for index, label in plan.path.labels]
         scalars["path"] = plan.path.name

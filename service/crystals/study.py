@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ from model.electronic.density import KDensity, density_at_k, density_matrix
 from model.electronic.dos import DensityOfStates, density_of_states
 from model.electronic.fermi import FermiLevel, fermi_level, k_mesh
 from model.electronic.overlap import OVERLAP_THRESHOLD
+from model.electronic.sparse import SparseLevels
 from model.errors import IntegralError
 from model.units import EV_PER_HARTREE
 from service.crystals.plan import Plan
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 GRID_PER_WIDTH: Final = 4
 """Energies of a density of states within one sigma."""
+
+DENSE_ORBITALS: Final = 1000
+"""Up to here one eigenvalue of S is found from the whole of it; beyond, from sparse matrices."""
 
 NEARLY_SINGULAR: Final = 1e-4
 """Smallest eigenvalue of S below which an answer warns: an error of 1 meV in H may become 10 eV in a band."""
@@ -51,6 +56,7 @@ class Study:
         smallest_overlap: smallest eigenvalue of S(k) over the k-points that were looked at.
         warnings: what people should know.
         milliseconds: what it took.
+        first_band: number of bands below the first of ``bands``.
     """
 
     overlap: BlockSet | None
@@ -62,15 +68,21 @@ class Study:
     smallest_overlap: float | None
     warnings: tuple[str, ...]
     milliseconds: float
+    first_band: int = 0
 
 
-def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int) -> Study:
-    """Solve what an answer needs.
+Told = Callable[[int, int], None]
+"""Told how many k-points are solved, of how many."""
+
+
+def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int, told: Told | None = None) -> Study:
+    """Solve what an answer needs, with dense matrices at k-points.
 
     Args:
         prediction: H(R) and the source of S(R).
         plan: what is needed.
         n_electrons: of a cell, those that the basis describes.
+        told: after each k-point of bands.
 
     Raises:
         ServiceError: ``invalid_request`` where the model has no overlap, ``numerical_failure`` where S is not positive.
@@ -79,7 +91,7 @@ def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int) -> S
     started = time.perf_counter()
     hamiltonian = prediction.hamiltonian
     needed = plan.mesh is not None or plan.guess is not None or "overlap_blocks" in plan.outputs
-    overlap = _overlap(prediction, needed=needed)
+    overlap = known_overlap(prediction, needed=needed)
     damping = prediction.damping if plan.mesh is not None or plan.guess is not None else None
     level = density = smallest = along = dos = start = None
     projected = 0
@@ -112,12 +124,18 @@ def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int) -> S
             points = np.concatenate([points, plan.path.points])
             # the path's gap counts, its electrons do not
             weights = np.concatenate([weights, np.zeros(len(plan.path.points))])
-        bands = band_energies(hamiltonian, overlap, points, damping=damping)
+        bands = band_energies(
+            hamiltonian,
+            overlap,
+            points,
+            damping=damping,
+            on_point=None if told is None else lambda done: told(done, len(points)),
+        )
         smallest, projected = float(bands.smallest_overlap.min()), int(bands.n_projected.max())
-        _refuse_negative(smallest)
+        refuse_negative(smallest)
         level = fermi_level(bands, weights, n_electrons)
         if plan.path is not None:
-            along = _last(bands, len(plan.path.points))
+            along = last_points(bands, len(plan.path.points))
         if plan.sigma_ev is not None and plan.window_ev is not None:
             sigma = plan.sigma_ev / EV_PER_HARTREE
             low, high = (edge / EV_PER_HARTREE for edge in plan.window_ev)
@@ -135,12 +153,12 @@ def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int) -> S
         dos,
         start,
         smallest,
-        _warnings(smallest, projected),
+        overlap_warnings(smallest, projected),
         1e3 * (time.perf_counter() - started),
     )
 
 
-def _last(bands: Bands, count: int) -> Bands:
+def last_points(bands: Bands, count: int) -> Bands:
     """The last k-points of some bands."""
     return replace(
         bands,
@@ -153,13 +171,15 @@ def _last(bands: Bands, count: int) -> Bands:
 
 def smallest_eigenvalue(overlap: BlockSet, pbc: tuple[bool, bool, bool]) -> float:
     """Smallest eigenvalue of S at the k-points that are their own negatives, Gamma among them, where S(k) is real."""
-    sums = BlochSum(overlap)
     ends = product(*((0.0, 0.5) if is_periodic else (0.0,) for is_periodic in pbc))
+    if overlap.n_orbitals > DENSE_ORBITALS:
+        return min(SparseLevels(overlap, overlap, point).smallest_overlap() for point in ends)
+    sums = BlochSum(overlap)
     lowest = (scipy.linalg.eigvalsh(np.asarray(sums(point)).real, subset_by_index=(0, 0))[0] for point in ends)
     return float(min(lowest))
 
 
-def _overlap(prediction: CrystalPrediction, *, needed: bool) -> BlockSet | None:
+def known_overlap(prediction: CrystalPrediction, *, needed: bool) -> BlockSet | None:
     try:
         overlap = prediction.integrals.overlap
     except IntegralError as error:
@@ -177,7 +197,7 @@ def _overlap(prediction: CrystalPrediction, *, needed: bool) -> BlockSet | None:
     return overlap
 
 
-def _refuse_negative(smallest: float) -> None:
+def refuse_negative(smallest: float) -> None:
     if smallest <= OVERLAP_THRESHOLD:
         raise ServiceError(
             "numerical_failure",
@@ -189,7 +209,7 @@ def _refuse_negative(smallest: float) -> None:
         )
 
 
-def _warnings(smallest: float | None, projected: int) -> tuple[str, ...]:
+def overlap_warnings(smallest: float | None, projected: int) -> tuple[str, ...]:
     found = []
     if smallest is not None and smallest <= OVERLAP_THRESHOLD:
         found.append(

@@ -4,7 +4,7 @@ to the process     job       request, structure, models, defaults, largest
                    held      the memory that was asked for is there
                    ping      whether it still waits for a job
 from the process   ready     everything is imported, or: it waits
-                   stage     a stage of the job begins
+                   stage     a stage of the job begins, or has done so many of its steps
                    metric    something to count: name and arguments of a method of ``Metrics``
                    hold      memory is needed: bytes
                    done      media type and headers; the content is the raw bytes

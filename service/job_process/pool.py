@@ -14,12 +14,13 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from service.errors import ServiceError
-from service.job_answers import READERS, job_limits
+from service.job_answers import READERS
 from service.job_process.child import Child, DiedError, error_of
 from service.job_process.frames import Frame
-from service.jobs.records import JobRequest, Rendered, Report
+from service.jobs.records import JobRequest, Rendered
 from service.memory.budget import MemoryBudget
-from service.state import Services
+from service.serving.backend import Report
+from service.state import Services, job_limits_of
 from service.structures.build import read_structure
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class JobProcesses:
         report("parse")
         body = await asyncio.to_thread(READERS[request.kind], request.body)
         services = self._services
-        raw = await read_structure(body.structure, services.parsers, job_limits(services.settings))
+        raw = await read_structure(body.structure, services.parsers, job_limits_of(services.settings))
         reserved = PROCESS_BYTES * services.settings.job_workers
         began = time.monotonic()
         child = await self._child()
@@ -112,7 +113,7 @@ class JobProcesses:
             frame = await child.receive()
             match frame.kind:
                 case "stage":
-                    report(frame.fields["stage"])
+                    report(frame.fields["stage"], frame.fields["done"], frame.fields["of"])
                 case "metric" if frame.fields["name"] in COUNTED:
                     getattr(self._metrics, frame.fields["name"])(*frame.fields["arguments"])
                 case "hold":

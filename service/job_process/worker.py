@@ -106,9 +106,7 @@ class Worker:
         with context(request_id=request.request_id):
             try:
                 services = await self._current(fields["models"], fields["defaults"])
-                found = await render_job(
-                    services, request, structure, lambda stage: self._link.send("stage", stage=stage)
-                )
+                found = await render_job(services, request, structure, self._report)
             except Exception as error:
                 if is_internal(error):
                     logger.error("the job failed", exc_info=error)
@@ -120,6 +118,9 @@ class Worker:
                 self._link.send("failed", code=body["code"], detail=body["detail"], retry_after_s=retry, **known)
                 return
         self._link.send("done", found.content, media_type=found.media_type, headers=found.headers)
+
+    def _report(self, stage: str, done: int = 0, of: int = 0, /) -> None:
+        self._link.send("stage", stage=stage, done=done, of=of)
 
     async def _current(self, models: list[dict[str, str]], defaults: list[str]) -> Services:
         """Services around the models that the service has now."""

@@ -16,6 +16,7 @@ from typing import Final
 
 from service.errors import Problem
 from service.schemas.jobs import Kind, Progress, Stage, State
+from service.serving.backend import Report
 
 STAGES: Final[Mapping[Stage, float]] = {
     "parse": 0.0,
@@ -47,7 +48,7 @@ class JobRequest:
     Attributes:
         kind: the route whose answer is wanted.
         body: the validated request of that route as JSON text, with the fields that the caller gave and no others:
-            ``PredictRequest.model_validate_json`` or ``GuessRequest.model_validate_json`` brings it back whole.
+            ``PredictRequest.model_validate_json`` and its like bring it back whole.
         format_out: name of the answer's format, settled at submission.
         request_id: X-Request-ID of the submission; names the job in the server's log.
         key: the caller's Idempotency-Key: the same request under the same key is the same job. Read at submission alone.
@@ -79,10 +80,6 @@ class Rendered:
     media_type: str
     headers: dict[str, str] = field(default_factory=dict)
 
-
-Report = Callable[[str], None]
-"""Called with a key of :data:`STAGES` when a stage begins, from any thread. It raises ``CancelledError`` once the job is
-deleted or given back, so that a computation in a thread stops at its next stage."""
 
 Compute = Callable[[JobRequest, Report], Awaitable[Rendered]]
 """Computes a job. Raises ServiceError or ModelError, which become the job's problem; cancelled when the job is deleted."""

@@ -52,16 +52,30 @@ class _Run:
 
     claim: Claim
     stage: Stage | None = None
+    steps: tuple[int, int] = (0, 0)  # done, of all, in this stage
     stopped: bool = False
     computing: asyncio.Future[Rendered] | None = field(default=None, repr=False)
     problem: Problem | None = None
 
-    def report(self, stage: str) -> None:
+    def report(self, stage: str, done: int = 0, of: int = 0, /) -> None:
         """The ``report`` of a computation; called from any thread."""
         if self.stopped:
             raise asyncio.CancelledError
         if stage in STAGES:
-            self.stage = cast(Stage, stage)
+            self.stage, self.steps = cast(Stage, stage), (done, of)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        if self.stage is None:
+            return Progress()
+        done, of = self.steps
+        begin = STAGES[self.stage]
+        if not of:
+            return Progress(stage=self.stage, fraction=begin)
+        end = min((fraction for fraction in STAGES.values() if fraction > begin), default=1.0)
+        fraction = begin + (end - begin) * min(done / of, 1.0)
+        return Progress(stage=self.stage, fraction=round(fraction, 4), k_points=of, k_points_solved=done)
 
     def stop(self) -> None:
         """End the computation."""
@@ -160,10 +174,9 @@ class JobRunner:
         run = self._runs.get(job_id)
         if run is None or record.state != "running":
             return record
-        progress = Progress(stage=run.stage, fraction=0.0 if run.stage is None else STAGES[run.stage])
         if run.problem is not None:
-            return replace(record, state="failed", problem=run.problem, progress=progress)
-        return replace(record, progress=progress)
+            return replace(record, state="failed", problem=run.problem, progress=run.progress)
+        return replace(record, progress=run.progress)
 
     async def open_result(self, record: JobRecord) -> BinaryIO:
         """The content of a finished job's result; the caller closes it.

@@ -5,7 +5,7 @@ docs/decisions); with A atoms, N orbitals (rows of H), B blocks of the network, 
 
     integrals   12e6 + min(17 A N^2, 8e8) + 120 N^2       three-centre integrals, in chunks of 256 MiB
     network     a + b B + 120 N^2                         a, b by backbone, on the CPU
-    levels      300 R^2                                   R rows of H(k), of crystals
+    levels      300 R^2                                   R rows of H(k), of crystals; sparse ones by their factors
     answer      60 for each number of an answer           arrays in the asked order, their text, the text's bytes
 
 The three steps come one after the other, so the largest counts; what N^2 keeps is in each of them.
@@ -64,7 +64,16 @@ class Size:
     rows: int
 
 
-def estimate(size: Size, *, backbone: str, on_cpu: bool, periodic: bool, answer_numbers: int, export: bool) -> int:
+def estimate(
+    size: Size,
+    *,
+    backbone: str,
+    on_cpu: bool,
+    periodic: bool,
+    answer_numbers: int,
+    export: bool,
+    sparse_levels: int | None = None,
+) -> int:
     """Bytes that a prediction will need at most.
 
     Args:
@@ -74,6 +83,7 @@ def estimate(size: Size, *, backbone: str, on_cpu: bool, periodic: bool, answer_
         periodic: whether levels may be solved at k-points, and no integrals are made.
         answer_numbers: numbers of the answer's arrays.
         export: whether PySCF or another writer makes a file of it.
+        sparse_levels: of crystals, bytes of their levels where H(k) is sparse.
     """
     matrix = float(size.orbitals) ** 2
     network = NETWORKS.get(backbone, OTHER_NETWORK)
@@ -82,7 +92,8 @@ def estimate(size: Size, *, backbone: str, on_cpu: bool, periodic: bool, answer_
     if periodic:
         per_block = matrix / max(1, size.atoms) ** 2 * (size.rows / size.orbitals) ** 2
         held = INTEGRALS_BASE + 48.0 * per_block * size.blocks
-        return int(MARGIN * (held + max(passed, LEVELS_MATRIX * float(size.rows) ** 2, answer)))
+        levels = LEVELS_MATRIX * float(size.rows) ** 2 if sparse_levels is None else float(sparse_levels)
+        return int(MARGIN * (held + max(passed, levels, answer)))
     integrals = INTEGRALS_BASE + min(INTEGRALS_TRIANGLE * size.atoms * matrix, INTEGRALS_CHUNKS)
     steps = (integrals + KEPT_MATRIX * matrix, passed + KEPT_MATRIX * matrix, KEPT_MATRIX * matrix + answer)
     return int(MARGIN * max(steps))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, cast
 
@@ -50,11 +50,11 @@ class _Allowance(SizeLimits):
         elements_left: of one matrix for each structure, in a list of one number.
     """
 
-    elements_left: list[int]
+    elements_left: list[int] = field(default_factory=list)
 
-    def check_orbitals(self, count: int) -> None:
+    def check_orbitals(self, count: int, *, sparse: bool = False, sparse_as_job: bool = False) -> None:
         """Raise ``too_many_orbitals`` for this structure, or because those before it took all the room."""
-        super().check_orbitals(count)
+        super().check_orbitals(count, sparse=sparse, sparse_as_job=sparse_as_job)
         self.elements_left[0] -= count**2
         if self.elements_left[0] < 0:
             raise ServiceError(
@@ -95,7 +95,7 @@ async def _answers(
 ) -> Response:
     services.registry.expect(body.model)
     caps = limits_of(services.settings)
-    limits = _Allowance(caps.max_atoms, caps.max_orbitals, caps.max_k_cost, [LARGEST_ALLOWANCE * caps.max_orbitals**2])
+    limits = _Allowance(**vars(caps), elements_left=[LARGEST_ALLOWANCE * caps.max_orbitals**2])
 
     async def one(raw: RawStructure) -> Result:
         ask = Ask(raw, body, form, limits, request_id, encoded=False, patient=True, started=started)

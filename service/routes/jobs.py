@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, BinaryIO, Final
 
 from fastapi import APIRouter, Path, Request
@@ -26,8 +26,8 @@ from service.jobs.records import JobRecord, JobRequest
 from service.jobs.runner import JobRunner
 from service.observability.logs import utc_text
 from service.routes.ready import ready_services
-from service.schemas.jobs import JobStatus, JobSubmission
-from service.schemas.requests import GuessOptions, PredictOptions
+from service.schemas.jobs import JobStatus, JobSubmission, Kind
+from service.schemas.requests import BandsOptions, DosOptions, GuessOptions, PredictOptions, StructureOptions
 from service.state import Services
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -35,6 +35,12 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 JobId = Annotated[str, Path(alias="id", description="As the submission's answer says.")]
 
 _KEY: Final = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
+OPTIONS: Final[Mapping[Kind, type[StructureOptions]]] = {
+    "predict": PredictOptions,
+    "initial-guess": GuessOptions,
+    "bands": BandsOptions,
+    "dos": DosOptions,
+}
 _CHUNK_BYTES: Final = 1024 * 1024
 
 _SUBMISSION: Final = structure_operation(JobSubmission, JOB_FORMATS, None)
@@ -58,7 +64,7 @@ _SUBMISSION["parameters"].append(
     response_class=Response,
 )
 async def submit_job(request: Request) -> Response:
-    """Send what `/v1/predict` or `/v1/initial-guess` takes, and which of the two in `kind`.
+    """Send what `/v1/predict`, `/v1/initial-guess`, `/v1/bands` or `/v1/dos` takes, and which of them in `kind`.
 
     With an `Idempotency-Key` of the caller's choice the same request makes one job, however often it is sent.
     """
@@ -162,10 +168,9 @@ def _stored_body(submission: JobSubmission) -> str:
     Raises:
         ServiceError: an option that this kind does not have.
     """
-    options = PredictOptions if submission.kind == "predict" else GuessOptions
     given = submission.model_fields_set - {"kind", "structure"}
     try:
-        options.model_validate({name: getattr(submission, name) for name in given})
+        OPTIONS[submission.kind].model_validate({name: getattr(submission, name) for name in given})
     except ValidationError as error:
         raise service_error(error) from None
     return submission.model_dump_json(exclude_unset=True, exclude={"kind"})

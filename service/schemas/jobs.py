@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from service.schemas.base import WireModel
-from service.schemas.requests import GuessRequest
+from service.schemas.requests import GuessRequest, PathName, PathPoints, States, Width, Window
 from service.schemas.responses import ProblemBody
 
-Kind = Literal["predict", "initial-guess"]
+Kind = Literal["predict", "initial-guess", "bands", "dos"]
 State = Literal["queued", "running", "done", "failed"]
 Stage = Literal["parse", "integrals", "forward", "eigensolve", "serialise"]
 
@@ -18,9 +18,15 @@ class JobSubmission(GuessRequest):
 
     Attributes:
         kind: the route.
+        path, npoints, states, window_ev, sigma_ev: as of ``/v1/bands`` and ``/v1/dos``.
     """
 
     kind: Kind = "predict"
+    path: PathName | None = None
+    npoints: PathPoints | None = None
+    states: States | None = None
+    window_ev: Window | None = None
+    sigma_ev: Width | None = None
 
 
 class Progress(WireModel):
@@ -30,11 +36,15 @@ class Progress(WireModel):
         stage: what is being done, or where the job failed; null while it waits and when it is done.
         fraction: 0 to 1, of the usual time.
         position: place in the queue, from 1; null once the job has left it.
+        k_points: how many k-points are solved in this stage; null where none are counted.
+        k_points_solved: of them, so far.
     """
 
     stage: Stage | None = None
     fraction: float = 0.0
     position: int | None = None
+    k_points: int | None = None
+    k_points_solved: int | None = None
 
 
 class JobLinks(WireModel):

@@ -46,6 +46,8 @@ Width = Annotated[float, Field(ge=0.001, le=10.0)]
 """Standard deviation of a level, eV."""
 PathName = Annotated[str, Field(min_length=2, max_length=100, pattern=r"^[A-Za-z0-9,]+$")]
 PathPoints = Annotated[int, Field(ge=2, le=MAX_K_POINTS)]
+States = Annotated[int, Field(ge=2, le=400)]
+"""Bands around the Fermi level."""
 
 
 class StructureOptions(WireModel):
@@ -117,12 +119,15 @@ class BandsOptions(StructureOptions):
         path: names of special points, "GMKG", with a comma between pieces that do not touch; null for the usual path.
         npoints: k-points of the path, about.
         kpts: fractional k-points instead of a path (JSON bodies only).
+        states: only so many bands around the Fermi level, which large cells find from sparse matrices; null for all, or of
+            a job whose cell is too large for that, as many as ``crystals.plan.DEFAULT_STATES``.
         window_ev: only bands that enter it, from the Fermi level; null for all. Of a picture, what it shows.
     """
 
     path: PathName | None = None
     npoints: PathPoints | None = None
     kpts: KPoints | None = None
+    states: States | None = None
     window_ev: Window | None = None
 
 

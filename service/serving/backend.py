@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Report(Protocol):
+    """Told how far a structure is, from any thread. It raises ``CancelledError`` once nobody wants the answer any more."""
+
+    def __call__(self, stage: str, done: int = 0, of: int = 0, /) -> None:
+        """A stage begins, or has done so many of its steps (k-points)."""
+
+
 @dataclass(frozen=True)
 class Predicted:
     """A prediction with what the queue knows about it.
@@ -48,7 +55,7 @@ class Backend(Protocol):
         *,
         orbitals: bool,
         patient: bool = False,
-        on_stage: Callable[[str], None] | None = None,
+        on_stage: Report | None = None,
         n_orbitals: int = 0,
         time_left_s: float | None = None,
     ) -> Predicted:

@@ -22,7 +22,7 @@ from model.structure import Structure
 from service.errors import ServiceError, draining, retry_after
 from service.memory.machine import usable_cores
 from service.memory.steps import track
-from service.serving.backend import Predicted
+from service.serving.backend import Predicted, Report
 from service.serving.batches import BatchObserver, BatchQueue, DeviceWorker, ordinary
 from service.serving.fair import FairPool
 from service.serving.large import DEAR_ATOMS, LargeLane
@@ -118,7 +118,7 @@ class LocalBackend:
         *,
         orbitals: bool,
         patient: bool = False,
-        on_stage: Callable[[str], None] | None = None,
+        on_stage: Report | None = None,
         n_orbitals: int = 0,
         time_left_s: float | None = None,
     ) -> Predicted:
@@ -141,7 +141,7 @@ class LocalBackend:
             self._leave(owner, time.perf_counter() - started)
 
     async def _predicted(
-        self, structure: Structure, orbitals: bool, stage: Callable[[str], None], *, large: bool
+        self, structure: Structure, orbitals: bool, stage: Report, *, large: bool
     ) -> Predicted:
         before, after = (self._large.run, self._large.run) if large else (self._before.run, self._after.run)
         queue = self._large_queue if large else self._queue
@@ -253,5 +253,5 @@ def _plain(function: Callable[..., T], *arguments: Any) -> Callable[[], T]:
     return call
 
 
-def _ignore(_: str) -> None:
+def _ignore(stage: str, done: int = 0, of: int = 0, /) -> None:
     """No one asked."""

@@ -28,43 +28,76 @@ class SizeLimits:
     """Caps on one structure: numbers of atoms and of atomic orbitals, and eigensolves of a crystal.
 
     Attributes:
+        max_orbitals: where matrices are dense.
         max_k_cost: k-points times the cube of the orbitals (of both spins, for spinors).
+        max_sparse_orbitals: the same as max_orbitals where matrices are sparse; 0 where that makes no difference.
+        of_jobs: the caps of jobs, where a larger structure may be sent as one; else None.
     """
 
     max_atoms: int
     max_orbitals: int
     max_k_cost: int
+    max_sparse_orbitals: int = 0
+    of_jobs: SizeLimits | None = None
 
     def check_atoms(self, count: int) -> None:
         """Raise ``too_many_atoms`` before anything is allocated for a structure."""
-        self._check("too_many_atoms", "atoms", count, self.max_atoms)
+        if count > self.max_atoms:
+            larger = self.of_jobs is not None and count <= self.of_jobs.max_atoms
+            raise self._too_large("too_many_atoms", "atoms", count, self.max_atoms, larger=larger)
 
-    def check_orbitals(self, count: int) -> None:
-        """Raise ``too_many_orbitals`` before a matrix is allocated for a structure."""
-        self._check("too_many_orbitals", "atomic orbitals", count, self.max_orbitals)
+    def check_orbitals(self, count: int, *, sparse: bool = False, sparse_as_job: bool = False) -> None:
+        """Raise ``too_many_orbitals`` before a matrix is allocated for a structure.
 
-    def check_k_points(self, count: int, n_orbitals: int) -> None:
-        """Raise ``too_many_k_points`` before the first of them is solved."""
-        cost = count * n_orbitals**3
-        if cost > self.max_k_cost:
-            raise ServiceError(
-                "too_many_k_points",
-                f"{count} k-points of {n_orbitals} orbitals cost {cost:.1e} (k-points times orbitals cubed); this server "
-                f"takes at most {self.max_k_cost:.1e}.",
-                field="kmesh",
-                hint=f"At most {self.max_k_cost // n_orbitals**3} k-points fit: send a smaller kmesh, or fewer points of "
-                "a path; POST /v1/jobs takes more than the other routes.",
-            )
-
-    @staticmethod
-    def _check(code: str, what: str, count: int, limit: int) -> None:
+        Args:
+            count: atomic orbitals.
+            sparse: nothing dense is made for it.
+            sparse_as_job: nothing dense would be made for it in a job.
+        """
+        limit = self.orbitals(sparse=sparse)
         if count > limit:
-            raise ServiceError(
-                code,
-                f"The structure has {count} {what}; this server takes at most {limit}.",
-                field="structure",
-                hint="Send a smaller structure; POST /v1/jobs takes larger ones than the other routes.",
+            larger = self.of_jobs is not None and count <= self.of_jobs.orbitals(sparse=sparse or sparse_as_job)
+            raise self._too_large("too_many_orbitals", "atomic orbitals", count, limit, larger=larger)
+
+    def orbitals(self, *, sparse: bool) -> int:
+        """The cap on orbitals."""
+        return max(self.max_orbitals, self.max_sparse_orbitals) if sparse else self.max_orbitals
+
+    def check_k_points(self, count: int, each: float, *, what: str, each_as_job: float) -> None:
+        """Raise ``too_many_k_points`` before the first of them is solved.
+
+        Args:
+            count: k-points.
+            each: what one costs, in orbitals cubed.
+            what: of which cell, in words.
+            each_as_job: the same in a job.
+        """
+        if count * each <= self.max_k_cost:
+            return
+        fit = int(self.max_k_cost // each)
+        hints = [f"At most {fit} k-points fit: send a smaller kmesh, or fewer points of a path." if fit else ""]
+        if self.of_jobs is not None and count * each_as_job <= self.of_jobs.max_k_cost:
+            hints.append("POST /v1/jobs takes it as it is.")
+        elif not fit:
+            hints.append("Send a smaller cell; the blocks of /v1/predict need no k-points.")
+        raise ServiceError(
+            "too_many_k_points",
+            f"{count} k-points of {what} cost {count * each:.1e} (k-points times orbitals cubed); "
+            f"at most {self.max_k_cost:.1e} are taken here.",
+            field="kmesh",
+            hint=" ".join(filter(None, hints)),
+        )
+
+    def _too_large(self, code: str, what: str, count: int, limit: int, *, larger: bool) -> ServiceError:
+        hint, jobs = "Send a smaller structure.", self.of_jobs
+        if larger and jobs is not None:
+            hint = (
+                f"Send it as a job (POST /v1/jobs), which takes up to {jobs.max_atoms} atoms and {jobs.max_orbitals} atomic "
+                f"orbitals ({jobs.orbitals(sparse=True)} for blocks and bands of a crystal)."
             )
+        return ServiceError(
+            code, f"The structure has {count} {what}; at most {limit} are taken here.", field="structure", hint=hint
+        )
 
 
 async def read_structure(wire: WireStructure | RawStructure, parsers: ParserPool, limits: SizeLimits) -> RawStructure:

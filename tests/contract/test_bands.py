@@ -21,6 +21,7 @@ from model.units import EV_PER_HARTREE
 from service.app import create_app
 from service.settings import Settings
 from tests.contract.test_crystals import ELECTRONS, ORBITALS, at, body_of
+from tests.contract.waiting import wait_until
 from tests.model.test_crystals import sheet, write_checkpoint
 from tests.tolerances import SAME_FLOAT64
 
@@ -222,3 +223,24 @@ def test_where_ase_has_no_names_kpts_are_taken(crystals, monkeypatch):
     assert (problem["status"], problem["code"], problem["field"]) == (422, "invalid_request", "path")
     assert "kpts" in problem["hint"]
     asked(crystals, "bands", sheet(), kpts=[[0, 0, 0]], kmesh="3x3x1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("bands", {"path": "GMK", "npoints": 12}), ("dos", {"sigma_ev": 0.3, "window_ev": [-5, 5]})],
+)
+def test_jobs_give_bands_and_densities_of_states_too(crystals, kind, options):
+    body = body_of(sheet(), kmesh="3x3x1", format_out="svg", **options)
+    job = crystals.post("/v1/jobs", json={**body, "kind": kind})
+    assert job.status_code == 202, job.text
+    links = job.json()["links"]
+    wait_until(lambda: crystals.get(links["status"]).json()["state"] == "done")
+    (artifact,) = crystals.get(links["status"]).json()["artifacts"]
+    assert (artifact["name"], artifact["media_type"]) == (f"{kind}.svg", "image/svg+xml")
+    assert crystals.get(links["result"]).content == crystals.post(f"/v1/{kind}", json=body).content
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), [("dos", "path", "GMK"), ("bands", "sigma_ev", 0.1)])
+def test_a_job_has_the_options_of_its_kind_alone(crystals, kind, name, value):
+    problem = crystals.post("/v1/jobs", json={**body_of(sheet()), "kind": kind, name: value}).json()
+    assert (problem["status"], problem["code"], problem["field"]) == (422, "invalid_request", name)
