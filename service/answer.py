@@ -21,7 +21,7 @@ from service.checkpoints.choice import Choice, Wanted
 from service.crystals.cell_size import CellSize
 from service.crystals.folders import refuse_foreign_basis, zipped_folder
 from service.crystals.pictures import draw
-from service.crystals.plan import Plan, plan_crystal, refuse_crystal_options, refuse_without_cell
+from service.crystals.plan import Plan, may_be_sparse, plan_crystal, refuse_crystal_options, refuse_without_cell
 from service.crystals.results import crystal_result
 from service.crystals.sparse_study import make_sparse_study
 from service.crystals.study import Study, make_study
@@ -143,7 +143,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
         plan = None
         if structure.is_periodic:
             refuse_foreign_basis(card, ask.form.name)
-            ask.limits.check_orbitals(n_orbitals, sparse=True)  # before the pairs are counted
+            ask.limits.check_orbitals(n_orbitals, sparse=may_be_sparse(options))  # before the pairs are counted
             blocks = await asyncio.to_thread(model.predictor.count_blocks, structure)
             size = CellSize.of(structure, n_orbitals, blocks, card.spin)
             plan = await asyncio.to_thread(plan_crystal, options, ask.form, structure, size, ask.limits)
@@ -244,9 +244,7 @@ async def _study(services: Services, ask: Ask, choice: Choice, predicted: Predic
     rows = choice.model.predictor.count_orbitals(prediction.structure) * (2 if card.spin == "spinor" else 1)
     solve = make_study if plan.states is None else make_sparse_study
     dear = plan.states is not None or plan.k_points * rows**3 > DEAR_STUDY
-    study = await choice.model.backend.study(
-        solve, prediction, plan, electrons, told, patient=ask.patient, dear=dear
-    )
+    study = await choice.model.backend.study(solve, prediction, plan, electrons, told, patient=ask.patient, dear=dear)
     services.metrics.stage(card.name, "eigensolve", study.milliseconds / 1e3)
     finished_spans([("eigensolve", study.milliseconds / 1e3)])
     return study

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pyscf import gto
 from pyscf.pbc.gto import pseudo
 
@@ -65,20 +63,31 @@ class CrystalIntegrals:
         return self._blocks("int1e_kin")
 
     def _blocks(self, operator: str) -> BlockSet:
-        """One call of PySCF for each lattice vector R."""
+        """One call of PySCF for each atom, with its partners alone: time and memory grow with the pairs."""
         structure, pairs = self.structure, self.pairs
         result = BlockSet.zeros(self._space, structure.numbers, pairs)
-        values, offsets = result.values, result.atom_offsets
         cell = np.zeros((3, 3)) if structure.cell_angstrom is None else structure.cell_angstrom
-        home = _atoms(structure, np.zeros(3), self._space.name)
-        shifts, which = np.unique(pairs.shift, axis=0, return_inverse=True)
-        crosses = [
-            gto.intor_cross(operator, home, _atoms(structure, shift @ cell, self._space.name)) for shift in shifts
-        ]
-        for pair in range(len(pairs)):
-            i, j = int(pairs.first[pair]), int(pairs.second[pair])
-            block = crosses[int(which.ravel()[pair])][offsets[i] : offsets[i + 1], offsets[j] : offsets[j + 1]]
-            values[0, result.starts[pair] : result.starts[pair + 1]] = block.ravel()
+        keys = np.column_stack([pairs.second, pairs.shift]).astype(np.int64)
+        images, image_of = np.unique(keys, axis=0, return_inverse=True)
+        image_of = image_of.ravel()
+        places = structure.positions_angstrom[images[:, 0]] + images[:, 1:] @ cell
+        mole = typed_mole(structure.numbers[images[:, 0]], places, self._space.name)
+        shells = [mole._bas[first:last] for first, last in mole.aoslice_by_atom()[:, :2]]
+        at_home = {int(image[0]): number for number, image in enumerate(images) if not image[1:].any()}
+        order = np.argsort(pairs.first, kind="stable")
+        ends = np.cumsum(np.bincount(pairs.first, minlength=len(structure)))
+        for atom, own in enumerate(np.split(order, ends[:-1])):
+            rows, columns = shells[at_home[atom]], np.concatenate([shells[image_of[pair]] for pair in own])
+            table = gto.moleintor.getints(
+                mole._add_suffix(operator),
+                mole._atm,
+                np.concatenate([rows, columns]),
+                mole._env,
+                shls_slice=(0, len(rows), len(rows), len(rows) + len(columns)),
+            )
+            sizes = np.diff(result.atom_offsets)[pairs.second[own]]
+            for pair, block in zip(own, np.split(table, np.cumsum(sizes)[:-1], axis=1), strict=True):
+                result.values[0, result.starts[pair] : result.starts[pair + 1]] = block.ravel()
         return result
 
 
@@ -97,7 +106,3 @@ def valence_electrons(potentials: str, elements: Sequence[int]) -> dict[int, int
                 f"PySCF has no pseudopotential {potentials[:40]!r} for {SYMBOLS[int(number)]}.", field="numbers"
             ) from error
     return found
-
-
-def _atoms(structure: Structure, moved_angstrom: NDArray[np.float64], basis: str) -> Any:
-    return typed_mole(structure.numbers, structure.positions_angstrom + moved_angstrom, basis)

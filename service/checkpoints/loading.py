@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -83,7 +83,7 @@ class ModelLoader:
             figures["energy_hartree"] = max(deviation.energy for deviation in deviations)
             figures["energy_allowed_hartree"] = ENERGY_TOLERANCE_HARTREE
         with checks.check("warm_up") as figures:
-            structure = warm_up_structure(predictor.card)
+            structure = warm_up_structure(predictor.card, predictor.checkpoint.golden)
             predictor.forward([predictor.prepare(structure)])
             figures["atoms"] = len(structure)
         card = predictor.card
@@ -126,14 +126,18 @@ def fingerprint(folder: Path) -> str | None:
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-def warm_up_structure(card: Card) -> Structure:
-    """A row of two or three like atoms that a model takes, whatever its charges and multiplicities; a crystal's in a cell."""
+def warm_up_structure(card: Card, golden: Mapping[str, Any]) -> Structure:
+    """A row of two or three like atoms that a model takes, whatever its charges and multiplicities; of a crystal's the first
+    golden structure, since its tables and its support begin at distances of their own."""
+    if card.periodic:
+        from model.checkpoint.golden import golden_structure
+
+        return golden_structure(golden["structures"][0])  # there is one: the self-test has seen to it
     possible = product(sorted(card.charges, key=abs), card.multiplicities, sorted(card.elements), (2, 3))
     charge, multiplicity, number, count = next(
         (charge, multiplicity, number, count)
         for charge, multiplicity, number, count in possible
-        if card.periodic or (count * number - charge - multiplicity) % 2  # paired electrons and the unpaired ones
+        if (count * number - charge - multiplicity) % 2  # paired electrons and the unpaired ones
     )
     positions = WARM_UP_DISTANCE_ANGSTROM * np.arange(count)[:, None] * np.array([0.0, 0.0, 1.0])
-    cell = 3.0 * WARM_UP_DISTANCE_ANGSTROM * np.eye(3) if card.periodic else None
-    return Structure(np.array([number] * count), positions, charge, multiplicity, cell, (card.periodic,) * 3)
+    return Structure(np.array([number] * count), positions, charge, multiplicity)

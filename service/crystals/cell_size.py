@@ -112,17 +112,17 @@ def check_cost(
     limits: SizeLimits,
     *,
     sparse: bool,
-    may_be_sparse: bool = False,
+    sparse_as_job: bool = False,
 ) -> None:
     """Refuse more k-points than are taken.
 
     Args:
         sparse: whether they are solved so.
-        may_be_sparse: whether a job might.
+        sparse_as_job: whether a job would.
 
     Raises:
         ServiceError: ``too_many_k_points``.
     """
-    each, as_job = (size.cost_of_k_point(structure, sparse=kind) for kind in (sparse, sparse or may_be_sparse))
+    each, as_job = (size.cost_of_k_point(structure, sparse=kind) for kind in (sparse, sparse or sparse_as_job))
     what = f"{size.rows} orbitals{', sparse,' if sparse else ''}"
     limits.check_k_points(n_points, each, what=what, each_as_job=as_job)

@@ -129,7 +129,7 @@ def plan_crystal(
     states = None if density else sparse_states(None, size, structure, points, limits)
     if states is not None:
         defaults.append(f"states={states}")
-    _check_size(size, structure, points, limits, sparse=states is not None, may_be_sparse=not density)
+    _check_size(size, structure, points, limits, sparse=states is not None, sparse_as_job=not density)
     return Plan(asked, mesh, density, tuple(defaults), states=states)
 
 
@@ -215,18 +215,24 @@ def _plan_levels(
         states = sparse_states(options.states, size, structure, points, limits)
         if options.states is None and states is not None:
             defaults.append(f"states={states}")
-    may_be_sparse = isinstance(options, BandsOptions)
-    _check_size(size, structure, points, limits, sparse=states is not None, may_be_sparse=may_be_sparse)
+    as_job = may_be_sparse(options)
+    _check_size(size, structure, points, limits, sparse=states is not None, sparse_as_job=as_job)
     return Plan((), mesh, False, tuple(defaults), path, window, sigma, states)
 
 
 def _check_size(
-    size: CellSize, structure: Structure, points: int, limits: SizeLimits, *, sparse: bool, may_be_sparse: bool
+    size: CellSize, structure: Structure, points: int, limits: SizeLimits, *, sparse: bool, sparse_as_job: bool
 ) -> None:
-    """Refuse too many orbitals or k-points; ``may_be_sparse`` as of ``check_cost``."""
-    may_be_sparse = may_be_sparse and not size.collinear
-    limits.check_orbitals(size.orbitals, sparse=sparse, sparse_as_job=may_be_sparse)
-    check_cost(size, structure, points, limits, sparse=sparse, may_be_sparse=may_be_sparse)
+    """Refuse too many orbitals or k-points; ``sparse_as_job``: a job would make nothing dense of it."""
+    sparse_as_job = sparse_as_job and not size.collinear
+    limits.check_orbitals(size.orbitals, sparse=sparse, sparse_as_job=sparse_as_job)
+    check_cost(size, structure, points, limits, sparse=sparse, sparse_as_job=sparse_as_job)
+
+
+def may_be_sparse(options: StructureOptions) -> bool:
+    """Whether what is asked for can be had without a dense matrix."""
+    wanted = options.outputs if isinstance(options, PredictOptions) else ("density_blocks",)
+    return isinstance(options, BandsOptions) or "density_blocks" not in wanted
 
 
 def require_matplotlib() -> None:

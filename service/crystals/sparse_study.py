@@ -13,8 +13,10 @@ import numpy as np
 from model.electronic.bands import PROJECTION_THRESHOLD
 from model.electronic.fermi import k_mesh
 from model.electronic.sparse_fermi import near_bands
+from model.errors import ElectronCountError, NumericalError
 from service.crystals.plan import Plan
 from service.crystals.study import Study, Told, known_overlap, last_points, overlap_warnings, refuse_negative
+from service.errors import ServiceError
 
 if TYPE_CHECKING:
     from model.predictor import CrystalPrediction
@@ -28,8 +30,8 @@ def make_sparse_study(prediction: CrystalPrediction, plan: Plan, n_electrons: in
         plan: with a mesh, and a number of states.
 
     Raises:
-        ServiceError: ``invalid_request`` where the model has no overlap, ``numerical_failure`` where S is not positive.
-        ElectronCountError, NumericalError: as of :func:`model.electronic.sparse_fermi.near_bands`.
+        ServiceError: ``invalid_request`` where the model has no overlap, ``numerical_failure`` where S is not positive, or
+            what :func:`model.electronic.sparse_fermi.near_bands` raises.
     """
     started = time.perf_counter()
     assert plan.mesh is not None
@@ -42,18 +44,24 @@ def make_sparse_study(prediction: CrystalPrediction, plan: Plan, n_electrons: in
     if plan.path is not None:
         points = np.concatenate([points, plan.path.points])
         weights = np.concatenate([weights, np.zeros(len(plan.path.points))])
-    near = near_bands(
-        hamiltonian,
-        overlap,
-        points,
-        n_electrons,
-        n_states=plan.states,
-        damping=prediction.damping,
-        n_checked=n_mesh,
-        on_point=None if told is None else lambda done: told(done, len(points)),
-    )
-    smallest = float(np.nanmin(near.bands.smallest_overlap))
-    refuse_negative(smallest)
+    try:
+        near = near_bands(
+            hamiltonian,
+            overlap,
+            points,
+            n_electrons,
+            n_states=plan.states,
+            damping=prediction.damping,
+            n_checked=n_mesh,
+            on_point=None if told is None else lambda done: told(done, len(points)),
+        )
+        smallest = float(np.nanmin(near.bands.smallest_overlap))
+        refuse_negative(smallest)
+        level = near.level(weights, n_electrons)
+    except (NumericalError, ElectronCountError) as error:  # of a crystal that needs other states than were asked for
+        raise ServiceError(
+            "numerical_failure", error.detail, field="states", hint=error.hint or "Ask for more states."
+        ) from error
     warnings = list(overlap_warnings(smallest, 0))
     if near.n_dependent:
         warnings.append(
@@ -62,7 +70,7 @@ def make_sparse_study(prediction: CrystalPrediction, plan: Plan, n_electrons: in
         )
     return Study(
         overlap,
-        near.level(weights, n_electrons),
+        level,
         None,
         None if plan.path is None else last_points(near.bands, len(plan.path.points)),
         None,

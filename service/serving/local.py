@@ -140,9 +140,7 @@ class LocalBackend:
         finally:
             self._leave(owner, time.perf_counter() - started)
 
-    async def _predicted(
-        self, structure: Structure, orbitals: bool, stage: Report, *, large: bool
-    ) -> Predicted:
+    async def _predicted(self, structure: Structure, orbitals: bool, stage: Report, *, large: bool) -> Predicted:
         before, after = (self._large.run, self._large.run) if large else (self._before.run, self._after.run)
         queue = self._large_queue if large else self._queue
         stage("integrals")

@@ -56,7 +56,9 @@ class SizeLimits:
         """
         limit = self.orbitals(sparse=sparse)
         if count > limit:
-            larger = self.of_jobs is not None and count <= self.of_jobs.orbitals(sparse=sparse or sparse_as_job)
+            jobs = self.of_jobs
+            larger = jobs is not None and count <= jobs.orbitals(sparse=sparse or sparse_as_job)
+            larger = larger and jobs is not None and self.max_atoms <= jobs.max_atoms
             raise self._too_large("too_many_orbitals", "atomic orbitals", count, limit, larger=larger)
 
     def orbitals(self, *, sparse: bool) -> int:

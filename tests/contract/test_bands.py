@@ -25,6 +25,9 @@ from tests.contract.waiting import wait_until
 from tests.model.test_crystals import sheet, write_checkpoint
 from tests.tolerances import SAME_FLOAT64
 
+FOLDED_TOLERANCE = 1e-5
+"""Levels of a supercell's Gamma and of the cell's own k-points, of a network in float32, hartree."""
+
 GAMMA_TO_M = 2 * np.pi / (2.50 * np.sqrt(3))
 """Of a hexagonal lattice of 2.50 Å, 1/Å."""
 
@@ -225,6 +228,97 @@ def test_where_ase_has_no_names_kpts_are_taken(crystals, monkeypatch):
     asked(crystals, "bands", sheet(), kpts=[[0, 0, 0]], kmesh="3x3x1")
 
 
+def test_so_many_bands_around_the_fermi_level_are_those_of_all(crystals):
+    options: dict[str, Any] = {"kpts": [[0.1, 0, 0], [0, 0.08, 0]], "kmesh": "1x1x1"}  # an insulator's, so far
+    all_of_them = asked(crystals, "bands", sheet(), **options)["results"]
+    few = asked(crystals, "bands", sheet(), **options, states=5)["results"]
+    kept = few["band_indices"]
+    assert ELECTRONS // 2 in kept
+    assert 2 <= len(kept) <= 5
+    assert np.abs(np.array(all_of_them["energies"])[:, kept] - few["energies"]).max() < SAME_FLOAT64
+    assert few["smallest_overlap_eigenvalue"] >= all_of_them["smallest_overlap_eigenvalue"]  # of the mesh alone
+    for name in ("fermi_energy", "gap", "is_metal"):
+        assert few[name] == pytest.approx(all_of_them[name], abs=SAME_FLOAT64)
+    problem = crystals.post("/v1/bands", json=body_of(sheet(), states=ORBITALS)).json()
+    assert (problem["code"], problem["field"]) == ("invalid_request", "states")
+    problem = crystals.post("/v1/bands", json=body_of(sheet(), path="GMK", npoints=9, states=3)).json()  # a metal
+    assert (problem["code"], problem["field"]) == ("numerical_failure", "states")
+
+
+@pytest.fixture(scope="module")
+def narrow(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A server whose requests may have 40 orbitals, and whose jobs 150, or sparse as many as there are."""
+    folder = tmp_path_factory.mktemp("narrow")
+    write_checkpoint(folder / "bn")
+    settings = Settings(
+        checkpoints=folder,
+        device="cpu",
+        max_atoms=60,
+        max_orbitals=40,
+        job_max_atoms=64,
+        job_max_orbitals=150,
+        max_k_cost=ORBITALS**3 * 1500,
+        job_max_k_cost=10**9,
+        jobs="thread",
+    )
+    with serve(create_app(settings)) as client:
+        yield client
+
+
+def finished(client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
+    """A job's status and answer."""
+    job = client.post("/v1/jobs", json=body)
+    assert job.status_code == 202, job.text
+    links = job.json()["links"]
+    wait_until(lambda: client.get(links["status"]).json()["state"] in ("done", "failed"))
+    return {"status": client.get(links["status"]).json(), "answer": client.get(links["result"]).json()}
+
+
+def test_a_cell_too_large_for_all_bands_is_solved_around_the_fermi_level(narrow):
+    large = sheet().repeat((5, 5, 1))  # 200 orbitals; of 10 K in the small cell Gamma is one
+    body = body_of(large, kpts=[[0, 0, 0], [0.5, 0, 0]], kmesh="1x1x1")
+    refused = narrow.post("/v1/bands", json=body).json()
+    assert refused["code"] == "too_many_orbitals"
+    assert "POST /v1/jobs" in refused["hint"]
+    done = finished(narrow, {**body, "kind": "bands"})
+    results = done["answer"]["results"]
+    assert "states=40" in done["answer"]["defaults_applied"]
+    assert ELECTRONS * 25 // 2 in results["band_indices"]
+    points = [[a / 5, b / 5, 0] for a in range(5) for b in range(5)]
+    small = np.sort(np.ravel(asked(narrow, "bands", sheet(), kpts=points, kmesh="1x1x1")["results"]["energies"]))
+    folded = small[results["band_indices"]]
+    assert np.abs(folded - results["energies"][0]).max() < FOLDED_TOLERANCE
+
+
+def test_hints_name_what_helps(narrow):
+    """What a refusal advises is taken, and where nothing larger is open it is not advised."""
+    dense = body_of(sheet().repeat((3, 3, 1)), sigma_ev=0.3, window_ev=[-5, 5], kmesh="1x1x1")  # 72 orbitals
+    refused = narrow.post("/v1/dos", json=dense).json()
+    assert (refused["code"], "POST /v1/jobs" in refused["hint"]) == ("too_many_orbitals", True)
+    assert finished(narrow, {**dense, "kind": "dos"})["status"]["state"] == "done"
+    larger = body_of(sheet().repeat((5, 5, 1)), sigma_ev=0.3, window_ev=[-5, 5], kmesh="1x1x1")
+    refused = narrow.post("/v1/dos", json=larger).json()
+    assert (refused["code"], "jobs" in refused["hint"]) == ("too_many_orbitals", False)
+    refused = narrow.post("/v1/jobs", json={**larger, "kind": "dos"}).json()
+    assert (refused["code"], "jobs" in refused["hint"]) == ("too_many_orbitals", False)
+    many = body_of(sheet(), path="GMKG", npoints=2000)
+    refused = narrow.post("/v1/bands", json=many).json()
+    assert refused["code"] == "too_many_k_points"
+    assert "POST /v1/jobs takes it" in refused["hint"]
+    assert narrow.post("/v1/jobs", json={**many, "kind": "bands"}).status_code == 202
+    huge = body_of(sheet().repeat((6, 6, 1)))
+    refused = narrow.post("/v1/bands", json=huge).json()
+    assert (refused["code"], "jobs" in refused["hint"]) == ("too_many_atoms", False)
+
+
+def test_the_same_key_is_the_same_job_of_bands(narrow):
+    body = {**body_of(sheet(), path="GMK", npoints=5, kmesh="1x1x1"), "kind": "bands"}
+    first, second = (narrow.post("/v1/jobs", json=body, headers={"Idempotency-Key": "bands-1"}).json() for _ in "12")
+    assert first["id"] == second["id"]
+    other = narrow.post("/v1/jobs", json={**body, "npoints": 6}, headers={"Idempotency-Key": "bands-1"})
+    assert other.status_code == 422
+
+
 @pytest.mark.parametrize(
     ("kind", "options"),
     [("bands", {"path": "GMK", "npoints": 12}), ("dos", {"sigma_ev": 0.3, "window_ev": [-5, 5]})],
@@ -243,4 +337,6 @@ def test_jobs_give_bands_and_densities_of_states_too(crystals, kind, options):
 @pytest.mark.parametrize(("kind", "name", "value"), [("dos", "path", "GMK"), ("bands", "sigma_ev", 0.1)])
 def test_a_job_has_the_options_of_its_kind_alone(crystals, kind, name, value):
     problem = crystals.post("/v1/jobs", json={**body_of(sheet()), "kind": kind, name: value}).json()
-    assert (problem["status"], problem["code"], problem["field"]) == (422, "invalid_request", name)
+    assert (problem["status"], problem["code"]) == (422, "invalid_request")
+    assert name not in problem["hint"].removeprefix("Allowed here: ").split(", ")
+    assert "kmesh" in problem["hint"]

@@ -13,8 +13,8 @@ from model.blocks.motions import unfold
 from model.electronic.bands import band_energies
 from model.electronic.fermi import fermi_level, k_mesh
 from model.electronic.kinetic_damping import KineticDamping
-from model.electronic.sparse import SparseLevels
-from model.electronic.sparse_fermi import sparse_fermi_level
+from model.electronic.sparse import SparseLevels, separator_size
+from model.electronic.sparse_fermi import near_bands, sparse_fermi_level
 from model.errors import ElectronCountError, NumericalError, StructureError
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
@@ -157,3 +157,32 @@ def test_a_level_that_the_states_do_not_enclose(cell: tuple[BlockSet, BlockSet])
         sparse_fermi_level(*cell, points, weights, 127, n_states=6, smearing_hartree=0.05)
     with pytest.raises(ElectronCountError):
         sparse_fermi_level(*cell, points, weights, 256)
+
+
+def test_bands_near_a_filling_are_those_of_all_bands(cell: tuple[BlockSet, BlockSet]) -> None:
+    points = np.array([[0.0, 0.0, 0.0], [0.21, 0.13, 0.0], [0.5, 0.0, 0.0]])
+    done: list[int] = []
+    near = near_bands(*cell, points, 128, n_states=N_NEAR, n_checked=2, on_point=done.append)
+    expected = band_energies(*cell, points)
+    n_bands = near.bands.energies.shape[-1]
+    assert near.first < 64 < near.first + n_bands <= near.first + N_NEAR
+    assert np.abs(near.bands.energies - expected.energies[:, :, near.first : near.first + n_bands]).max() < ROUNDING
+    assert np.abs(near.bands.smallest_overlap[:2] - expected.smallest_overlap[:2]).max() < ROUNDING
+    assert np.isnan(near.bands.smallest_overlap[2])
+    assert done == [1, 2, 3]
+
+
+def test_the_smallest_eigenvalue_of_an_overlap_that_is_not_positive(cell: tuple[BlockSet, BlockSet]) -> None:
+    hamiltonian, overlap = cell
+    spoilt = overlap.with_values(overlap.values * 8.0)
+    lowest = np.linalg.eigvalsh(dense_matrix(spoilt))[0]
+    onsite = np.flatnonzero((spoilt.pairs.first == spoilt.pairs.second) & ~spoilt.pairs.shift.any(axis=1))
+    for pair in onsite.tolist():
+        spoilt.values[0, spoilt.starts[pair] : spoilt.starts[pair + 1]] -= (lowest + 0.5) * np.eye(4).ravel()
+    assert SparseLevels(hamiltonian, spoilt).smallest_overlap() == pytest.approx(-0.5, abs=1e-8)
+
+
+def test_the_dense_part_of_a_factorisation_grows_with_the_cut_and_not_with_the_cell() -> None:
+    layer, wire = (separator_size(4 * 900, 90.0, n) / separator_size(900, 90.0, n) for n in (2, 1))
+    assert (layer, wire) == (pytest.approx(2.0), pytest.approx(1.0))
+    assert separator_size(50, 50.0, 3) <= 50

@@ -18,6 +18,7 @@ from service.checkpoints.loading import ModelLoader, fingerprint, warm_up_struct
 from service.checkpoints.startup import load_registry, resolve_device
 from service.errors import ServiceError, StartupError
 from service.settings import Settings
+from tests.model.test_crystals import write_checkpoint
 
 
 def settings_for(folder: Path) -> Settings:
@@ -293,14 +294,21 @@ def test_a_second_checkpoint_that_fails_stops_the_start(put, tmp_path):
         {"multiplicities": [2]},
         {"charges": [-1], "multiplicities": [2], "elements": [6]},
         {"multiplicities": [3, 1]},
-        {"periodic": True},
-        {"periodic": True, "charges": [0], "elements": [13]},
     ],
     ids=str,
 )
 def test_every_model_can_be_warmed_up_with_something_that_it_takes(tiny_checkpoint, change):
     card = read_card(tiny_checkpoint / "card.json").model_copy(update=change)
-    card.check(warm_up_structure(card))
+    card.check(warm_up_structure(card, {"structures": []}))
+
+
+def test_a_crystals_model_is_warmed_up_with_a_golden_structure_where_its_tables_begin(tmp_path):
+    """Of an atom's like at 1.2 Å the tables of B and N know nothing."""
+    write_checkpoint(tmp_path / "bn", "two_centre")
+    registry = load_registry(settings_for(tmp_path))
+    (model,) = registry.models
+    assert [check.name for check in model.checks] == ["weights", "golden", "equivariance", "warm_up"]
+    registry.close()
 
 
 def test_a_gpu_that_is_not_there_is_named():
