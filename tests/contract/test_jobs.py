@@ -95,7 +95,10 @@ def test_a_job_is_accepted_with_its_place_and_its_times(client, water):
     assert job.created < job.expires
     done = until(client, reply.json(), "done")
     JobStatus.model_validate_json(json.dumps(done))
-    assert (done["progress"], done["attempts"]) == ({"stage": None, "fraction": 1.0, "position": None}, 1)
+    assert (done["progress"], done["attempts"]) == (
+        {"stage": None, "fraction": 1.0, "position": None, "k_points": None, "k_points_solved": None},
+        1,
+    )
     assert job.created <= done["started"] <= done["finished"] < done["expires"]
     assert job.expires <= done["expires"]
 
