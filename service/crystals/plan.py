@@ -20,6 +20,7 @@ from service.answers.output_formats import (
     refuse_other_systems,
 )
 from service.crystals.cell_size import CellSize, check_cost, sparse_states
+from service.crystals.meshes import DOS_SPACING, MESH_SPACING, Mesh, chosen_mesh
 from service.crystals.paths import DEFAULT_POINTS, KPath, own_path, special_path
 from service.errors import ServiceError
 from service.schemas.requests import (
@@ -35,22 +36,11 @@ from service.schemas.requests import (
 )
 from service.structures.build import SizeLimits
 
-MESH_SPACING: Final = 0.25
-"""Largest distance between k-points of a mesh that nobody chose, 1/Å (with 2 pi): 12 x 12 for graphene."""
-
-DOS_SPACING: Final = 0.12
-"""The same for a density of states."""
-
 MOST_WIDTHS: Final = 5000
 """Widths of the Gaussian in the window of a density of states."""
 
-COARSE: Final = 3
-"""Counts above 1 are multiples of this, so that K of hexagonal cells is on the mesh, where semimetals close."""
-
 MOST_ENTRIES: Final = 2**22
 """Of D(k) in one answer: 64 MiB, and as much again of C(k)."""
-
-Mesh = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -121,7 +111,7 @@ def plan_crystal(
     if form.holds_arrays and not {"fermi_energy", "density_blocks"} & set(asked):
         limits.check_orbitals(size.orbitals, sparse=True)  # blocks, and S's smallest eigenvalue
         return Plan(asked, None, False, tuple(defaults))
-    mesh = _mesh(options.kmesh, structure, MESH_SPACING)
+    mesh = chosen_mesh(options.kmesh, structure, MESH_SPACING)
     if options.kmesh is None:
         defaults.append(f"kmesh={'x'.join(map(str, mesh))}")
     density = "density_blocks" in asked
@@ -139,7 +129,7 @@ def _plan_guess(options: GuessOptions, structure: Structure, size: CellSize, lim
     _refuse_outputs(options.outputs, CRYSTAL_OUTPUTS, "A crystal")
     defaults = []
     if options.kpts is None:
-        mesh = _mesh(options.kmesh, structure, MESH_SPACING)
+        mesh = chosen_mesh(options.kmesh, structure, MESH_SPACING)
         if options.kmesh is None:
             defaults.append(f"kmesh={'x'.join(map(str, mesh))}")
         check_cost(size, structure, math.prod(mesh), limits, sparse=False)  # before it is made
@@ -206,7 +196,7 @@ def _plan_levels(
         for name, value in (("window_ev", f"{window[0]:g},{window[1]:g}"), ("sigma_ev", f"{sigma:g}")):
             if name not in options.model_fields_set:
                 defaults.append(f"{name}={value}")
-    mesh = _mesh(options.kmesh, structure, MESH_SPACING if path is not None else DOS_SPACING)
+    mesh = chosen_mesh(options.kmesh, structure, MESH_SPACING if path is not None else DOS_SPACING)
     if options.kmesh is None:
         defaults.append(f"kmesh={'x'.join(map(str, mesh))}")
     points = math.prod(mesh) // 2 + 1 + (0 if path is None else len(path.points))
@@ -305,37 +295,6 @@ def refuse_crystal_options(options: StructureOptions, form: OutputFormat) -> Non
             hint="Leave it out, or send the lattice vectors and pbc.",
         )
     _refuse_outputs(getattr(options, "outputs", ()), MOLECULE_OUTPUTS, "A molecule")
-
-
-def default_mesh(structure: Structure, spacing: float) -> Mesh:
-    """A mesh of a spacing along the periodic directions, one point along the others.
-
-    Args:
-        structure: with a cell.
-        spacing: 1/Å, with 2 pi.
-    """
-    assert structure.cell_angstrom is not None
-    lengths = 2 * np.pi * np.linalg.norm(np.linalg.inv(structure.cell_angstrom), axis=0)
-    counts = [
-        math.ceil(length / spacing) if is_periodic else 1
-        for length, is_periodic in zip(lengths, structure.pbc, strict=True)
-    ]
-    a, b, c = (count if count == 1 else COARSE * math.ceil(count / COARSE) for count in counts)
-    return a, b, c
-
-
-def _mesh(given: str | None, structure: Structure, spacing: float) -> Mesh:
-    if given is None:
-        return default_mesh(structure, spacing)
-    a, b, c = map(int, given.split("x"))
-    if any(count > 1 and not is_periodic for count, is_periodic in zip((a, b, c), structure.pbc, strict=True)):
-        raise ServiceError(
-            "invalid_request",
-            "The kmesh has several points along a direction that is not periodic.",
-            field="kmesh",
-            hint="Count 1 along that direction, or say with pbc that it is periodic.",
-        )
-    return a, b, c
 
 
 def _refuse_outputs(asked: Sequence[str], allowed: Sequence[str], what: str) -> None:
