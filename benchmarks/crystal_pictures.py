@@ -48,7 +48,9 @@ def draw(predictor: Predictor, frame: Frame, n_points: int, folder: Path) -> lis
     """
     frame = frame.in_space(predictor.space)
     given = {"overlap": frame.overlap} if frame.overlap is not None else {}
-    found = compare_crystal(frame, predictor.predict_crystals([frame.structure], [given])[0], n_points=n_points)
+    prediction = predictor.predict_crystals([frame.structure], [given])[0]
+    damping = predictor.card.kinetic_damping
+    found = compare_crystal(frame, prediction, n_points=n_points, kinetic_damping=damping)
     if found.spectra is None:
         raise DatasetError(f"{frame.molecule} has no spectra: {found.note}")
     errors = found.errors

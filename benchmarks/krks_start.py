@@ -88,7 +88,7 @@ def main() -> None:
     rows = []
     settings = {"TRACEGRAD_CHECKPOINTS": chosen.checkpoints}
     with local_server(environment=settings, start_timeout=600.0) as url, Client(url) as client:
-        (version,) = (card["version"] for card in client.models() if card["name"] == "graphene")
+        (version,) = (card["version"] for card in client.models() if card["name"] == "bcn")
         for seed in SEEDS[: chosen.structures]:
             rows.append(compare(seed, (a, b, c), client))
             print(rows[-1], flush=True)

@@ -186,7 +186,7 @@ def main() -> None:
     torch.set_num_threads(1)
     lib.num_threads(1)
     molecules = Predictor.load(DEFAULT_CHECKPOINT, verify_golden=False)
-    crystals = Predictor.load(Path(DEFAULT_CHECKPOINT).with_name("graphene"), verify_golden=False)
+    crystals = Predictor.load(Path(DEFAULT_CHECKPOINT).with_name("bcn"), verify_golden=False)
     wanted = [
         *[(f"alkane C{n}", molecules, alkane(n), molecule_row) for n in (1, 3, 7, 15, 20, 30, 40)],
         *[(f"water {n}x{n}x{n}", molecules, water_cluster(n), molecule_row) for n in (1, 2, 3)],

@@ -20,7 +20,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.contract.test_crystals import body_of
 
-CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "graphene"
+CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "bcn"
 ELECTRONS = 8
 ORBITALS = 26
 FAR = 3e-3
@@ -41,7 +41,7 @@ def both(serve: Any, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFac
     """A model for molecules, and the shipped one for graphene."""
     folder = tmp_path_factory.mktemp("both")
     (folder / "default").symlink_to(tiny_checkpoint, target_is_directory=True)
-    (folder / "graphene").symlink_to(CHECKPOINT, target_is_directory=True)
+    (folder / "bcn").symlink_to(CHECKPOINT, target_is_directory=True)
     settings = Settings(checkpoints=folder, device="cpu", max_k_cost=ORBITALS**3 * 500)
     with serve(create_app(settings)) as client:
         yield client

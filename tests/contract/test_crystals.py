@@ -178,7 +178,7 @@ def test_a_program_s_own_files_are_for_models_in_its_basis(both):
     problem = both.post("/v1/predict", json=body_of(sheet(), format_out="abacus")).json()
     assert (problem["status"], problem["code"], problem["field"]) == (422, "unsupported_basis", "format_out")
     assert "gth-szv" in problem["detail"]
-    card = store.load(Path(__file__).resolve().parents[2] / "checkpoints" / "graphene").card
+    card = store.load(Path(__file__).resolve().parents[2] / "checkpoints" / "bcn").card
     own = card.model_copy(update={"basis": card.basis.model_copy(update={"order": "abacus"})})
     folders.refuse_foreign_basis(own, "abacus")
     for name in ("deeph", "deeph-legacy", "npz"):
