@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from pyscf import dft, lib, scf
 from pyscf.gto.basis import load as load_pyscf_basis
 
+from model.electronic.comparison import first_order_density
 from model.integrals.pyscf_molecule import MoleculeIntegrals, integrals
 from model.predictor import Predictor
 from model.reference.fitted import FittedReference, ingredients, total
 from model.units import MICROHARTREE_PER_HARTREE
 from training.data.sources import Frame, read_frames
-from training.evaluate.orbitals import first_order_density
 
 Matrix = NDArray[np.float64]
 Candidate = Callable[[Frame, MoleculeIntegrals], Matrix]

@@ -26,10 +26,13 @@ from service.crystals.results import crystal_result
 from service.crystals.sparse_study import make_sparse_study
 from service.crystals.study import Study, make_study
 from service.errors import ServiceError
+from service.evaluation.given import Given, cartesian_count, read_given, refuse_crystals
+from service.evaluation.report import evaluation_result
 from service.memory.need import need_of, need_of_crystal
 from service.observability import logs
 from service.observability.metrics import STAGES, warning_kinds
 from service.observability.tracing import finished_spans, span
+from service.schemas.evaluation import EvaluateOptions
 from service.schemas.requests import (
     BandsOptions,
     CommonOptions,
@@ -52,6 +55,8 @@ if TYPE_CHECKING:
 _STEMS: Final[Mapping[type[StructureOptions], str]] = {GuessOptions: "guess", BandsOptions: "bands", DosOptions: "dos"}
 DEAR_STUDY: Final = 5e8
 """K-points times orbitals cubed from which on a crystal's eigensolves take a second or so."""
+EVALUATED: Final = ("orbital_energies", "hamiltonian", "overlap", "mo_coeff", "density_matrix")
+"""What a comparison has in memory, as outputs."""
 NOTHING_NEW: Final = "*"
 """As ``known_tags``: only check that there would be an answer."""
 
@@ -91,6 +96,8 @@ class Ask:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the arrays to send, for a molecule."""
+        if isinstance(self.options, EvaluateOptions):
+            return EVALUATED
         assert isinstance(self.options, PredictOptions | GuessOptions)
         if isinstance(self.options, PredictOptions):
             return self.options.outputs
@@ -134,13 +141,15 @@ async def answer(services: Services, ask: Ask) -> Answered:
     built = build_structure(raw, options, ask.limits)
     structure = built.structure
     refuse_without_cell(options, structure)
+    if isinstance(options, EvaluateOptions):
+        refuse_crystals(structure)
     with services.registry.leased(structure, Wanted(options.model, options.xc, options.basis)) as choice:
         model = choice.model
         logs.note(model=model.name)
         services.metrics.stage(model.name, "parse", parse_ms / 1e3)
         n_orbitals = model.predictor.count_orbitals(structure)
         card = model.predictor.card
-        plan = None
+        plan = given = None
         if structure.is_periodic:
             refuse_foreign_basis(card, ask.form.name)
             ask.limits.check_orbitals(n_orbitals, sparse=may_be_sparse(options))  # before the pairs are counted
@@ -152,12 +161,17 @@ async def answer(services: Services, ask: Ask) -> Answered:
             ask.limits.check_orbitals(n_orbitals)
             refuse_crystal_options(options, ask.form)
             need = await asyncio.to_thread(need_of, model.predictor, structure, n_orbitals, ask.form, ask.outputs)
+            if isinstance(options, EvaluateOptions):
+                n_cartesian = cartesian_count(model.predictor.space, structure)
+                given = await asyncio.to_thread(read_given, options.fock, n_orbitals, n_cartesian, card.basis.name)
         outputs = ask.outputs if plan is None else plan.outputs
         services.memory.check(need)
         defaults = [*built.defaults, *option_defaults(options, model.name, () if plan is None else plan.defaults)]
         orbitals = plan is None and bool(NEEDS_ORBITALS.intersection(outputs))
         key = content_key(card.weights_sha256, structure, orbitals=orbitals)
-        shown = options.model_dump(exclude={"structure", "structures"})
+        shown = options.model_dump(exclude={"structure", "structures", "fock"})
+        if given is not None:
+            shown["fock"] = given.digest
         tag = entity_tag(key, (ask.form.name, outputs, shown, (*built.notes, *choice.warnings), defaults))
         if matches(ask.known_tags, tag):
             return Answered(None, tag)
@@ -179,9 +193,9 @@ async def answer(services: Services, ask: Ask) -> Answered:
             ask.on_stage("serialise")
             began = time.perf_counter()
             said = (*built.notes, *choice.warnings)
-            known = _Known(card, plan, outputs, about, said, defaults)
+            known = _Known(card, plan, outputs, about, said, defaults, given)
             with span("serialise"):
-                if ask.form.holds_arrays:
+                if ask.form.holds_arrays and given is None:
                     content = await services.encode(_written, ask, predicted.prediction, study, known)
                 else:
                     dear = plan is None and is_dear(ask.form.name, cast("Prediction", predicted.prediction))
@@ -268,6 +282,7 @@ class _Known:
     about: Mapping[str, Any]
     warnings: tuple[str, ...]
     defaults: list[str]
+    given: Given | None = None
 
 
 def _written(
@@ -289,5 +304,8 @@ def _written(
             if isinstance(ask.options, GuessOptions) and ask.form.name == "cube":
                 return write_cube(molecule, known.card, ask.options.orbital)
             return WRITERS[ask.form.name](molecule, known.card)
+        if known.given is not None:
+            options = cast(EvaluateOptions, ask.options)
+            return ENCODERS[ask.form.name](evaluation_result(molecule, known.card, options, known.given, *rest))
         result = make_result(molecule, known.card, cast("CommonOptions", ask.options), known.outputs, *rest)
     return ENCODERS[ask.form.name](result) if ask.encoded else result

@@ -29,6 +29,7 @@ from tracegrad_client.errors import (
     TraceGradWarning,
     UnsupportedError,
 )
+from tracegrad_client.evaluation import Evaluation
 from tracegrad_client.guess import Guess
 from tracegrad_client.job import AsyncGuessJob, GuessJob, JobState
 from tracegrad_client.levels import BandStructure, DensityOfStates
@@ -44,6 +45,7 @@ __all__ = [
     "CrystalGuess",
     "DeadlineExceededError",
     "DensityOfStates",
+    "Evaluation",
     "Guess",
     "GuessJob",
     "GuessMismatchError",

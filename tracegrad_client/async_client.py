@@ -19,6 +19,7 @@ from tracegrad_client.async_transport import AsyncTransport
 from tracegrad_client.batch import Outcome
 from tracegrad_client.connection import Connection
 from tracegrad_client.energies import EnergyUnit, OrbitalEnergies
+from tracegrad_client.evaluation import Evaluation
 from tracegrad_client.frames import frames_of
 from tracegrad_client.guess import Guess
 from tracegrad_client.job import AsyncGuessJob
@@ -89,6 +90,23 @@ class AsyncClient(Connection):
     async def qcschema(self, molecule: Any, *, version: int = 2, **options: Unpack[Options]) -> dict[str, Any]:
         """The guess as a QCSchema ``AtomicResult`` of version 2 or 1."""
         return await self._transport.run(talks.qcschema(Ask(self.model, **options), molecule, version))
+
+    async def evaluate(
+        self,
+        calculation: Any,
+        fock: Any = None,
+        overlap: Any = None,
+        *,
+        ao_order: str = "pyscf",
+        energy_unit: EnergyUnit = "hartree",
+        **options: Unpack[Options],
+    ) -> Evaluation:
+        """How far the prediction is from your own converged matrix."""
+        return await self._transport.run(
+            talks.evaluation_of(
+                self.model, calculation, fock, overlap, ao_order=ao_order, energy_unit=energy_unit, options=options
+            )
+        )
 
     async def models(self) -> list[dict[str, Any]]:
         """The cards of the loaded checkpoints."""

@@ -19,6 +19,7 @@ from tracegrad_client.batch import Outcome
 from tracegrad_client.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, Connection
 from tracegrad_client.crystal_calls import CrystalCalls
 from tracegrad_client.energies import EnergyUnit, OrbitalEnergies
+from tracegrad_client.evaluation import Evaluation
 from tracegrad_client.exchange import Answer
 from tracegrad_client.frames import frames_of
 from tracegrad_client.guess import Guess
@@ -144,6 +145,36 @@ class Client(Connection, CrystalCalls):
         Options and errors are those of :meth:`guess`.
         """
         return self._transport.run(talks.qcschema(Ask(self.model, **options), molecule, version))
+
+    def evaluate(
+        self,
+        calculation: Any,
+        fock: Any = None,
+        overlap: Any = None,
+        *,
+        ao_order: str = "pyscf",
+        energy_unit: EnergyUnit = "hartree",
+        **options: Unpack[Options],
+    ) -> Evaluation:
+        """How far the prediction is from your own converged matrix: ``client.evaluate(mf)``.
+
+        Args:
+            calculation: a PySCF calculation that has run, which says everything; or a molecule as in :meth:`guess`, with
+            fock: its converged Fock (Kohn-Sham) matrix, (ao, ao), and
+            overlap: the overlap in the same order, by which basis and order are checked. Left out, less can be told.
+            ao_order: of the matrices: pyscf, e3nn, openmx, siesta, abacus, gpaw, orca.
+            energy_unit: of the matrix and of the answer, "hartree" or "eV".
+            options: as in :meth:`guess`.
+
+        Raises:
+            InvalidInputError: the calculation has not run, or is no closed shell.
+            UnsupportedError: the matrix does not fit; the text says which order, unit or basis would.
+        """
+        return self._transport.run(
+            talks.evaluation_of(
+                self.model, calculation, fock, overlap, ao_order=ao_order, energy_unit=energy_unit, options=options
+            )
+        )
 
     def models(self) -> list[dict[str, Any]]:
         """The cards of the loaded checkpoints, as the server describes them."""

@@ -38,6 +38,7 @@ class TraceGradError(Exception):
         hint: what to do next, or None.
         request_id: the server's name for the request, or None where no server was involved.
         status: the HTTP status, or None.
+        field: what of the request it is about, or None where the server did not say.
         retry_after: seconds after which to try again, or None where the server named none.
     """
 
@@ -52,6 +53,7 @@ class TraceGradError(Exception):
         request_id: str | None = None,
         status: int | None = None,
         retry_after: float | None = None,
+        field: str | None = None,
     ) -> None:
         self.code = code or type(self).code
         self.detail = detail
@@ -59,7 +61,10 @@ class TraceGradError(Exception):
         self.request_id = request_id
         self.status = status
         self.retry_after = retry_after
+        self.field = field
         text = f"[{self.code}] {detail}"
+        if field and field not in detail:
+            text += f" (field {field})"
         if hint:
             text += f" {hint}"
         if request_id:

@@ -161,4 +161,5 @@ def problem_exception(
         request_id=text.get("request_id") or request_id,
         status=status,
         retry_after=retry_after,
+        field=text.get("field"),
     )

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracegrad_client import matrices
-from tracegrad_client.ask import Ask
+from tracegrad_client.ask import Ask, Options
 from tracegrad_client.energies import EnergyUnit, OrbitalEnergies, check_unit, read_energies
 from tracegrad_client.errors import InvalidAnswerError, InvalidInputError
+from tracegrad_client.evaluation import Evaluation, evaluate
 from tracegrad_client.exchange import Answer, Request, Talk
 from tracegrad_client.guess import Guess, guess_for, parse_guess
 from tracegrad_client.structure import Molecule, Sent, is_mole
@@ -104,6 +105,30 @@ def qcschema(ask: Ask, molecule: Any, version: int) -> Talk[dict[str, Any]]:
         "POST", "/v1/initial-guess", accept="*/*", payload=body, params={"format_out": names[version]}
     )
     return answer.json()
+
+
+def evaluation_of(
+    model: str | None,
+    calculation: Any,
+    fock: Any,
+    overlap: Any,
+    *,
+    ao_order: str,
+    energy_unit: EnergyUnit,
+    options: Options,
+) -> Talk[Evaluation]:
+    """A comparison with the caller's matrix, or with that of a PySCF calculation that has run."""
+    if fock is None and hasattr(calculation, "get_fock") and hasattr(calculation, "mol"):
+        from tracegrad_client.adapters.pyscf.converged import converged
+
+        calculation, fock, overlap, level = converged(calculation)
+        options = {**level, **options}
+    if fock is None:
+        raise InvalidInputError(
+            "There is no Fock matrix to compare with.", hint="Give a PySCF calculation that has run, or fock=..."
+        )
+    ask = Ask(model, **options)
+    return (yield from evaluate(ask, calculation, fock, overlap, ao_order=ao_order, energy_unit=energy_unit))
 
 
 def submit(ask: Ask, molecule: Any) -> Talk[tuple[str, Sent]]:

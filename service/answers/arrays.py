@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model.blocks.block_set import BlockSet
 from model.orbitals.orders import pyscf_to_e3nn
 from model.units import EV_PER_HARTREE
-from service.schemas.requests import CommonOptions, PredictOptions
+from service.schemas.requests import AOOrder, CommonOptions, EnergyUnit, PredictOptions
 from service.schemas.responses import Checks, Meta, Timings
 
 if TYPE_CHECKING:
@@ -131,20 +131,8 @@ def make_result(
         for name in ("homo", "lumo", "gap"):
             scalars[name] = _scaled(getattr(prediction.orbitals, name), factor)
     checks = prediction.checks
-    meta = Meta(
-        model=card.name,
-        version=card.version,
-        sha256=card.weights_sha256,
-        xc=card.xc,
-        basis=card.basis.name,
-        ao_order=options.ao_order,
-        ao_labels=[prediction.ao_labels[index] for index in order],
-        energy_unit=options.energy_unit,
-        n_electrons=prediction.structure.n_electrons,
-        n_ao=len(prediction.ao_labels),
-        projected=False,
-        **{**about, "timings_ms": Timings(**{name: round(value, 3) for name, value in about["timings_ms"].items()})},
-    )
+    labels = [prediction.ao_labels[index] for index in order]
+    meta = make_meta(prediction, card, options.ao_order, options.energy_unit, labels, about)
     return Result(
         arrays=select_arrays(prediction, outputs, order, factor),
         scalars=scalars,
@@ -159,6 +147,31 @@ def make_result(
         ),
         warnings=[*prediction.warnings, *warnings],
         defaults_applied=list(defaults_applied),
+    )
+
+
+def make_meta(
+    prediction: Prediction,
+    card: Card,
+    ao_order: AOOrder,
+    energy_unit: EnergyUnit,
+    labels: Sequence[str],
+    about: Mapping[str, Any],
+) -> Meta:
+    """Where the numbers of a molecule come from and how to read them; ``labels`` are in the order ``ao_order``."""
+    return Meta(
+        model=card.name,
+        version=card.version,
+        sha256=card.weights_sha256,
+        xc=card.xc,
+        basis=card.basis.name,
+        ao_order=ao_order,
+        ao_labels=list(labels),
+        energy_unit=energy_unit,
+        n_electrons=prediction.structure.n_electrons,
+        n_ao=len(prediction.ao_labels),
+        projected=False,
+        **{**about, "timings_ms": Timings(**{name: round(value, 3) for name, value in about["timings_ms"].items()})},
     )
 
 

@@ -5,6 +5,7 @@ Everything that can be wrong with the envelope (content type, encoding, JSON, fo
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from itertools import islice
@@ -20,6 +21,7 @@ from model.structure_files.encoding import decode_text
 from service.errors import ServiceError
 from service.http.json_body import MAX_ITEMS, read_json
 from service.http.validation import MAX_ERRORS, service_error
+from service.schemas.evaluation import FILE_OPTIONS, EvaluateRequest
 from service.schemas.requests import (
     JSON_ONLY,
     BandsRequest,
@@ -31,9 +33,13 @@ from service.schemas.requests import (
 from service.schemas.structures import FileStructure
 from service.structures.formats import ACCEPTED, CONTENT_TYPES, format_of_file_name, resolve_format
 
-RequestModel = TypeVar("RequestModel", bound=PredictRequest | GuessRequest | BatchRequest | BandsRequest | DosRequest)
+RequestModel = TypeVar(
+    "RequestModel", bound=PredictRequest | GuessRequest | BatchRequest | BandsRequest | DosRequest | EvaluateRequest
+)
 
-KNOWN_OPTIONS: Final = frozenset({*GuessRequest.model_fields, *BandsRequest.model_fields, *DosRequest.model_fields})
+KNOWN_OPTIONS: Final = frozenset(
+    name for model in (GuessRequest, BandsRequest, DosRequest, EvaluateRequest) for name in model.model_fields
+)
 _INTEGER_OPTIONS: Final = frozenset({"charge", "multiplicity", "npoints"})
 _TRUTH: Final[Mapping[str, bool]] = {"true": True, "false": False}
 _LIST_OPTIONS: Final = frozenset({"outputs"})
@@ -109,7 +115,8 @@ async def _from_json(request: Request, model: type[RequestModel], max_structures
 
 async def _from_multipart(request: Request, model: type[RequestModel]) -> RequestModel:
     try:
-        form = await request.form(max_files=1, max_fields=_MAX_FORM_FIELDS, max_part_size=1024 * 1024)
+        files = 1 + len(FILE_OPTIONS.intersection(model.model_fields))
+        form = await request.form(max_files=files, max_fields=_MAX_FORM_FIELDS, max_part_size=1024 * 1024)
     except (MultiPartException, HTTPException) as error:
         raise ServiceError(
             "malformed_body",
@@ -133,6 +140,8 @@ async def _from_form(request: Request, form: FormData, model: type[RequestModel]
             part = value
         elif isinstance(value, str):
             fields.append((name, value))
+        elif name in FILE_OPTIONS.intersection(model.model_fields):
+            fields.append((name, base64.b64encode(await value.read()).decode()))
         else:
             raise ServiceError("invalid_request", "A part other than 'file' is a file.", field="file")
     if part is None:
@@ -150,6 +159,14 @@ async def _from_form(request: Request, form: FormData, model: type[RequestModel]
 
 
 async def _from_raw(request: Request, model: type[RequestModel], content_type: str) -> RequestModel:
+    if FILE_OPTIONS.intersection(model.model_fields):
+        raise ServiceError(
+            "unsupported_media_type",
+            "This route takes two files, which a raw body cannot be.",
+            field="Content-Type",
+            allowed=["application/json", "multipart/form-data"],
+            hint="curl -F file=@molecule.xyz -F fock=@fock.npz ...",
+        )
     body = await request.body()
     options = _single(request.query_params.multi_items())
     named = options.pop("format", None)

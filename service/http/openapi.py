@@ -24,6 +24,7 @@ from service.answers.output_formats import (
 )
 from service.errors import ERROR_TABLE, Group
 from service.http.access import needed_scope
+from service.schemas.evaluation import FILE_OPTIONS, EvaluateAnswer, EvaluateRequest
 from service.schemas.jobs import JobSubmission
 from service.schemas.models import LoadRequest, UnloadRequest
 from service.schemas.requests import JSON_ONLY, BandsRequest, BatchRequest, DosRequest, GuessRequest, PredictRequest
@@ -48,6 +49,7 @@ _FORMATS: Final[Mapping[type[BaseModel], Sequence[OutputFormat]]] = {
     GuessRequest: GUESS_FORMATS,
     BandsRequest: BAND_FORMATS,
     DosRequest: BAND_FORMATS,
+    EvaluateRequest: ARRAY_FORMATS,
     JobSubmission: JOB_FORMATS,
 }
 _SECURITY_SCHEMES: Final = {
@@ -103,24 +105,28 @@ def structure_operation(
     schemas = _without_defaults(model.model_json_schema(ref_template=_REF)["properties"])
     options = {name: schema for name, schema in schemas.items() if name not in ("structure", "structures", *JSON_ONLY)}
     options["format_out"] = _names(formats)
+    files = sorted(FILE_OPTIONS.intersection(options))
+    parts = {name: {**options.pop(name), "format": "binary"} for name in files}
     form = {
         "file": {"type": "string", "format": "binary", "description": "The structure file."},
+        **parts,
         "format": {"type": "string", "enum": list(ACCEPTED), "description": "Otherwise from the file name's suffix."},
         **options,
     }
     text = {"schema": {"type": "string"}}
+    raw = () if files else (*CONTENT_TYPES, "text/plain")
     responses = problems("body", "structure", "model", "ready", *(() if answer else ("storage",)))
     if answer is not None:
         responses["200"] = _answers(formats, "The answer, in the format of format_out or Accept.", answer)
-    if answer in (Answer, BandsAnswer, DosAnswer):
+    if answer in (Answer, BandsAnswer, DosAnswer, EvaluateAnswer):
         responses["304"] = {"description": "What If-None-Match names is still the answer."}
     return {
         "requestBody": {
             "required": True,
             "content": {
                 "application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}, "example": _example(model)},
-                "multipart/form-data": {"schema": {"type": "object", "properties": form, "required": ["file"]}},
-                **{media_type: text for media_type in (*CONTENT_TYPES, "text/plain")},
+                "multipart/form-data": {"schema": {"type": "object", "properties": form, "required": ["file", *files]}},
+                **{media_type: text for media_type in raw},
             },
         },
         "parameters": [
@@ -197,6 +203,8 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
                 BandsAnswer,
                 DosRequest,
                 DosAnswer,
+                EvaluateRequest,
+                EvaluateAnswer,
                 ProblemBody,
                 JobSubmission,
                 LoadRequest,

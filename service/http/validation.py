@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from service.errors import ServiceError
+from service.schemas.evaluation import EvaluateRequest
 from service.schemas.jobs import JobSubmission
 from service.schemas.models import LoadRequest, UnloadRequest
 from service.schemas.requests import BandsRequest, DosRequest, GuessRequest, PredictRequest
@@ -28,7 +29,16 @@ _KINDS: Final[Mapping[str, type[BaseModel]]] = {
 
 _BODIES: Final[Mapping[str, type[BaseModel]]] = {
     model.__name__: model
-    for model in (PredictRequest, GuessRequest, BandsRequest, DosRequest, JobSubmission, LoadRequest, UnloadRequest)
+    for model in (
+        PredictRequest,
+        GuessRequest,
+        BandsRequest,
+        DosRequest,
+        EvaluateRequest,
+        JobSubmission,
+        LoadRequest,
+        UnloadRequest,
+    )
 }
 _MODELS: Final[Sequence[type[BaseModel]]] = (*_BODIES.values(), *_KINDS.values(), QCSchemaMolecule)
 KNOWN_FIELDS: Final = frozenset(name for model in _MODELS for name in model.model_fields)

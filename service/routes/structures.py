@@ -9,12 +9,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.answer import Answered, Ask, answer
-from service.answers.output_formats import BAND_FORMATS, GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
+from service.answers.output_formats import ARRAY_FORMATS, BAND_FORMATS, GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
 from service.http.deadline import deadline, while_connected
 from service.http.intake import read_request
 from service.http.negotiation import choose_format
 from service.http.openapi import structure_operation
 from service.routes.ready import ready_services
+from service.schemas.evaluation import EvaluateAnswer, EvaluateRequest
 from service.schemas.requests import BandsRequest, DosRequest, GuessRequest, PredictRequest
 from service.schemas.responses import BandsAnswer, DosAnswer
 from service.state import limits_of
@@ -66,9 +67,20 @@ async def dos(request: Request) -> Response:
     return await _answer(request, DosRequest, BAND_FORMATS)
 
 
+@router.post(
+    "/evaluate",
+    summary="Compare the prediction with a Kohn-Sham matrix of your own",
+    openapi_extra=structure_operation(EvaluateRequest, ARRAY_FORMATS, EvaluateAnswer),
+    response_class=Response,
+)
+async def evaluate(request: Request) -> Response:
+    """Send a molecule and the converged Fock matrix that you have of it; get back how far the prediction is from it."""
+    return await _answer(request, EvaluateRequest, ARRAY_FORMATS)
+
+
 async def _answer(
     request: Request,
-    model: type[PredictRequest | GuessRequest | BandsRequest | DosRequest],
+    model: type[PredictRequest | GuessRequest | BandsRequest | DosRequest | EvaluateRequest],
     formats: Sequence[OutputFormat],
 ) -> Response:
     services = ready_services(request)

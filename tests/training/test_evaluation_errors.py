@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from model.electronic.comparison import block_errors, eigenbasis_shares
 from model.integrals.pyscf_molecule import integrals
 from model.orbitals.space import OrbitalSpace
 from training.data.sources import Frame
-from training.evaluate.errors import ShellErrors, block_errors, eigenbasis_shares
+from training.evaluate.errors import ShellErrors
 from training.evaluate.parity import ERROR_EDGES, SIZE_EDGES, ParityCounts
 
 ROUNDING = 1e-10

@@ -7,9 +7,10 @@ import pytest
 import scipy.linalg
 from pyscf import dft
 
+from model.electronic import comparison as measure
 from model.integrals.pyscf_molecule import build_mole, integrals
 from training.data.sources import Frame
-from training.evaluate import orbitals as measure
+from training.evaluate.orbitals import minao_density
 
 AMMONIA = 6
 """Index of NH3's first frame in the tiny training set."""
@@ -121,7 +122,7 @@ def test_minao_is_pyscfs_and_its_mixing_is_the_projection(case: Case, tiny_frame
     overlap, _, orbitals, n = case
     mole = build_mole(tiny_frames[AMMONIA].structure, "def2-svp")
     density = dft.RKS(mole).get_init_guess(key="minao")
-    ours = measure.minao_density(mole)
+    ours = minao_density(mole)
     assert np.abs(ours - density).max() < 1e-12
     total = 0.0
     for i in range(n):

@@ -26,44 +26,6 @@ KINDS: Final = ("on-site", "pair")
 """Blocks of one atom with itself, and of two different atoms."""
 
 
-def block_errors(absolute: Matrix, atom: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Mean of all entries, of the diagonal blocks and of the off-diagonal blocks of one molecule.
-
-    Args:
-        absolute: |dH|, (ao, ao).
-        atom: of each AO, (ao,).
-
-    Returns:
-        in the unit of ``absolute``; the last is 0 for a single atom.
-    """
-    same = atom[:, None] == atom[None, :]
-    off = float(absolute[~same].mean()) if not same.all() else 0.0
-    return float(absolute.mean()), float(absolute[same].mean()), off
-
-
-def eigenbasis_shares(error: Matrix, orbitals: Matrix, n_occupied: int) -> tuple[float, float, float]:
-    """How the squared error divides over the reference's orbitals.
-
-    With M = C^T dF C the shares are |M_oo|^2, |M_ov|^2 + |M_vo|^2 and |M_vv|^2 over |M|^2. Only the middle one moves
-    the density to first order.
-
-    Args:
-        error: dF, (ao, ao), symmetric.
-        orbitals: C, (ao, mo), the occupied ones first.
-
-    Returns:
-        occupied-occupied, occupied-virtual, virtual-virtual; sum 1, or all 0 without an error.
-    """
-    squares = np.square(orbitals.T @ error @ orbitals)
-    whole = float(squares.sum())
-    if whole == 0.0:
-        return 0.0, 0.0, 0.0
-    inner = float(squares[:n_occupied, :n_occupied].sum()) / whole
-    outer = float(squares[n_occupied:, n_occupied:].sum()) / whole
-    cross = float(squares[:n_occupied, n_occupied:].sum() + squares[n_occupied:, :n_occupied].sum()) / whole
-    return inner, cross, outer
-
-
 @dataclass(frozen=True)
 class WorstBlock:
     """The shell-pair block with the largest mean error, µEh."""

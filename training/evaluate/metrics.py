@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from model.electronic.comparison import INTRUDER_DISTANCE
 from training.evaluate.errors import ShellErrors
 from training.evaluate.molecules import FrameErrors
-from training.evaluate.orbitals import INTRUDER_DISTANCE
 
 GROSS_UEH: Final = {"homo": 1e4, "lumo": 2e4, "gap": 2e4}
 """Frontier errors from which on a prediction is grossly wrong, µEh."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.electronic.comparison import ENERGIES, compare, density_mixing, first_order_density
 from model.electronic.solve import Orbitals, density_matrix, solve
 from model.predictor import Prediction
 from model.units import MICROHARTREE_PER_HARTREE
 from training.data.sources import Frame
-from training.evaluate import orbitals as measure
-from training.evaluate.errors import block_errors, eigenbasis_shares
 
 Matrix = NDArray[np.float64]
 
@@ -107,28 +106,27 @@ def frame_errors(
     protected = prediction.guess is not None and prediction.guess.has_intruder
     # published figures are of the predicted matrix itself; the occupied space and its density are those that are served
     predicted = solve(prediction.hamiltonian, overlap, frame.structure.n_electrons) if protected else served
-    atom = np.repeat(np.arange(len(frame.structure)), np.diff(prediction.atom_offsets))
-    error = prediction.hamiltonian - frame.fock
-    whole, diagonal, off_diagonal = block_errors(MICROHARTREE_PER_HARTREE * np.abs(error), atom)
-    kept = min(len(label.energies), len(predicted.energies))
-    d_energies = MICROHARTREE_PER_HARTREE * (predicted.energies[:kept] - label.energies[:kept])
-    homo = float(d_energies[n_occupied - 1])
-    lumo = float(d_energies[n_occupied]) if n_occupied < kept else 0.0
-    same = (label.coefficients, predicted.coefficients)
-    at_homo, at_lumo = measure.frontier_windows(label.energies[:kept], n_occupied)
-    homo_distance = measure.window_distance(*same, overlap, at_homo)
-    lumo_distance = 0.0 if at_lumo is None else measure.window_distance(*same, overlap, at_lumo)
-    shares = eigenbasis_shares(error, label.coefficients, n_occupied)
-    density = measure.first_order_density(error, label.energies, label.coefficients, n_occupied)
+    found = compare(
+        frame.fock,
+        prediction.hamiltonian,
+        overlap,
+        prediction.atom_offsets,
+        label=label,
+        predicted=predicted,
+        served=served,
+    )
+    figures = {field.name: getattr(found, field.name) for field in fields(found)}
+    figures |= {name: MICROHARTREE_PER_HARTREE * figures[name] for name in ENERGIES}
+    del figures["density_exact_per_electron"]  # summaries make it of the mean
 
     def exact(matrix: Matrix) -> float:
-        return measure.density_mixing(matrix, overlap, label.coefficients, n_occupied)
+        return density_mixing(matrix, overlap, label.coefficients, n_occupied)
 
     reference_error = reference_density = reference_exact = None
     if solved.reference is not None:
         wrong = prediction.reference - frame.fock
         reference_error = float(MICROHARTREE_PER_HARTREE * np.abs(wrong).mean())
-        reference_density = measure.first_order_density(wrong, label.energies, label.coefficients, n_occupied)
+        reference_density = first_order_density(wrong, label.energies, label.coefficients, n_occupied)
         reference_exact = exact(density_matrix(solved.reference))
     return FrameErrors(
         molecule=frame.molecule,
@@ -138,29 +136,12 @@ def frame_errors(
         atoms=len(frame.structure),
         orbitals=len(frame.fock),
         occupied=n_occupied,
-        hamiltonian=whole,
-        hamiltonian_diagonal=diagonal,
-        hamiltonian_off_diagonal=off_diagonal,
         hamiltonian_reference=reference_error,
-        occupied_energies=float(np.abs(d_energies[:n_occupied]).mean()),
-        homo=homo,
-        lumo=lumo,
-        gap=lumo - homo,
-        psi=measure.orbital_cosine(*same, n_occupied),
-        psi_overlap=measure.orbital_overlap(*same, overlap, n_occupied),
-        subspace=measure.occupied_distance(label.coefficients, served.coefficients, overlap, n_occupied),
-        homo_distance=homo_distance,
-        lumo_distance=lumo_distance,
-        intruder=max(homo_distance, lumo_distance) > measure.INTRUDER_DISTANCE,
+        intruder=found.intruder,
         protected=protected,
-        error_oo=shares[0],
-        error_ov=shares[1],
-        error_vv=shares[2],
-        density=density,
-        density_per_electron=density / float(np.sqrt(n_occupied)),
-        density_exact=exact(density_matrix(served)),
         density_reference=reference_density,
         density_reference_exact=reference_exact,
         density_minao=None if minao is None else exact(minao),
         prediction_ms=float(sum(prediction.timings_ms.values())),
+        **figures,
     )
