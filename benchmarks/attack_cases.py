@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import httpx
@@ -96,17 +97,32 @@ async def _cube(caller: Caller) -> str:
 
 
 async def _mistakes(caller: Caller) -> str:
-    item = caller.random.choice(['""', "[]"])
-    field = '"numbers":[1],"positions"' if item == "[]" else '"positions":[],"numbers"'
-    body = f'{{"structure":{{"kind":"atoms",{field}:[{",".join([item] * MISTAKES)}]}}}}'
-    return await caller.post("/v1/predict", body.encode())
+    path, body = caller.random.choice(_mistaken())
+    return await caller.post(f"/v1/predict{path}", body)
+
+
+@cache
+def _mistaken() -> list[tuple[str, bytes]]:
+    """Routes and bodies of a million mistakes."""
+    many = {item: ",".join([item] * MISTAKES) for item in ('""', "[]", "{}")}
+    bodies = [
+        ("", f'{{"structure":{{"kind":"atoms","numbers":[1],"positions":[{many["[]"]}]}}}}'),
+        ("", f'{{"structure":{{"kind":"atoms","positions":[],"numbers":[{many[chr(34) * 2]}]}}}}'),
+        ("", f'{{"structure":{{"kind":"qcschema","molecule":{{"geometry":[{many[chr(34) * 2]}]}}}}}}'),
+        ("/batch", f'{{"structures":[{many["{}"]}]}}'),
+    ]
+    return [(path, body.encode()) for path, body in bodies]
 
 
 async def _right_but_long(caller: Caller) -> str:
     """400,000 atoms: nothing is wrong but their number."""
+    return await caller.post("/v1/predict", _long())
+
+
+@cache
+def _long() -> bytes:
     rows = ",".join(["[0,0,1]"] * 400_000)
-    body = f'{{"structure":{{"kind":"atoms","numbers":[{",".join(["1"] * 400_000)}],"positions":[{rows}]}}}}'
-    return await caller.post("/v1/predict", body.encode())
+    return f'{{"structure":{{"kind":"atoms","numbers":[{",".join(["1"] * 400_000)}],"positions":[{rows}]}}}}'.encode()
 
 
 async def _at_the_cap(caller: Caller) -> str:
@@ -129,6 +145,13 @@ async def _drip(caller: Caller) -> str:
     return await caller.raw([head, *[b"1\r\nx\r\n"] * 10], pause_s=0.5)
 
 
+async def _upgrade(caller: Caller) -> str:
+    fields = b"Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    return await caller.raw(
+        [b"GET /v1/models HTTP/1.1\r\n" + fields + b"Sec-WebSocket-Key: " + b"A" * 22 + b"==\r\n\r\n"]
+    )
+
+
 async def _nonsense(caller: Caller) -> str:
     return await caller.raw([caller.random.randbytes(200) + b"\r\n\r\n"])
 
@@ -143,6 +166,7 @@ ATTACKS: Final[Mapping[str, tuple[int, Callable[[Caller], Awaitable[str]]]]] = {
     "flood of headers": (6, _headers),
     "idle connections": (20, _idle),
     "dripping bodies": (20, _drip),
+    "upgrades to WebSockets": (20, _upgrade),
     "no HTTP at all": (20, _nonsense),
 }
 """By name: callers at a time, and what each does again and again."""

@@ -22,7 +22,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parents[1]
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 600.0
 PROBE_PAUSE_S = 0.1
 
 

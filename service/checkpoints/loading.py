@@ -96,7 +96,7 @@ class ModelLoader:
         if self._worker is None:
             self._worker = DeviceWorker(self.device)
             if self.device == "cpu":  # where two passes run side by side; a GPU has them one after another
-                self._large_worker = DeviceWorker("cpu-large", gives_way=True)
+                self._large_worker = DeviceWorker("cpu-large")
         return LocalBackend(
             predictor,
             name=name,

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from service.errors import is_out_of_memory
-from service.serving.fair import give_way
 from service.serving.turns import Usage
 
 logger = logging.getLogger(__name__)
@@ -188,15 +187,13 @@ class DeviceWorker:
 
     Args:
         device: its name.
-        gives_way: it leaves the processor to others.
 
     Attributes:
         changed: guards all queues of this device.
         broken: the device has failed for good; nothing but a new process helps.
     """
 
-    def __init__(self, device: str, *, gives_way: bool = False) -> None:
-        self._gives_way = gives_way
+    def __init__(self, device: str) -> None:
         self.changed = threading.Condition()
         self.broken = False
         self._queues: list[BatchQueue] = []
@@ -222,8 +219,6 @@ class DeviceWorker:
         self._thread.join()
 
     def _work(self) -> None:
-        if self._gives_way:
-            give_way()
         while True:
             with self.changed:
                 queue = self._next()

@@ -1,27 +1,19 @@
-"""A few threads whose work is shared out by caller (``turns``), and work that ends when nobody waits for it any more.
-
-What may take seconds runs in threads of its own at a lower priority: the processor goes first to what is soon done.
-"""
+"""A few threads whose work is shared out by caller (``turns``), and work that ends when nobody waits for it any more."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from service.observability.logs import bind
 from service.serving.turns import Turns
 
 T = TypeVar("T")
-
-DEAR_NICENESS: Final = 10
-"""Of threads whose work takes seconds: beside others that want the processor they get a tenth of it."""
 
 
 class AbandonedError(Exception):
@@ -42,17 +34,6 @@ def stop_if_abandoned() -> None:
         raise AbandonedError
 
 
-def give_way() -> None:
-    """Lower the priority of the thread that calls, and of those that it starts; it cannot be raised again."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), DEAR_NICENESS)
-
-
-def dear_threads(count: int, name: str) -> ThreadPoolExecutor:
-    """Threads that leave the processor to others."""
-    return ThreadPoolExecutor(count, thread_name_prefix=name, initializer=give_way)
-
-
 class FairPool:
     """Threads with one queue for each caller. One event loop uses it.
 
@@ -68,7 +49,6 @@ class FairPool:
     ) -> None:
         self._turns = Turns(workers, keep_last=keep_last, clock=clock)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix=name)
-        self._dear_threads = dear_threads(workers, f"{name}-dear")
         self._clock = clock
 
     async def run(
@@ -95,7 +75,7 @@ class FairPool:
         token = _abandoned.set(abandoned)
         bound = bind(function)
         _abandoned.reset(token)
-        step = (self._dear_threads if dear else self._threads).submit(bound, *arguments)
+        step = self._threads.submit(bound, *arguments)
         if started is not None:
             started(step)
         future = asyncio.wrap_future(step)
@@ -112,7 +92,10 @@ class FairPool:
             abandoned.set()
             raise
 
+    def is_light(self, owner: str) -> bool:
+        """Whether a caller has used little of late."""
+        return self._turns.is_light(owner)
+
     def close(self) -> None:
         """Wait for what runs."""
-        for threads in (self._threads, self._dear_threads):
-            threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)

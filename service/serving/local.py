@@ -3,8 +3,8 @@
     prepare (threads: integrals, H0) -> batch (one thread for each device: forward pass) -> finish (threads: eigensolve)
 
 Nothing of it runs on the event loop, and a forward pass never waits for an eigensolve. All of it is shared out by caller
-(``turns``). Large structures have threads of their own, at a lower priority and fewer than there are cores, and on a CPU a
-thread of their own for forward passes: small ones pass them.
+(``turns``). Large structures have threads of their own, of which fewer are at work than there are cores, and on a CPU one of
+their own for forward passes: small ones pass them.
 """
 
 from __future__ import annotations
@@ -195,13 +195,14 @@ class LocalBackend:
     async def _enter(self, patient: bool) -> str:
         """Take a place; for whom."""
         owner = caller.get()
+        light = all(threads.is_light(owner) for threads in (self._before, self._after, self._large))
         while True:
             with self._idle:
                 if self._draining:
                     self._wake_next()  # to learn the same
                     raise draining()
                 # one runs; the limit is on those that wait behind it
-                if self._room.inside <= self._room.limit // 2 if patient else self._room.takes(owner):
+                if self._room.inside <= self._room.limit // 2 if patient else self._room.takes(owner, light=light):
                     self._room.enter(owner)
                     return owner
             if not patient:

@@ -56,7 +56,7 @@ class Usage:
 
 
 class Room:
-    """Who may wait in a bounded queue: the last quarter of it is for callers who have nothing in it yet.
+    """Who may wait in a bounded queue: the last quarter of it is for light callers who have nothing in it yet.
 
     Args:
         limit: most that may wait behind the one that is worked on.
@@ -71,10 +71,15 @@ class Room:
         """How many are worked on or wait."""
         return self._inside.total()
 
-    def takes(self, owner: str) -> bool:
-        """Whether one more of a caller may enter; what has no caller is not limited to a share."""
-        shared = self.limit if not owner or not self._inside[owner] else self.limit - self.limit // 4
-        return self.inside <= shared
+    def takes(self, owner: str, *, light: bool = True) -> bool:
+        """Whether one more of a caller may enter; what has no caller is not limited to a share.
+
+        Args:
+            owner: the caller.
+            light: whether it has used little of late.
+        """
+        whole = not owner or (light and not self._inside[owner])
+        return self.inside <= (self.limit if whole else self.limit - self.limit // 4)
 
     def enter(self, owner: str) -> None:
         """One more; each needs its :meth:`leave`."""
@@ -172,5 +177,9 @@ class Turns:
             self._running.append(turn)
             turn.come.set_result(None)
 
+    def is_light(self, owner: str) -> bool:
+        """Whether a caller has used little of late."""
+        return self._usage.recent(owner) < LIGHT_S
+
     def _is_heavy(self, turn: Turn) -> bool:
-        return turn.dear or self._usage.recent(turn.owner) >= LIGHT_S
+        return turn.dear or not self.is_light(turn.owner)

@@ -227,7 +227,7 @@ class ParserPool:
         if len(text) > limit or len(text.encode("utf-8", "replace")) > limit:
             raise ServiceError("body_too_large", f"A structure file may have at most {limit} bytes.", field="file")
         owner = caller.get()
-        if not self._room.takes(owner):
+        if not self._room.takes(owner, light=self._threads.is_light(owner)):
             raise ServiceError("queue_full", "Too many structure files are waiting to be read.", retry_after_s=1)
         self._room.enter(owner)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ import pytest
 from model.structure import Structure
 from service.errors import ServiceError
 from service.serving.batches import DeviceWorker
-from service.serving.fair import DEAR_NICENESS
 from service.serving.large import DEAR_ATOMS, LargeLane
 from service.serving.local import LocalBackend
 from service.serving.turns import Room, Turns, caller
@@ -31,7 +29,6 @@ class Slow:
 
     def __init__(self, seconds: float, large_seconds: float = 0.0) -> None:
         self._seconds = {False: seconds, True: large_seconds}
-        self.niceness: dict[bool, set[int]] = {False: set(), True: set()}
 
     def prepare(self, structure: Structure) -> Prepared:
         return Prepared(structure)
@@ -40,7 +37,6 @@ class Slow:
         for item in prepared:
             large = item.cost >= DEAR_ATOMS
             time.sleep(self._seconds[large])
-            self.niceness[large].add(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
         return [item.cost for item in prepared]
 
     def finish(self, item: Prepared, hamiltonian: Any, *, orbitals: bool, forward_ms: float) -> Any:
@@ -78,7 +74,7 @@ def test_twenty_requests_of_one_caller_do_not_delay_anothers_one() -> None:
 
 
 def test_small_structures_pass_a_large_one_in_all_steps() -> None:
-    worker, large = DeviceWorker("small"), DeviceWorker("large", gives_way=True)
+    worker, large = DeviceWorker("small"), DeviceWorker("large")
     predictor = Slow(0.01, large_seconds=1.0)
     engine = LocalBackend(predictor, name="slow", queue_limit=50, worker=worker, large_worker=large)
 
@@ -94,8 +90,6 @@ def test_small_structures_pass_a_large_one_in_all_steps() -> None:
     large.close()
     assert max(quick) < 0.5
     assert min(slow) > 0.9
-    here = os.getpriority(os.PRIO_PROCESS, 0)
-    assert predictor.niceness == {False: {here}, True: {min(19, max(here, DEAR_NICENESS))}}
 
 
 def test_large_structures_take_turns_by_caller(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,13 +153,14 @@ def test_equal_turns_come_in_the_order_of_their_asking() -> None:
     assert order == list(range(20))
 
 
-def test_the_last_quarter_of_a_queue_is_for_callers_who_have_nothing_in_it() -> None:
+def test_the_last_quarter_of_a_queue_is_for_light_callers_who_have_nothing_in_it() -> None:
     room = Room(8)
     for _ in range(7):
         assert room.takes("greedy")
         room.enter("greedy")
     assert not room.takes("greedy")
     assert room.takes("modest")
+    assert not room.takes("modest", light=False)
     room.enter("modest")
     assert not room.takes("modest")
     assert room.takes("another")
