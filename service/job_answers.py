@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from pydantic import ValidationError
+
 from service.answer import NOTHING_NEW, Answered, Ask, answer
 from service.answers.output_formats import BAND_FORMATS, GUESS_FORMATS, PREDICT_FORMATS, OutputFormat
+from service.errors import ServiceError
 from service.jobs.records import JobRequest, Rendered
 from service.schemas.jobs import Kind
 from service.schemas.requests import BandsRequest, DosRequest, GuessRequest, PredictRequest
@@ -27,6 +30,25 @@ FORMATS: Final[Mapping[Kind, Sequence[OutputFormat]]] = {
     "bands": BAND_FORMATS,
     "dos": BAND_FORMATS,
 }
+
+
+def read_job(
+    request: JobRequest,
+) -> tuple[PredictRequest | GuessRequest | BandsRequest | DosRequest, OutputFormat]:
+    """The request of a job as it was stored, and the format of its answer.
+
+    Raises:
+        ServiceError: ``invalid_request``, where another version of the service took it in and this one would not.
+    """
+    try:
+        body = READERS[request.kind](request.body)
+        return body, {form.name: form for form in FORMATS[request.kind]}[request.format_out]
+    except (ValidationError, KeyError):
+        raise ServiceError(
+            "invalid_request",
+            "The job was submitted to another version of this service, which took other fields.",
+            hint="Submit it again.",
+        ) from None
 
 
 async def check_job(services: Services, request: JobRequest) -> None:
@@ -71,8 +93,7 @@ async def _answer(
     known_tags: str | None,
     structure: RawStructure | None = None,
 ) -> tuple[Answered, OutputFormat]:
-    body = await asyncio.to_thread(READERS[request.kind], request.body)
-    form = next(form for form in FORMATS[request.kind] if form.name == request.format_out)
+    body, form = await asyncio.to_thread(read_job, request)
     ask = Ask(
         body.structure if structure is None else structure,
         body,

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from service.errors import ServiceError
-from service.job_answers import READERS
+from service.job_answers import read_job
 from service.job_process.child import Child, DiedError, error_of
 from service.job_process.frames import Frame
 from service.jobs.records import JobRequest, Rendered
@@ -59,7 +59,7 @@ class JobProcesses:
                 for memory, ``job_failed`` where something else did.
         """
         report("parse")
-        body = await asyncio.to_thread(READERS[request.kind], request.body)
+        body, _ = await asyncio.to_thread(read_job, request)
         services = self._services
         raw = await read_structure(body.structure, services.parsers, job_limits_of(services.settings))
         reserved = PROCESS_BYTES * services.settings.job_workers

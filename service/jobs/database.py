@@ -197,6 +197,12 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     application, version = (_number(connection, name) for name in ("application_id", "user_version"))
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     is_new = (application, version, tables) == (0, 0, 0)
+    if application == APPLICATION_ID and version > SCHEMA_VERSION:
+        raise StartupError(
+            f"The job store {path} has format {version}, which a newer version of this program wrote; this one reads "
+            f"{min(_UPGRADES)} to {SCHEMA_VERSION}. Start the newer one, put back the copy from before the upgrade, or name "
+            "another folder in TRACEGRAD_JOBS_FOLDER."
+        )
     if not is_new and (application != APPLICATION_ID or version not in (SCHEMA_VERSION, *_UPGRADES)):
         raise StartupError(
             f"The job store {path} was written by another program or by another version of this one. Name another "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -612,4 +613,31 @@ def test_a_store_of_the_first_version_is_taken_over(folder, clock):
     assert store.add(KEYED, None).id == keyed.id
     assert store.finish(claimed(store), RENDERED)
     assert read(store, waiting.id) == RENDERED.content
+    store.close()
+
+
+def test_a_store_of_a_newer_version_stops_the_start_and_is_left_as_it_is(folder, clock):
+    open_store(folder, clock).close()
+    file = sqlite3.connect(folder / FILE_NAME)
+    file.executescript("PRAGMA user_version = 99;")
+    file.close()
+    before = (folder / FILE_NAME).read_bytes()
+    with pytest.raises(StartupError, match=r"format 99, which a newer version .* reads 1 to 2"):
+        open_store(folder, clock)
+    assert (folder / FILE_NAME).read_bytes() == before
+
+
+def test_a_copy_of_the_folder_of_a_stopped_service_is_a_backup(folder, clock, tmp_path):
+    store = open_store(folder, clock)
+    waiting = store.add(REQUEST, None)
+    done = store.add(REQUEST, None)
+    claim = claimed(store)
+    assert store.finish(claim, RENDERED)
+    store.close()
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    store = open_store(copy, clock)
+    finished, other = (waiting, done) if claim.id == waiting.id else (done, waiting)
+    assert read(store, finished.id) == RENDERED.content
+    assert state_of(store, other.id) == "queued"
     store.close()
