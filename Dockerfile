@@ -26,6 +26,8 @@ ENV PATH=/opt/tracegrad/bin:$PATH
 COPY constraints.txt /
 RUN pip install --no-deps --index-url "${TORCH_INDEX}" "$(grep -E '^torch==' /constraints.txt)"
 COPY --from=requirements /requirements.txt /
+# The product is a folder of its own behind them, wherever this Python keeps packages.
+RUN echo /opt/product > "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/product.pth"
 # Left out: tests of the dependencies, C++ headers and build tools of torch. Nothing here is imported by anything that runs.
 RUN pip install --constraint /constraints.txt --requirement /requirements.txt && pip check \
  && pip inspect --local > /opt/tracegrad/packages.json \
@@ -52,7 +54,8 @@ COPY model ./model
 COPY service ./service
 COPY --from=kernel /products ./model/architectures/qhnet_published
 COPY --from=kernel /coulomb ./model/integrals
-RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
+RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
+ && /build/bin/pip install --no-deps --target /product /wheel/*.whl
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 tracegrad \
@@ -68,8 +71,12 @@ ENV PATH=/opt/tracegrad/bin:$PATH \
     TRACEGRAD_PORT=8000 \
     TRACEGRAD_CHECKPOINTS=/checkpoints \
     TRACEGRAD_JOBS_FOLDER=/jobs
-RUN --mount=type=bind,from=product,source=/wheel,target=/wheel \
-    pip install --no-cache-dir --no-deps --disable-pip-version-check --root-user-action=ignore /wheel/*.whl
+# Copied, not installed from a mount of the other stage: builders other than BuildKit do not see that what is mounted has changed.
+COPY --from=product /product /opt/product
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+ARG SOURCE=
+RUN echo "${VERSION} ${REVISION}" > /opt/tracegrad/version
 WORKDIR /srv
 USER 10001:10001
 EXPOSE 8000
@@ -78,10 +85,9 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=120s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:' + os.environ['TRACEGRAD_PORT'] + '/health/ready', timeout=4)"]
 CMD ["python", "-m", "service"]
-ARG VERSION=0.0.0
-ARG REVISION=unknown
 LABEL org.opencontainers.image.title="TraceGrad service" \
       org.opencontainers.image.description="Predicted Kohn-Sham Hamiltonians as starting points for DFT" \
       org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
