@@ -71,10 +71,11 @@ class RunningService:
 
 
 @contextmanager
-def started_service(**variables: str) -> Iterator[RunningService]:
+def started_service(group: Path | None = None, /, **variables: str) -> Iterator[RunningService]:
     """A service on a free port, ended by SIGTERM.
 
     Args:
+        group: folder of the control group that it runs in; None for that of this process.
         variables: settings, without their prefix.
     """
     with socket.socket() as free, tempfile.TemporaryDirectory(prefix="tracegrad-soak-") as folder:
@@ -92,7 +93,10 @@ def started_service(**variables: str) -> Iterator[RunningService]:
         environment |= {f"TRACEGRAD_{name}": value for name, value in chosen.items()}
         service = RunningService(f"http://127.0.0.1:{port}", Path(folder) / "log")
         with Path(folder, "log").open("wb") as log:
-            process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=log)
+            command = [sys.executable, "-m", "service"]
+            if group is not None:
+                command = ["sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh", *command]
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log)
             service.process = process.pid
             try:
                 _wait_until_ready(service, process)

@@ -27,9 +27,13 @@ Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/?#\s*]+)$")]
 
 OTHERS: Final = frozenset(
     f"TRACEGRAD_{name}"
-    for name in ("URL", "API_KEY", "DATA", "SHARED", "CRYSTALS", "PUBLIC_ADDRESS", "PUBLIC_PORT", "MEMORY", "TAG")
+    for names in (
+        ("URL", "API_KEY", "DATA", "SHARED", "CRYSTALS"),
+        ("PUBLIC_ADDRESS", "PUBLIC_PORT", "MEMORY", "TAG", "KEYS", "CERTIFICATE", "TLS_ADDRESS", "TLS_PORT"),
+    )
+    for name in names
 )
-"""Variables of the client, of the benchmarks and of docker-compose.yml, which may stand in the same environment."""
+"""Variables of the client and the benchmarks, and of the compose files, which may stand in the same environment."""
 
 
 class Settings(BaseSettings):

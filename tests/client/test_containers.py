@@ -30,20 +30,31 @@ def compose() -> dict[str, Any]:
     return services
 
 
-@pytest.mark.parametrize("name", [*SERVICES, "proxy"])
+PROFILES = {"cpu": "cpu", "gpu": "gpu", "replica": "scale", "jobs": "scale", "proxy": "scale"}
+PROFILES |= {"prometheus": "monitoring", "grafana": "monitoring"}
+KEPT = {"jobs:/jobs", "prometheus:/prometheus", "grafana:/var/lib/grafana"}
+
+
+def test_every_service_belongs_to_a_profile() -> None:
+    assert {name: service["profiles"] for name, service in compose().items()} == {
+        name: [profile] for name, profile in PROFILES.items()
+    }
+
+
+@pytest.mark.parametrize("name", PROFILES)
 def test_everything_runs_locked_down(name: str) -> None:
     service = compose()[name]
-    assert service["profiles"] == [name if name in ("cpu", "gpu") else "scale"]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert "cap_add" not in service
     assert "privileged" not in service
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["pids_limit"] > 0
-    assert re.fullmatch(r"(\$\{TRACEGRAD_MEMORY:-\d+g\}|\d+m)", service["mem_limit"])
+    assert re.fullmatch(r"(\$\{TRACEGRAD_MEMORY:-\d+g\}|\d+[mg])", service["mem_limit"])
     assert service["logging"]["options"] == {"max-size": "20m", "max-file": "5"}, "a log that ends somewhere"
     assert service["restart"].startswith("on-failure:"), "a mistake in the settings does not loop for ever"
-    assert all(volume.endswith(":ro") or volume == "jobs:/jobs" for volume in service["volumes"])
+    assert all(volume.endswith(":ro") or volume in KEPT for volume in service["volumes"])
+    assert all((ROOT / volume.split(":")[0]).exists() for volume in service["volumes"] if volume.startswith("./"))
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -57,8 +68,37 @@ def test_settings_come_from_a_file_that_need_not_be_there(name: str) -> None:
 
 def test_only_what_callers_reach_has_a_port_and_by_default_on_this_machine_alone() -> None:
     ports = {name: service["ports"] for name, service in compose().items() if "ports" in service}
-    assert set(ports) == {"cpu", "gpu", "proxy"}
-    assert all(port.startswith("${TRACEGRAD_PUBLIC_ADDRESS:-127.0.0.1}:") for entry in ports.values() for port in entry)
+    assert set(ports) == {"cpu", "gpu", "proxy", "prometheus", "grafana"}
+    addresses = ("${TRACEGRAD_PUBLIC_ADDRESS:-127.0.0.1}:", "127.0.0.1:")
+    assert all(port.startswith(addresses) for entry in ports.values() for port in entry)
+
+
+def test_prometheus_asks_every_service_by_a_name_that_it_answers_to() -> None:
+    jobs = yaml.safe_load((ROOT / "deploy/monitoring/prometheus.yml").read_text())["scrape_configs"]
+    (pool, alone) = [job["dns_sd_configs"][0]["names"] for job in jobs]
+    assert sorted([*pool, *alone]) == sorted(SERVICES)
+    for name in SERVICES:
+        allowed = compose()[name]["environment"].get("TRACEGRAD_ALLOWED_HOSTS")
+        assert (allowed is None) == (name in pool), "those are called by their address"
+        assert allowed is None or name in allowed.split(",")
+
+
+def test_keys_are_a_secret_of_every_service() -> None:
+    override = yaml.safe_load((ROOT / "deploy" / "compose.keys.yml").read_text())
+    assert sorted(override["services"]) == sorted(SERVICES)
+    for service in override["services"].values():
+        (secret,) = service["secrets"]
+        assert service["environment"] == {"TRACEGRAD_API_KEYS_FILE": f"/run/secrets/{secret}"}
+        assert secret in override["secrets"]
+
+
+def test_tls_is_an_addition_to_the_proxy_alone() -> None:
+    override = yaml.safe_load((ROOT / "deploy" / "compose.tls.yml").read_text())
+    (proxy,) = override["services"].values()
+    assert set(override["services"]) == {"proxy"}
+    inside = {volume.split(":")[1] for volume in proxy["volumes"]}
+    assert {part for part in proxy["command"] if part.endswith(".cfg")} == inside
+    assert f"/run/secrets/{proxy['secrets'][0]}" in (ROOT / "deploy" / "tls.cfg").read_text()
 
 
 def test_one_instance_takes_the_jobs_and_replicas_take_none() -> None:
@@ -161,3 +201,8 @@ def test_the_health_check_is_python_that_compiles() -> None:
     assert command[:2] == ["python", "-c"]
     assert "/health/ready" in command[2]
     compile(command[2], "healthcheck", "exec")
+
+
+def test_nothing_of_the_image_comes_from_a_mount_of_another_stage() -> None:
+    """Builders other than BuildKit do not see that it has changed, and would keep the old product."""
+    assert not [line for line in INSTRUCTIONS if "--mount" in line]

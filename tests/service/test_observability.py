@@ -20,7 +20,6 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 from fastapi import FastAPI, Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,25 +32,15 @@ from service.app import create_app
 from service.errors import ERROR_TABLE, ServiceError, StartupError
 from service.http.deadline import CLIENT_GONE
 from service.observability import logs
-from service.observability.metrics import OTHER, OUTCOMES, STAGES, WARNING_KINDS, Metrics, warning_kinds
+from service.observability.metrics import OTHER, OUTCOMES, WARNING_KINDS, Metrics, warning_kinds
 from service.observability.tracing import Tracing, finished_spans, open_tracing, span
 from service.settings import Settings
+
+from .metric_samples import Samples, every_metric, samples
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "s3cret-of-a-caller"
 TEMPLATES = {"/v1/predict", "/v1/initial-guess", "/v1/models/{name}", "/health/live", "/metrics", "/openapi.json", "/"}
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-
-
-def samples(metrics: Metrics, prefix: str = "tracegrad_") -> Samples:
-    """Every sample by name and labels."""
-    families = parse_text(metrics.render()[0].decode())
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name.startswith(prefix)
-    }
 
 
 def moved(before: Samples, after: Samples) -> Samples:
@@ -251,26 +240,6 @@ def test_gauges_ask_at_each_scrape_and_a_reload_leaves_one_version():
     assert not gone & {"tracegrad_model_loaded_info", "tracegrad_queue_depth"}
 
 
-def every_metric() -> Metrics:
-    """Metrics of which every series has a value."""
-    metrics = Metrics()
-    metrics.model_loaded('with "quotes"\nand a line', "1.0", "abc")
-    metrics.model_loaded("tiny", "1.0", "abc")
-    metrics.watch_queue("tiny", lambda: 3)
-    metrics.watch_ready(lambda: True)
-    metrics.request_started()
-    metrics.request_finished("/v1/predict", "POST", 200, 0.2, 1000)
-    metrics.batch("tiny", 3, 27, [0.25, 0.5, 1.0])
-    for stage in STAGES:
-        metrics.stage("tiny", stage, 0.1)
-    metrics.prediction("tiny", False, WARNING_KINDS)
-    metrics.prediction_failed("tiny")
-    metrics.memory_split("tiny")
-    for hit in (True, False):
-        metrics.cache(hit)
-    return metrics
-
-
 @pytest.mark.parametrize(
     ("accept", "content_type", "parse"),
     [
@@ -320,23 +289,6 @@ def test_the_operators_page_lists_every_metric_and_no_other():
     families = {family.name for family in parse_text(every_metric().render()[0].decode())}
     ours = {name.removeprefix("tracegrad_") for name in families if name.startswith("tracegrad_")}
     assert {name.removesuffix("_total") for name in listed} == ours
-
-
-def test_alerts_ask_for_series_that_exist():
-    rules = yaml.safe_load((ROOT / "docs" / "monitoring" / "alerts.yml").read_text())["groups"][0]["rules"]
-    assert len(rules) == 5
-    known = samples(every_metric())
-    names = {name for name, _ in known}
-    for rule in rules:
-        asked = re.findall(r"(tracegrad_\w+)(?:\{([^}]*)\})?", rule["expr"])
-        assert asked, rule["alert"]
-        for name, matchers in asked:
-            assert name in names, rule["alert"]
-            for label, operator, value in re.findall(r'(\w+)(=~|!=|=)"([^"]*)"', matchers):
-                values = {dict(labels).get(label) for other, labels in known if other == name}
-                assert values != {None}, f"{name} has no label {label}"
-                if operator == "=":
-                    assert value in values, f"{name} has no {label} {value}"
 
 
 # ---- requests that do not end well
