@@ -31,7 +31,7 @@ from tracegrad_client.errors import (
 )
 from tracegrad_client.evaluation import Evaluation
 from tracegrad_client.guess import Guess
-from tracegrad_client.job import AsyncGuessJob, GuessJob, JobState
+from tracegrad_client.job import AsyncGuessJob, FileJob, GuessJob, JobState
 from tracegrad_client.levels import BandStructure, DensityOfStates
 from tracegrad_client.structure_file import StructureFile
 
@@ -46,6 +46,7 @@ __all__ = [
     "DeadlineExceededError",
     "DensityOfStates",
     "Evaluation",
+    "FileJob",
     "Guess",
     "GuessJob",
     "GuessMismatchError",

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m tracegrad_client`` is the command ``tracegrad``."""
 
 import sys

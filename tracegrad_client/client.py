@@ -23,7 +23,7 @@ from tracegrad_client.evaluation import Evaluation
 from tracegrad_client.exchange import Answer
 from tracegrad_client.frames import frames_of
 from tracegrad_client.guess import Guess
-from tracegrad_client.job import GuessJob
+from tracegrad_client.job import FileJob, GuessJob
 from tracegrad_client.structure import Molecule
 from tracegrad_client.transport import Transport
 from tracegrad_client.wire import Tensors
@@ -217,6 +217,17 @@ class Client(Connection, CrystalCalls):
     ) -> OrbitalEnergies:
         """Orbital energies of the molecule in a structure file; arguments as in :meth:`guess_file`."""
         return self._transport.run(talks.energies_of_file(name, content, options, self.model, unit))
+
+    def submit_file(
+        self, name: str, content: bytes, *, format_out: str, options: Mapping[str, str] | None = None
+    ) -> FileJob:
+        """A job for the guess of a structure file that is too large to wait for; arguments as in :meth:`guess_file`."""
+        job_id = self._transport.run(talks.submit_file(name, content, options, self.model, format_out))
+        return FileJob(self._transport, job_id)
+
+    def file_job(self, job_id: str) -> FileJob:
+        """A job that was submitted before, by its id; nothing is sent."""
+        return FileJob(self._transport, job_id)
 
     def _tensors(self, path: str, body: Mapping[str, Any]) -> Tensors:
         return self._transport.run(talks.tensors(path, body))

@@ -193,6 +193,46 @@ class GuessJob(_Job):
         self._transport.run(delete(self.id))
 
 
+class FileJob:
+    """A job whose result is wanted as the server writes it, of a structure file for instance.
+
+    Args:
+        transport: to the server that has it.
+        job_id: its id.
+    """
+
+    def __init__(self, transport: Transport, job_id: str) -> None:
+        self.id = checked_id(job_id)
+        self._transport = transport
+
+    def __repr__(self) -> str:
+        return f"FileJob({self.id!r})"
+
+    def state(self) -> JobState:
+        """Ask the server; errors are those of :meth:`GuessJob.state`."""
+        return self._transport.run(ask_state(self.id))
+
+    def wait(self, timeout: float = math.inf, *, told: Callable[[JobState], object] | None = None) -> JobState:
+        """The state in which it finished.
+
+        Args:
+            timeout: seconds after which to give up waiting; the job goes on.
+            told: told every state that was heard of.
+
+        Raises:
+            RequestTimeoutError: not finished in time.
+        """
+        return self._transport.run(wait_until_finished(self.id, timeout, told))
+
+    def result(self) -> Answer:
+        """What it gave; the reason where it failed or is not finished, as an exception."""
+        return self._transport.run(fetch(self.id))
+
+    def delete(self) -> None:
+        """Stop the job and delete its data on the server."""
+        self._transport.run(delete(self.id))
+
+
 class AsyncGuessJob(_Job):
     """A job of an :class:`tracegrad_client.AsyncClient`; its methods are those of :class:`GuessJob`, to be awaited."""
 

@@ -172,6 +172,15 @@ def send_file(
     )
 
 
+def submit_file(
+    name: str, content: bytes, options: Mapping[str, str] | None, model: str | None, format_out: str
+) -> Talk[str]:
+    """The id of a new job about a structure file."""
+    form = {**(options or {}), "kind": "initial-guess"}
+    answer = yield from send_file("/v1/jobs", name, content, form, model, format_out=format_out)
+    return str(answer.json().get("id"))
+
+
 def energies_of_file(
     name: str, content: bytes, options: Mapping[str, str] | None, model: str | None, unit: EnergyUnit
 ) -> Talk[OrbitalEnergies]:

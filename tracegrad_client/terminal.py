@@ -16,6 +16,10 @@ class Printable:
         """For bytes that were asked for, as they are."""
         return self._stream.buffer
 
+    def isatty(self) -> bool:
+        """Whether a person may be reading."""
+        return self._stream.isatty()
+
     def write(self, text: str) -> int:
         """Write a text."""
         self._stream.write("".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text))

@@ -21,6 +21,7 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
+import qcengine
 from ase.build import molecule as ase_molecule
 from local_server import local_server
 from pyscf import dft, gto, lib
@@ -83,6 +84,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the structure files that the documents name."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     shutil.copy(ROOT / "benchmarks" / "molecules" / "ethanol.xyz", tmp_path)
     shutil.copy(ROOT / "benchmarks" / "molecules" / "graphene.vasp", tmp_path / "POSCAR")
     shutil.copy(ROOT / "benchmarks" / "molecules" / "water.xyz", tmp_path / "mol.xyz")
@@ -112,7 +114,15 @@ def test_the_clients_page_runs(url: str, folder: Path) -> None:
     water = [ase_molecule("H2O") for _ in range(2)]
     water[1].rattle(0.03, seed=1)
     moles = [gto.M(atom=list(zip("OHH", each.positions.tolist(), strict=True)), basis="def2-svp") for each in water]
-    said_before = {"atoms": water[0], "mols": moles, "large": moles[0], "dft": dft, "asyncio": asyncio, "json": json}
+    said_before = {
+        "atoms": water[0],
+        "mols": moles,
+        "large": moles[0],
+        "dft": dft,
+        "asyncio": asyncio,
+        "json": json,
+        "qcengine": qcengine,
+    }
     said_before |= {kind.__name__: kind for kind in (TraceGradError, AsyncClient, Guess)}
     document = Document(blocks_of(ROOT / "docs" / "client.md"), url, said_before)
     document.run()
@@ -124,6 +134,9 @@ def test_the_clients_page_runs(url: str, folder: Path) -> None:
     assert Guess.load("ethanol.npz").n_electrons == 26
     assert {"guess.chk", "guess.molden"} <= {path.name for path in folder.iterdir()}
     assert "default" in document.printed
+    assert document.names["result"].success
+    guesses = [f"trajectory_{number}.npz" for number in (1, 2, 3)]
+    assert sorted(path.name for path in (folder / "guesses").iterdir()) == ["ethanol.npz", *guesses]
 
 
 def test_the_readme_of_the_clients_distribution_runs(url: str, folder: Path) -> None:
