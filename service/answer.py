@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from model.structure import Structure
@@ -20,6 +20,7 @@ from service.answers.output_formats import PICTURE_FORMATS, OutputFormat, header
 from service.checkpoints.choice import Choice, Wanted
 from service.crystals.cell_size import CellSize
 from service.crystals.folders import refuse_foreign_basis, zipped_folder
+from service.crystals.own_overlap import own_integrals, refuse_needless_overlap
 from service.crystals.pictures import draw
 from service.crystals.plan import Plan, may_be_sparse, plan_crystal, refuse_crystal_options, refuse_without_cell
 from service.crystals.results import crystal_result
@@ -38,6 +39,7 @@ from service.schemas.requests import (
     CommonOptions,
     DosOptions,
     GuessOptions,
+    OwnOverlap,
     PredictOptions,
     StructureOptions,
 )
@@ -152,6 +154,8 @@ async def answer(services: Services, ask: Ask) -> Answered:
         plan = given = None
         if structure.is_periodic:
             refuse_foreign_basis(card, ask.form.name)
+            if getattr(options, "overlap", None) is not None:
+                refuse_needless_overlap(card)
             ask.limits.check_orbitals(n_orbitals, sparse=may_be_sparse(options))  # before the pairs are counted
             blocks = await asyncio.to_thread(model.predictor.count_blocks, structure)
             size = CellSize.of(structure, n_orbitals, blocks, card.spin)
@@ -258,6 +262,11 @@ async def _study(services: Services, ask: Ask, choice: Choice, predicted: Predic
     rows = choice.model.predictor.count_orbitals(prediction.structure) * (2 if card.spin == "spinor" else 1)
     solve = make_study if plan.states is None else make_sparse_study
     dear = plan.states is not None or plan.k_points * rows**3 > DEAR_STUDY
+    own: OwnOverlap | None = getattr(ask.options, "overlap", None)
+    if own is not None:
+        space = cast("CrystalPrediction", prediction).hamiltonian.space
+        integrals = await asyncio.to_thread(own_integrals, own, prediction.structure, space)
+        prediction = replace(cast("CrystalPrediction", prediction), integrals=integrals)
     study = await choice.model.backend.study(solve, prediction, plan, electrons, told, patient=ask.patient, dear=dear)
     services.metrics.stage(card.name, "eigensolve", study.milliseconds / 1e3)
     finished_spans([("eigensolve", study.milliseconds / 1e3)])

@@ -280,6 +280,13 @@ def refuse_crystal_options(options: StructureOptions, form: OutputFormat) -> Non
     """
     formats = GUESS_FORMATS if isinstance(options, GuessOptions) else PREDICT_FORMATS
     refuse_other_systems(form, formats, is_periodic=False)
+    if getattr(options, "overlap", None) is not None:
+        raise ServiceError(
+            "invalid_request",
+            "An overlap S(R) is for crystals; the structure has no periodic direction.",
+            field="overlap",
+            hint="Leave it out: a molecule's is computed.",
+        )
     if getattr(options, "kpts", None) is not None:
         raise ServiceError(
             "invalid_request",

@@ -190,7 +190,7 @@ def known_overlap(prediction: CrystalPrediction, *, needed: bool) -> BlockSet | 
                 "one: no Fermi level, bands or densities.",
                 field="outputs",
                 allowed=["blocks"],
-                hint="Ask for the blocks in json, npz or safetensors, or name another model.",
+                hint="Send S(R) of this structure in overlap, or ask for the blocks in json, npz or safetensors.",
             ) from error
         return None
     assert isinstance(overlap, BlockSet)

@@ -168,7 +168,7 @@ def _stored_body(submission: JobSubmission) -> str:
     Raises:
         ServiceError: an option that this kind does not have.
     """
-    given = submission.model_fields_set - {"kind", "structure"}
+    given = submission.model_fields_set - {"kind", "structure", "overlap"}
     try:
         OPTIONS[submission.kind].model_validate({name: getattr(submission, name) for name in given})
     except ValidationError as error:

@@ -34,11 +34,12 @@ Outputs = Annotated[tuple[Output, ...], Field(max_length=len(OUTPUTS))]
 Mesh = Annotated[str, Field(max_length=11, pattern=r"^[1-9][0-9]{0,2}(x[1-9][0-9]{0,2}){2}$")]
 """A Gamma-centred mesh of k-points, "6x6x1"."""
 MAX_K_POINTS: Final = 2000
-JSON_ONLY: Final = frozenset({"kpts"})
+JSON_ONLY: Final = frozenset({"kpts", "overlap"})
 """Options that are no form fields or query parameters."""
 KCoordinate = Annotated[float, Field(ge=-1000.0, le=1000.0)]
 KPoint = tuple[KCoordinate, KCoordinate, KCoordinate]
 KPoints = Annotated[list[KPoint], Field(min_length=1, max_length=MAX_K_POINTS)]
+Shift = Annotated[int, Field(ge=-500, le=500)]
 EnergyEV = Annotated[float, Field(ge=-1000.0, le=1000.0)]
 Window = tuple[EnergyEV, EnergyEV]
 """Lowest and highest energy from the Fermi level, eV."""
@@ -143,28 +144,52 @@ class DosOptions(StructureOptions):
     sigma_ev: Width = 0.1
 
 
-class BandsRequest(BandsOptions):
+class OverlapBlock(WireModel):
+    """Block of atom ``i`` at home and atom ``j`` in the cell ``shift``, rows of orbitals of ``i``."""
+
+    i: Annotated[int, Field(ge=0, le=100_000)]
+    j: Annotated[int, Field(ge=0, le=100_000)]
+    shift: tuple[Shift, Shift, Shift]
+    matrix: Annotated[list[list[float]], Field(min_length=1)]
+
+
+class OwnOverlap(WireModel):
+    """The caller's S(R) of a crystal.
+
+    Attributes:
+        blocks: of a pair and its reverse one is enough; missing ones are zero.
+        ao_order: of their rows and columns.
+    """
+
+    blocks: Annotated[list[OverlapBlock], Field(min_length=1)]
+    ao_order: AOOrder = "pyscf"
+
+
+class StructureBody(WireModel):
+    """What a JSON body of one structure has beside its options.
+
+    Attributes:
+        overlap: S(R) of a crystal, for models that cannot compute it.
+    """
+
+    structure: WireStructure
+    overlap: OwnOverlap | None = None
+
+
+class BandsRequest(BandsOptions, StructureBody):
     """JSON body of ``/v1/bands``."""
 
-    structure: WireStructure
 
-
-class DosRequest(DosOptions):
+class DosRequest(DosOptions, StructureBody):
     """JSON body of ``/v1/dos``."""
 
-    structure: WireStructure
 
-
-class PredictRequest(PredictOptions):
+class PredictRequest(PredictOptions, StructureBody):
     """JSON body of ``/v1/predict``."""
 
-    structure: WireStructure
 
-
-class GuessRequest(GuessOptions):
+class GuessRequest(GuessOptions, StructureBody):
     """JSON body of ``/v1/initial-guess``."""
-
-    structure: WireStructure
 
 
 class BatchRequest(PredictOptions):
