@@ -16,12 +16,51 @@ from model.structure_files.xyz import from_atoms
 _IN_ESPRESSO: Final = re.compile(r"^\s*(tot_charge|tot_magnetization)\s*=\s*([^\s,!]+)", re.MULTILINE | re.IGNORECASE)
 
 
+class _Lines(io.StringIO):
+    """A text that knows how far it was read, if it was read line by line."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._read = 0
+        self._as_a_whole = False
+
+    @property
+    def place(self) -> int | None:
+        """The last line that was read, from 1; None where none was, or where the reader took all lines before it looked."""
+        return None if self._as_a_whole or not self._read else self._read
+
+    def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]  # typeshed has bytes
+        line = super().readline(-1 if size is None else size)
+        self._read += bool(line)
+        return line
+
+    def __next__(self) -> str:  # type: ignore[override]  # typeshed has bytes
+        try:
+            return super().__next__()  # through readline()
+        except StopIteration:
+            self._as_a_whole = True
+            raise
+
+    def readlines(self, hint: int | None = -1, /) -> list[str]:  # type: ignore[override]  # typeshed has bytes
+        self._as_a_whole = True
+        return super().readlines(-1 if hint is None else hint)
+
+    def read(self, size: int | None = -1, /) -> str:
+        self._as_a_whole = True
+        return super().read(size)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        place = super().seek(offset, whence)
+        self._read = self.getvalue().count("\n", 0, place)
+        return place
+
+
 def read_by_ase(file_format: str, text: str, max_frames: int) -> Frames:
     """Read a file of one of ASE's formats.
 
     Raises:
         ManyFramesError: more than ``max_frames``.
-        UnreadableError: what ASE would misread.
+        UnreadableError: what ASE would misread, and where its reader failed, if it reads line by line.
         Exception: whatever its reader raises.
     """
     from ase.io import read
@@ -37,8 +76,15 @@ def read_by_ase(file_format: str, text: str, max_frames: int) -> Frames:
         warnings.simplefilter("ignore")  # they are for those who program with ASE
         index = slice(0, max_frames + 1)
         if known.acceptsfd:
-            stream = io.BytesIO(text.encode()) if known.isbinary else io.StringIO(text)
-            found = list(read(stream, index=index, format=file_format))
+            stream = io.BytesIO(text.encode()) if known.isbinary else _Lines(text)
+            try:
+                found = list(read(stream, index=index, format=file_format))
+            except Exception as error:
+                place = stream.place if isinstance(stream, _Lines) else None
+                if place is None or isinstance(error, MemoryError):
+                    raise
+                detail = f"A reader of {file_format} files stops here: what is wrong is in this line or shortly before."
+                raise UnreadableError(detail, line=place) from error
         else:
             with tempfile.TemporaryDirectory(dir=".") as folder:
                 path = Path(folder, "structure")

@@ -270,16 +270,15 @@ def _raw(frame: dict[str, Any], max_atoms: int) -> RawStructure | ServiceError:
     return RawStructure(**{**frame, "pbc": tuple(frame["pbc"]), "notes": tuple(frame["notes"])})
 
 
-def _unreadable(reply: dict[str, Any]) -> ServiceError:
-    return ServiceError(
-        reply["code"], reply["detail"], field="file", hint=reply["hint"] or "Check the file and its format."
-    )
+def _unreadable(reply: dict[str, Any], usual: str | None = None) -> ServiceError:
+    hint = reply["hint"] or usual or "Check the file and its format."
+    return ServiceError(reply["code"], reply["detail"], field="file", hint=hint)
 
 
 def _error(reply: dict[str, Any], file_format: str, max_frames: int) -> ServiceError:
     reason = reply["error"]
     if reason == "unreadable":
-        return _unreadable(reply)
+        return _unreadable(reply, HINTS.get(file_format))
     if reason == "many_frames" and max_frames == 1:
         return ServiceError(
             "invalid_request",
