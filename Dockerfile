@@ -28,6 +28,11 @@ RUN pip install --no-deps --index-url "${TORCH_INDEX}" "$(grep -E '^torch==' /co
 COPY --from=requirements /requirements.txt /
 # The product is a folder of its own behind them, wherever this Python keeps packages.
 RUN echo /opt/product > "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/product.pth"
+# Each archive by its SHA-256, where there are pins for this Python and processor (make pins); what they leave out, such as the
+# libraries of torch's CUDA build, follows by version.
+COPY deploy/pins-*.txt /pins/
+RUN pins="/pins/pins-cp$(python -c 'import sys; print(*sys.version_info[:2], sep="")')-linux-$(uname -m).txt"; \
+    if [ -f "$pins" ]; then pip install --no-deps --require-hashes --requirement "$pins"; fi
 # Left out: tests of the dependencies, C++ headers and build tools of torch. Nothing here is imported by anything that runs.
 RUN pip install --constraint /constraints.txt --requirement /requirements.txt && pip check \
  && pip inspect --local > /opt/tracegrad/packages.json \

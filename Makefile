@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TOOLS := $(VENV)-tools
 PORT ?= 8000
 # labelled structures (docs/training.md says how to make them); an optional local folder
 DATA ?= ../shared/data/molecules/focks.h5
@@ -11,7 +12,7 @@ TORCH_INDEX ?=
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test container check format train evaluate benchmark openapi clean
+.PHONY: help setup serve demo test container check format train evaluate benchmark openapi pins sbom licences advisories clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,5 +62,25 @@ benchmark: $(READY) ## request latency and the parts of a prediction
 openapi: $(READY) ## write docs/openapi.json, the table of errors in docs/api.md and tracegrad.env.example
 	$(BIN)/python -m service.documents
 
+pins: $(READY) ## hashes of what the image installs on this platform, from constraints.txt
+	$(BIN)/python deploy/pins.py
+
+# tools that look at the environment from a place of their own
+$(TOOLS)/.ready: deploy/supply_chain.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/supply_chain.txt
+	touch $@
+
+sbom: $(READY) $(TOOLS)/.ready ## build/sbom.json: what is installed, in CycloneDX
+	mkdir -p build
+	$(TOOLS)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible -o build/sbom.json
+
+licences: $(READY) $(TOOLS)/.ready ## build/licences.md: the licence of everything that is installed
+	mkdir -p build
+	$(TOOLS)/bin/pip-licenses --python=$(BIN)/python --order=license --format=markdown --with-urls --output-file=build/licences.md
+
+advisories: $(TOOLS)/.ready ## known weaknesses of the pinned versions, where a database of them can be reached
+	$(TOOLS)/bin/python deploy/advisories.py constraints.txt
+
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info tracegrad_client/build tracegrad_client/*.egg-info
+	rm -rf $(VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info tracegrad_client/build tracegrad_client/*.egg-info

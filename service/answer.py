@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from model.structure import Structure
+from service.access.work import charge_work
 from service.answers.arrays import GUESS_OUTPUTS, NEEDS_ORBITALS, Result, make_result
 from service.answers.bytes import ENCODERS
 from service.answers.files import WRITERS, is_dear, write_cube
@@ -170,6 +171,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
                 given = await asyncio.to_thread(read_given, options.fock, n_orbitals, n_cartesian, card.basis.name)
         outputs = ask.outputs if plan is None else plan.outputs
         services.memory.check(need)
+        charge_work(n_orbitals)
         defaults = [*built.defaults, *option_defaults(options, model.name, () if plan is None else plan.defaults)]
         orbitals = plan is None and bool(NEEDS_ORBITALS.intersection(outputs))
         key = content_key(card.weights_sha256, structure, orbitals=orbitals)
@@ -209,11 +211,6 @@ async def answer(services: Services, ask: Ask) -> Answered:
     return Answered(content, tag, headers_of(ask.form, ask.stem, warnings))
 
 
-def _time_left(services: Services, ask: Ask) -> float | None:
-    """Seconds until nobody waits for the answer any more; None where somebody always does."""
-    return None if ask.patient else services.settings.request_timeout_s - (time.perf_counter() - ask.started)
-
-
 async def _predict(
     services: Services, ask: Ask, choice: Choice, structure: Structure, key: str, orbitals: bool, n_orbitals: int
 ) -> Predicted:
@@ -230,7 +227,7 @@ async def _predict(
             patient=ask.patient,
             on_stage=ask.on_stage,
             n_orbitals=n_orbitals,
-            time_left_s=_time_left(services, ask),
+            time_left_s=None if ask.patient else services.time_left_s(ask.started),
         )
     except ServiceError:
         raise  # the queue's word, not the model's

@@ -149,7 +149,7 @@ def create_app(
     # hears so before the body matters.
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(HeadMiddleware)
-    app.add_middleware(AccessMiddleware, keys=keys)
+    app.add_middleware(AccessMiddleware, keys=keys, quota_orbitals=settings.quota_orbitals)
     hosts = settings.allowed_hosts or (LOOPBACK if keys is None and settings.host in LOOPBACK else ("*",))
     if "*" not in hosts:
         app.add_middleware(LocalCallersMiddleware, hosts=hosts, origins=settings.cors_origins)

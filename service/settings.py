@@ -48,6 +48,8 @@ class Settings(BaseSettings):
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
         api_keys_file: TOML file with the hashes of the API keys (docs/operations.md). None: everything is open but the
             admin routes, which are closed.
+        quota_orbitals: orbitals of a structure that counts as one request of a key's quota; a larger one counts by the
+            square of its orbitals over these. 0: every structure counts as one.
         cors_origins: origins whose pages may call from a browser, separated by commas; "*" for all, none by default.
         allowed_hosts: names that a Host header may have, separated by commas; "*" for all. By default a service without keys
             that listens on this machine alone takes the names of this machine, and any other takes all.
@@ -102,6 +104,7 @@ class Settings(BaseSettings):
     default_model: str | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")] = "auto"
     api_keys_file: Path | None = None
+    quota_orbitals: Annotated[int, Field(ge=0, le=100_000)] = 0
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split)] = ()
     allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
     max_connections_per_address: Annotated[int, Field(ge=0, le=100_000)] = 256

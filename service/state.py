@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -53,6 +54,10 @@ class Services:
     async def export(self, function: Callable[..., T], *arguments: object, dear: bool = False) -> T:
         """Run a writer of files in one of its threads, when the caller's turn comes; see ``FairPool.run``."""
         return await self.exporter.run(function, *arguments, dear=dear)
+
+    def time_left_s(self, started: float) -> float:
+        """Seconds until nobody waits for a request's answer any more; it began at this ``time.perf_counter()``."""
+        return self.settings.request_timeout_s - (time.perf_counter() - started)
 
     def close(self) -> None:
         """Finish what runs, end threads and processes."""

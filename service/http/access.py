@@ -23,7 +23,7 @@ from typing import Final
 from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.access import key_ring
+from service.access import key_ring, work
 from service.access.key_ring import ApiKey, KeyRing
 from service.access.quota import Quotas
 from service.errors import ServiceError, problem_of
@@ -48,11 +48,13 @@ class AccessMiddleware:
     Args:
         app: what is behind.
         keys: the keys, or None if the service has no keys file.
+        quota_orbitals: orbitals of a structure that counts as one request; 0: all structures do.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyRing | None) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing | None, quota_orbitals: int = 0) -> None:
         self._app = app
         self._keys = keys
+        self._quota_orbitals = quota_orbitals
         self._quotas = Quotas() if keys is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,6 +65,7 @@ class AccessMiddleware:
         state["key_name"] = None
         client = scope.get("client")
         caller.set(client[0] if client else "")
+        work.charge.set(None)
         try:
             self._admit(scope)
         except ServiceError as error:
@@ -99,6 +102,8 @@ class AccessMiddleware:
         charge = partial(_charge, key, self._quotas)
         charge(1)
         scope["state"]["charge"] = charge
+        # the first of what a structure counts has been counted with its request
+        work.charge.set(lambda n_orbitals: charge(work.weight(n_orbitals, self._quota_orbitals) - 1, 1))
         if needed not in key.scopes:
             raise ServiceError(
                 "forbidden",
@@ -115,8 +120,8 @@ def _charge(key: ApiKey, quotas: Quotas, count: int, counted: int = 0) -> None:
     if count + counted > quota:
         raise ServiceError(
             "quota_exceeded",
-            f"The request holds more than the {quota} structures a minute of this API key.",
-            hint="Send fewer structures in one request.",
+            f"The request counts as more than the {quota} a minute of this API key.",
+            hint="Send fewer or smaller structures in one request.",
             retry_after_s=wait_s,
         )
     raise ServiceError(

@@ -154,6 +154,16 @@ def test_waiting_ends_in_time_and_the_job_goes_on(server: Any) -> None:
     assert (job.state().stage, job.state().fraction, job.state().finished) == ("forward", 0.4, False)
 
 
+@pytest.mark.parametrize("fraction", ["1" + "0" * 400, "-0.1", "1.1", '"half"', "[]"])
+def test_progress_that_is_none_is_not_believed(server: Any, fraction: str) -> None:
+    progress = f'{{"stage": "forward", "fraction": {fraction}, "position": null}}'
+    text = f'{{"id": "abc", "state": "running", "progress": {progress}}}'
+    json_type = {"Content-Type": "application/json"}
+    server.fault = lambda seen: (202 if seen.method == "POST" else 200, json_type, text.encode())
+    with pytest.raises(InvalidAnswerError):
+        Client(server.url).submit(waters(1)[0]).state()
+
+
 @pytest.mark.parametrize("name", ["", "../models", "a b", "None?"])
 def test_an_id_that_is_none_goes_nowhere(service: Client, name: str) -> None:
     with pytest.raises(InvalidAnswerError, match="no id"):

@@ -97,13 +97,38 @@ def test_a_spent_quota_is_one_keys_own(keyed):
 def test_a_batch_counts_its_structures(keyed, water):
     batch = {"structures": [water["structure"]] * 5}
     body = refused(keyed.post("/v1/predict/batch", json=batch, headers=bearer("dave")), 429, "quota_exceeded")
-    assert "4 structures" in body["detail"]
+    assert "the 4 a minute" in body["detail"]
     batch["structures"].pop()
     # the refused one counts as the request that it was
     refused(keyed.post("/v1/predict/batch", json=batch, headers=bearer("dave")), 429, "quota_exceeded")
     batch["structures"].pop()
     batch["structures"].pop()
     assert keyed.post("/v1/predict/batch", json=batch, headers=bearer("dave")).json()["meta"]["succeeded"] == 2
+
+
+def test_a_large_structure_counts_for_more_where_the_operator_wants_it(serve, settings, tmp_path, water):
+    path = tmp_path / "keys.toml"
+    path.write_text(
+        table_of("alice", KEYS["alice"], requests_per_minute=9) + table_of("bob", KEYS["bob"], requests_per_minute=18)
+    )
+    hydrogen = {"structure": {"kind": "atoms", "numbers": [1, 1], "positions": [[0, 0, 0], [0, 0, 0.74]]}}
+    options = {"api_keys_file": path, "quota_orbitals": 10}
+    with serve(create_app(settings.model_copy(update=options))) as client:
+
+        def sent(name: str, body: Any, route: str = "/v1/predict") -> httpx.Response:
+            return client.post(route, json=body, headers=bearer(name))
+
+        # water's 24 orbitals count as 6, also where the answer is in memory; hydrogen's 10 as 1
+        assert sent("alice", water).status_code == 200
+        refused(sent("alice", water), 429, "quota_exceeded")
+        # the refused one counted as the request that it was
+        assert [sent("alice", hydrogen).status_code for _ in range(3)] == [200, 200, 429]
+        # a batch, and a job when it is submitted
+        batch = {"structures": [water["structure"], hydrogen["structure"]]}
+        assert sent("bob", batch, "/v1/predict/batch").json()["meta"]["succeeded"] == 2
+        assert sent("bob", {"kind": "predict", **water}, "/v1/jobs").status_code == 202
+        refused(sent("bob", {"kind": "predict", **water}, "/v1/jobs"), 429, "quota_exceeded")
+        refused(sent("bob", water), 429, "quota_exceeded")
 
 
 def test_a_large_body_without_a_key_is_refused_for_the_key_and_the_connection_goes_on(keyed):

@@ -70,7 +70,7 @@ def test_twenty_requests_of_one_caller_do_not_delay_anothers_one() -> None:
     modest, greedy = asyncio.run(both())
     engine.close()
     assert max(greedy) > 1.9, "they took their time"
-    assert modest < 0.5
+    assert modest < max(greedy) / 2
 
 
 def test_small_structures_pass_a_large_one_in_all_steps() -> None:
@@ -88,7 +88,7 @@ def test_small_structures_pass_a_large_one_in_all_steps() -> None:
     engine.close()
     worker.close()
     large.close()
-    assert max(quick) < 0.5
+    assert max(quick) < min(slow)
     assert min(slow) > 0.9
 
 
@@ -103,7 +103,7 @@ def test_large_structures_take_turns_by_caller(monkeypatch: pytest.MonkeyPatch) 
 
     modest, greedy = asyncio.run(both())
     engine.close()
-    assert modest < 0.9
+    assert modest < 0.8 * max(greedy)
     assert max(greedy) > 1.6
 
 
