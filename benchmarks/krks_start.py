@@ -1,16 +1,19 @@
 """Cycles of PySCF's KRKS from its own guess and from the server's: rattled 2x2 graphene, none of it trained on.
 
-    python benchmarks/krks_start.py
+    python benchmarks/krks_start.py [--structures N] [--rows FILE] [--record]
 
 PBE / DZVP-MOLOPT-SR-GTH with GTH-PBE pseudopotentials, Fermi smearing of 300 K, real-space integration by multigrid at 60
 hartree, which suffices to compare two runs of the same setting. The calculation is attached to a server of its own, guard
-included; cycles are PySCF's own count at its default convergence.
+included; cycles are PySCF's own count at its default convergence. A structure takes minutes: with ``--rows`` each is kept as
+soon as it is done, and the next run goes on behind it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +22,7 @@ from local_server import local_server
 from machine import describe
 from pyscf.pbc import dft, gto
 from pyscf.pbc.scf.addons import smearing_
-from recorded import Cell, Column, Table, as_markdown
+from recorded import Cell, Column, Table, as_markdown, record
 
 from tracegrad_client import Client
 
@@ -83,18 +86,25 @@ def main() -> None:
     parser.add_argument("--kmesh", type=int, nargs=3, default=(3, 3, 1), help="counts (default: 3 3 1)")
     parser.add_argument("--structures", type=int, default=len(SEEDS), help="the first so many")
     parser.add_argument("--checkpoints", default="checkpoints")
+    parser.add_argument("--rows", type=Path, help="file of the rows that are done")
+    parser.add_argument("--record", action="store_true")
     chosen = parser.parse_args()
     a, b, c = chosen.kmesh
-    rows = []
+    rows: list[list[Cell]] = json.loads(chosen.rows.read_text()) if chosen.rows and chosen.rows.exists() else []
+    done = {row[0] for row in rows}
     settings = {"TRACEGRAD_CHECKPOINTS": chosen.checkpoints}
     with local_server(environment=settings, start_timeout=600.0) as url, Client(url) as client:
         (version,) = (card["version"] for card in client.models() if card["name"] == "bcn")
-        for seed in SEEDS[: chosen.structures]:
+        for seed in [seed for seed in SEEDS[: chosen.structures] if seed not in done]:
             rows.append(compare(seed, (a, b, c), client))
             print(rows[-1], flush=True)
+            if chosen.rows:
+                chosen.rows.write_text(json.dumps(rows))
     found = Table(columns=COLUMNS, rows=rows)
-    print(f"graphene {version}; {describe()}")
+    print(f"bcn {version}; {describe()}")
     print(as_markdown(found))
+    if chosen.record:
+        print(record("krks_start", tables=[found], spread="each once", checkpoint=version))
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
                 refuse_needless_overlap(card)
             ask.limits.check_orbitals(n_orbitals, sparse=may_be_sparse(options))  # before the pairs are counted
             blocks = await asyncio.to_thread(model.predictor.count_blocks, structure)
-            size = CellSize.of(structure, n_orbitals, blocks, card.spin)
+            size = CellSize.of(structure, n_orbitals, blocks, card.spin, damped=card.kinetic_damping > 0)
             plan = await asyncio.to_thread(plan_crystal, options, ask.form, structure, size, ask.limits)
             need = need_of_crystal(model.predictor, structure, size, blocks, ask.form, plan)
         else:

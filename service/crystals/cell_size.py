@@ -21,6 +21,10 @@ FACTOR_BYTES: Final = 1000.0
 """Of the factors, in squares of that part: 21 entries for each, complex, with their places and copies."""
 
 
+DAMPED_ENTRIES: Final = 6.0
+"""Entries of a damped factorisation over those of a plain one (docs/decisions/0018)."""
+
+
 @dataclass(frozen=True)
 class CellSize:
     """Of a crystal's matrices.
@@ -30,15 +34,17 @@ class CellSize:
         rows: of H(k); twice the orbitals of spinors.
         entries_each_row: of the sparse H(k) that are not zero, at most.
         collinear: two spins, each of its own.
+        damped: sparse matrices have three times the rows, for the kinetic damping.
     """
 
     orbitals: int
     rows: int
     entries_each_row: float
     collinear: bool = False
+    damped: bool = False
 
     @classmethod
-    def of(cls, structure: Structure, orbitals: int, blocks: int, spin: str) -> CellSize:
+    def of(cls, structure: Structure, orbitals: int, blocks: int, spin: str, *, damped: bool = False) -> CellSize:
         """From the network's blocks (atoms, and each pair once).
 
         Args:
@@ -46,15 +52,17 @@ class CellSize:
             orbitals: of it.
             blocks: of it.
             spin: treatment of the model.
+            damped: whether its levels are.
         """
         atoms = len(structure)
         rows = orbitals * (2 if spin == "spinor" else 1)
         each = (2 * blocks - atoms) / atoms * rows / atoms
-        return cls(orbitals, rows, min(each, float(rows)), spin == "unrestricted")
+        return cls(orbitals, rows, min(each, float(rows)), spin == "unrestricted", damped)
 
     def separator(self, structure: Structure) -> float:
-        """See :func:`model.electronic.sparse.separator_size`."""
-        return separator_size(self.rows, self.entries_each_row, sum(structure.pbc))
+        """See :func:`model.electronic.sparse.separator_size`; of a damped H(k) so much larger as its factor is."""
+        plain = separator_size(self.rows, self.entries_each_row, sum(structure.pbc))
+        return plain * DAMPED_ENTRIES**0.5 if self.damped else plain
 
     def sparse_bytes(self, structure: Structure) -> int:
         """Memory of one k-point that is solved sparse."""

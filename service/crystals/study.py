@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model.blocks.block_set import BlockSet
 from model.blocks.matrices import BlochSum
 from model.electronic.bands import PROJECTION_THRESHOLD, Bands, band_energies
-from model.electronic.density import KDensity, density_at_k, density_matrix
+from model.electronic.density import KDensity, density_matrix, density_start
 from model.electronic.dos import DensityOfStates, density_of_states
 from model.electronic.fermi import FermiLevel, fermi_level, k_mesh
 from model.electronic.overlap import OVERLAP_THRESHOLD
@@ -103,13 +103,13 @@ def make_study(prediction: CrystalPrediction, plan: Plan, n_electrons: int, told
 
     if overlap is not None and plan.guess is not None:
         points, weights = plan.guess, np.full(len(plan.guess), 1.0 / len(plan.guess))
-        start = density_at_k(
+        start = density_start(
             hamiltonian.in_order(plan.order),
             overlap.in_order(plan.order),
             points,
             weights,
             n_electrons,
-            damping=None if damping is None else damping.in_order(plan.order),
+            None if damping is None else damping.in_order(plan.order),
         )
         smallest = float(start.smallest_overlap.min())
         none = np.zeros(len(points), dtype=np.int64)

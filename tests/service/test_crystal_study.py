@@ -10,6 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from model.blocks.block_set import BlockSet
+from model.electronic.density import UNMOVED, density_at_k, density_distance, density_start
+from model.electronic.kinetic_damping import KineticDamping
 from model.integrals.pyscf_crystal import CrystalIntegrals
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
@@ -105,6 +107,24 @@ def density_of(study: Study) -> NDArray[np.float64]:
 def start_of(study: Study) -> NDArray[np.float64]:
     assert study.start is not None
     return study.start.energies[..., :4]
+
+
+def test_a_start_is_damped_where_that_moves_electrons_and_not_elsewhere(
+    with_a_ghost: tuple[CrystalPrediction, CrystalPrediction],
+) -> None:
+    points, weights = START.guess, np.array([0.5, 0.5])
+    assert points is not None
+    for prediction, delta, is_damped in zip(with_a_ghost, (1e-4, 0.02), (False, True), strict=True):
+        known = prediction.integrals
+        assert isinstance(known, CrystalIntegrals)
+        damping = KineticDamping(known.kinetic, delta)
+        given = (prediction.hamiltonian, known.overlap, points, weights, 8.0)
+        plain, damped = density_at_k(*given), density_at_k(*given, damping=damping)
+        moved = density_distance(plain, damped, known.overlap, points, weights, 8.0)
+        assert moved > 0.0
+        assert (moved >= UNMOVED) == is_damped
+        start = density_start(*given, damping)
+        assert np.array_equal(start.matrices, (damped if is_damped else plain).matrices)
 
 
 @pytest.mark.parametrize(("plan", "read"), [(BANDS, bands_of), (BANDS, density_of), (START, start_of)])
