@@ -46,7 +46,7 @@ class ModelLoader:
         self._settings = settings
         self._observer = observer
         self._worker: DeviceWorker | None = None
-        self._large_worker: DeviceWorker | None = None
+        self._large_workers: tuple[DeviceWorker, DeviceWorker] | None = None
         self.device = device
 
     def load(self, candidate: Candidate, before_each: Callable[[str], None] | None = None) -> LoadedModel:
@@ -96,13 +96,13 @@ class ModelLoader:
         if self._worker is None:
             self._worker = DeviceWorker(self.device)
             if self.device == "cpu":  # where two passes run side by side; a GPU has them one after another
-                self._large_worker = DeviceWorker("cpu-large")
+                self._large_workers = DeviceWorker("cpu-large"), DeviceWorker("cpu-huge")
         return LocalBackend(
             predictor,
             name=name,
             queue_limit=self._settings.queue_limit,
             worker=self._worker,
-            large_worker=self._large_worker,
+            large_workers=self._large_workers,
             batch_cost=self._settings.batch_cost,
             batch_wait_s=self._settings.batch_wait_ms / 1000.0,
             observer=self._observer,
@@ -110,7 +110,7 @@ class ModelLoader:
 
     def close(self) -> None:
         """End the threads of the device; all backends have been closed."""
-        for worker in (self._worker, self._large_worker):
+        for worker in (self._worker, *(self._large_workers or ())):
             if worker is not None:
                 worker.close()
 

@@ -28,23 +28,34 @@ T = TypeVar("T")
 DEAR_ATOMS: Final = 25
 """From here on a structure is large."""
 
+HUGE_ORBITALS: Final = 500
+"""From here on it takes ten seconds and more, and leaves the last place to those that take less."""
+
+LIGHT_S: Final = 20.0
+"""Callers who have used more of late leave it, too."""
+
 LEARNING: Final = 0.3
 """Weight of the last structure in what a structure takes."""
+
+
+def is_huge(n_orbitals: int) -> bool:
+    """Whether a structure of so many orbitals (0: nobody knows) keeps out of the last place."""
+    return n_orbitals == 0 or n_orbitals >= HUGE_ORBITALS
 
 
 class LargeLane:
     """Turns and threads of large structures. One event loop uses it.
 
     Args:
-        cores: that there are; as many structures are on their way at a time, but one.
+        cores: that there are; as many structures are on their way at a time, and at least two, one of them not huge.
         name: of the model.
         clock: seconds of any origin, never set back.
     """
 
     def __init__(self, cores: int, name: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._places = max(1, cores - 1)
-        self._turns = Turns(self._places, keep_last=False)
-        self._threads = ThreadPoolExecutor(max(2, cores), thread_name_prefix=f"model-{name}-large")
+        self._places = max(2, cores)
+        self._turns = Turns(self._places, light_s=LIGHT_S, clock=clock)
+        self._threads = ThreadPoolExecutor(self._places + 1, thread_name_prefix=f"model-{name}-large")
         self._clock = clock
         self._seconds_each: float | None = None  # for a square of orbitals
 
@@ -60,13 +71,13 @@ class LargeLane:
         Raises:
             ServiceError: ``queue_full`` where the turn would come too late.
         """
-        cost = float(n_orbitals) ** 2
+        cost, huge = float(n_orbitals) ** 2, is_huge(n_orbitals)
         if patient and not caller.get():
             yield
             return
         if time_left_s is not None and not patient:
-            self._refuse_what_comes_too_late(cost, time_left_s)
-        turn = await self._turns.take(cost=cost)
+            self._refuse_what_comes_too_late(cost, time_left_s, huge=huge)
+        turn = await self._turns.take(cost=cost, dear=huge)
         began = self._clock()
         loop = asyncio.get_running_loop()
         done = False
@@ -96,11 +107,11 @@ class LargeLane:
         """Wait for what runs."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _refuse_what_comes_too_late(self, cost: float, time_left_s: float) -> None:
-        ahead = self._turns.cost_ahead(caller.get())
+    def _refuse_what_comes_too_late(self, cost: float, time_left_s: float, *, huge: bool) -> None:
+        ahead = self._turns.cost_ahead(caller.get(), dear=huge)
         if self._seconds_each is None or not ahead:
             return  # the only one is always tried
-        wait_s = self._seconds_each * ahead / self._places
+        wait_s = self._seconds_each * ahead / (self._places - 1)
         if wait_s + self._seconds_each * cost > time_left_s:
             raise ServiceError(
                 "queue_full",

@@ -3,8 +3,8 @@
     prepare (threads: integrals, H0) -> batch (one thread for each device: forward pass) -> finish (threads: eigensolve)
 
 Nothing of it runs on the event loop, and a forward pass never waits for an eigensolve. All of it is shared out by caller
-(``turns``). Large structures have threads of their own, of which fewer are at work than there are cores, and on a CPU one of
-their own for forward passes: small ones pass them.
+(``turns``). Large structures have threads of their own, few at work at a time, and on a CPU others for their forward passes:
+small ones pass large ones, and these huge ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from model.structure import Structure
 from service.errors import ServiceError, draining, retry_after
@@ -25,7 +25,7 @@ from service.memory.steps import track
 from service.serving.backend import Predicted, Report
 from service.serving.batches import BatchObserver, BatchQueue, DeviceWorker, ordinary
 from service.serving.fair import FairPool
-from service.serving.large import DEAR_ATOMS, LargeLane
+from service.serving.large import DEAR_ATOMS, LargeLane, is_huge
 from service.serving.turns import Room, caller
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class LocalBackend:
         name: of the model.
         queue_limit: requests that may wait behind the one that runs.
         worker: of the model's device, shared by all models there; by default the backend's own.
-        large_worker: of forward passes of large structures beside the others; by default there is one thread for both.
+        large_workers: of forward passes of large structures and of huge ones, beside the others; by default there is one
+            thread for all.
         batch_cost: most blocks (atoms and pairs) in a forward pass.
         batch_wait_s: how long a structure may wait for others that are being prepared.
         observer: told of batches.
@@ -73,7 +74,7 @@ class LocalBackend:
         name: str,
         queue_limit: int,
         worker: DeviceWorker | None = None,
-        large_worker: DeviceWorker | None = None,
+        large_workers: tuple[DeviceWorker, DeviceWorker] | None = None,
         batch_cost: int = DEFAULT_BATCH_COST,
         batch_wait_s: float = DEFAULT_BATCH_WAIT_S,
         observer: BatchObserver | None = None,
@@ -81,7 +82,6 @@ class LocalBackend:
         self._predictor = predictor
         self._owns_worker = worker is None
         self._worker = worker or DeviceWorker(name)
-        self._large_worker = large_worker or self._worker
 
         def queue(device: DeviceWorker) -> BatchQueue:
             made = BatchQueue(
@@ -91,7 +91,9 @@ class LocalBackend:
             return made
 
         self._queue = queue(self._worker)
-        self._large_queue = self._queue if large_worker is None else queue(large_worker)
+        self._large_queues = {device: queue(device) for device in large_workers or ()}
+        large, huge = self._large_queues.values() if large_workers else (self._queue, self._queue)
+        self._queues = {"small": self._queue, "large": large, "huge": huge}
         cores = usable_cores()
         # threads of their own: what is nearly done must not wait behind all that has just come
         self._before, self._after = (FairPool(cores, f"model-{name}", keep_last=False) for _ in range(2))
@@ -110,7 +112,7 @@ class LocalBackend:
     @property
     def healthy(self) -> bool:
         """False once the device has failed for good."""
-        return not (self._worker.broken or self._large_worker.broken)
+        return not any(worker.broken for worker in (self._worker, *self._large_queues))
 
     async def predict(
         self,
@@ -134,15 +136,22 @@ class LocalBackend:
         stage = on_stage or _ignore
         try:
             if len(structure.numbers) < DEAR_ATOMS:
-                return await self._predicted(structure, orbitals, stage, large=False)
+                return await self._predicted(structure, orbitals, stage, "small")
             async with self._large.turn(n_orbitals, time_left_s, patient=patient):
-                return await self._predicted(structure, orbitals, stage, large=True)
+                return await self._predicted(structure, orbitals, stage, "huge" if is_huge(n_orbitals) else "large")
         finally:
             self._leave(owner, time.perf_counter() - started)
 
-    async def _predicted(self, structure: Structure, orbitals: bool, stage: Report, *, large: bool) -> Predicted:
-        before, after = (self._large.run, self._large.run) if large else (self._before.run, self._after.run)
-        queue = self._large_queue if large else self._queue
+    async def _predicted(
+        self,
+        structure: Structure,
+        orbitals: bool,
+        stage: Callable[[str], None],
+        size: Literal["small", "large", "huge"],
+    ) -> Predicted:
+        small = size == "small"
+        before, after = (self._before.run, self._after.run) if small else (self._large.run, self._large.run)
+        queue = self._queues[size]
         stage("integrals")
         queue.announce()
         try:
@@ -185,8 +194,8 @@ class LocalBackend:
             self._draining = True
             self._idle.wait_for(lambda: self._room.inside == 0, timeout_s)
         self._worker.remove(self._queue)
-        if self._large_queue is not self._queue:
-            self._large_worker.remove(self._large_queue)
+        for worker, queue in self._large_queues.items():
+            worker.remove(queue)
         if self._owns_worker:
             self._worker.close()
         for threads in (self._before, self._after, self._large):

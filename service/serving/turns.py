@@ -114,10 +114,19 @@ class Turns:
     Args:
         places: most turns at a time.
         keep_last: of several places keep one for light callers and cheap work.
+        light_s: who has used less of late is light.
         clock: seconds of any origin, never set back.
     """
 
-    def __init__(self, places: int, *, keep_last: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        places: int,
+        *,
+        keep_last: bool = True,
+        light_s: float = LIGHT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._light_s = light_s
         self._places = places
         self._keep_last = keep_last and places > 1
         self._usage = Usage(clock=clock)
@@ -148,19 +157,21 @@ class Turns:
         self._usage.add(turn.owner, seconds)
         self._start_next()
 
-    def cost_ahead(self, owner: str) -> float:
+    def cost_ahead(self, owner: str, *, dear: bool) -> float:
         """Cost of what goes before a new turn of a caller: what runs, its own queue, and as long a one of each other caller.
 
         Args:
             owner: who would wait.
+            dear: whether the turn would be; where a place is kept from dear ones, they go before no other.
         """
-        own = [turn.cost for turn in self._waiting if turn.owner == owner]
+        before = [each for each in (*self._waiting, *self._running) if dear or not (each.dear and self._keep_last)]
+        own = [turn.cost for turn in self._waiting if turn.owner == owner and turn in before]
         others: dict[str, list[float]] = {}
         for turn in self._waiting:
-            if turn.owner != owner:
+            if turn.owner != owner and turn in before:
                 others.setdefault(turn.owner, []).append(turn.cost)
         ahead = sum(sum(costs[: len(own) + 1]) for costs in others.values())
-        return ahead + sum(own) + sum(turn.cost for turn in self._running)
+        return ahead + sum(own) + sum(turn.cost for turn in self._running if turn in before)
 
     def _start_next(self) -> None:
         """Give free places to those whose turn it is."""
@@ -179,7 +190,7 @@ class Turns:
 
     def is_light(self, owner: str) -> bool:
         """Whether a caller has used little of late."""
-        return self._usage.recent(owner) < LIGHT_S
+        return self._usage.recent(owner) < self._light_s
 
     def _is_heavy(self, turn: Turn) -> bool:
         return turn.dear or not self.is_light(turn.owner)

@@ -74,9 +74,9 @@ def test_twenty_requests_of_one_caller_do_not_delay_anothers_one() -> None:
 
 
 def test_small_structures_pass_a_large_one_in_all_steps() -> None:
-    worker, large = DeviceWorker("small"), DeviceWorker("large")
+    worker, large = DeviceWorker("small"), (DeviceWorker("large"), DeviceWorker("huge"))
     predictor = Slow(0.01, large_seconds=1.0)
-    engine = LocalBackend(predictor, name="slow", queue_limit=50, worker=worker, large_worker=large)
+    engine = LocalBackend(predictor, name="slow", queue_limit=50, worker=worker, large_workers=large)
 
     async def both() -> tuple[list[float], list[float]]:
         slow = [asyncio.create_task(ask(engine, f"large {k}", DEAR_ATOMS)) for k in range(2)]
@@ -87,9 +87,39 @@ def test_small_structures_pass_a_large_one_in_all_steps() -> None:
     quick, slow = asyncio.run(both())
     engine.close()
     worker.close()
-    large.close()
+    for each in large:
+        each.close()
     assert max(quick) < min(slow)
     assert min(slow) > 0.9
+
+
+def test_large_structures_pass_huge_ones_in_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.serving.local.usable_cores", lambda: 2)
+
+    class Sized(Slow):
+        def forward(self, prepared: Sequence[Prepared]) -> list[int]:
+            time.sleep(1.5 if prepared[0].cost > 2 * DEAR_ATOMS else 0.05)
+            return [item.cost for item in prepared]
+
+    workers = [DeviceWorker(name) for name in ("small", "large", "huge")]
+    engine = LocalBackend(
+        Sized(0.0), name="slow", queue_limit=50, worker=workers[0], large_workers=(workers[1], workers[2])
+    )
+
+    async def both() -> tuple[list[float], list[float]]:
+        huge = [asyncio.create_task(ask(engine, f"huge {k}", 100, n_orbitals=900)) for k in range(2)]
+        await asyncio.sleep(0.1)
+        large = [
+            await asyncio.create_task(ask(engine, "large", 30, n_orbitals=200, time_left_s=60.0)) for _ in range(4)
+        ]
+        return large, await asyncio.gather(*huge)
+
+    large, huge = asyncio.run(both())
+    engine.close()
+    for worker in workers:
+        worker.close()
+    assert max(large) < 1.0
+    assert max(huge) > 2.9, "one after another"
 
 
 def test_large_structures_take_turns_by_caller(monkeypatch: pytest.MonkeyPatch) -> None:
