@@ -22,6 +22,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from typing import Final
 
 from tracegrad_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, Client
 from tracegrad_client.commands import check, energies, guess, jobs, models
@@ -33,6 +34,8 @@ from tracegrad_client.errors import TraceGradError
 from tracegrad_client.terminal import Printable
 from tracegrad_client.version import installed_version
 
+STANDARD_OUTPUT: Final = 1
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; ``arguments`` defaults to those of the process. Returns the exit status."""
@@ -41,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(parser)
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help(sys.stderr)
+        parser.exit(2)
     with redirect_stdout(Printable(sys.stdout)), redirect_stderr(Printable(sys.stderr)):
         return _main(parser, arguments)
 
@@ -60,6 +66,9 @@ def _main(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> i
         chosen.parser.error(str(error))
     except TraceGradError as error:
         tell(error)
+    except BrokenPipeError:  # whoever read standard output has enough
+        # the interpreter's last flush shall not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STANDARD_OUTPUT)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         print(f"tracegrad: {name}{error.strerror or error}", file=sys.stderr)

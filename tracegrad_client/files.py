@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -21,6 +22,8 @@ def write_atomically(target: Path, content: bytes) -> None:
             stream.write(content)
         return
     partial = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder to write to", str(target))
     try:
         with partial.open("xb") as stream:
             stream.write(content)

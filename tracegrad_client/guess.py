@@ -173,7 +173,8 @@ class Guess(Frontier):
                 index, mine, theirs = next((i, a, b) for i, (a, b) in enumerate(pairs) if a != b)
                 difference = f"orbital {index} is {mine!r} in the Mole and {theirs!r} in the guess"
             raise GuessMismatchError(
-                f"The guess is for {self.basis}; {difference}.", hint=f"Build the Mole with basis={self.basis!r}."
+                f"The guess is for {self.basis}; {difference}.",
+                hint=f"Build the Mole with basis={self.basis!r}, or ask with project=True.",
             )
         if int(mol.nelectron) != self.n_electrons:
             raise GuessMismatchError(f"The guess has {self.n_electrons} electrons, the Mole {mol.nelectron}.")
@@ -186,7 +187,7 @@ class Guess(Frontier):
                 f"With the Mole's own overlap matrix the guess is no density of {self.n_electrons} electrons "
                 f"(DSD - 2D reaches {idempotency:.1e}): the basis functions are not those of {self.basis}, although "
                 "they bear the same names.",
-                hint=f"Build the Mole with basis={self.basis!r}.",
+                hint=f"Build the Mole with basis={self.basis!r}, or ask with project=True.",
             )
 
 

@@ -130,7 +130,9 @@ def as_molecule(value: Any, *, charge: int | None = None, multiplicity: int | No
         return _from_qcschema(value, charge, multiplicity)
     if isinstance(value, (tuple, list)) and len(value) == 2:
         return Molecule(*_checked(*value), 0 if charge is None else charge, 1 if multiplicity is None else multiplicity)
-    raise InvalidInputError(f"A {type(value).__name__} is no molecule that this client knows.", hint=KNOWN)
+    raise InvalidInputError(
+        f"An object of type {type(value).__name__} is no molecule that this client knows.", hint=KNOWN
+    )
 
 
 def _checked(numbers: Any, positions: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -80,6 +80,8 @@ def test_standard_input_may_hold_frames(folder: Path, monkeypatch: pytest.Monkey
     [
         ["guess", "xyz", "-o", "out"],
         ["guess", "xyz", "-o", "-", "--to", "npz"],
+        ["guess", "xyz", "-o", "out.npz"],
+        ["guess", "xyz", "-o", "out.npz", "--to", "npz"],
         ["guess", "xyz", "-o", "many.xyz", "--to", "npz"],
         ["guess", "xyz", "xyz/water.xyz", "-o", "out", "--to", "npz"],
         ["guess", "xyz", "-o", "out", "--to", "npz", "--parallel", "0"],
@@ -151,7 +153,13 @@ def test_a_job_from_submission_to_cancellation(folder: Path, capsys: pytest.Capt
     assert main(["jobs", "results", ids[0], "-o", "one.npz"]) == 0
     assert Guess.load("one.npz").n_electrons == 10
     capsys.readouterr()
-    assert main(["jobs", "cancel", ids[0][:8]]) == 0
+    with pytest.raises(SystemExit):
+        main(["jobs", "results", "-o", "two.npz"])
+    assert not (folder / "two.npz").exists()
+    assert main(["jobs", "results", "xyz/water.xyz", "-o", "named.npz"]) == 0
+    assert (folder / "named.npz").read_bytes() == (folder / "results" / "water.npz").read_bytes()
+    capsys.readouterr()
+    assert main(["jobs", "cancel", "--", ids[0][:8]]) == 0
     assert main(["jobs", "list"]) == 0
     assert ids[0] not in capsys.readouterr().out.splitlines()[-1]
     assert main(["jobs", "results", ids[0], "-o", "gone.npz"]) == 1
@@ -161,6 +169,23 @@ def test_a_job_from_submission_to_cancellation(folder: Path, capsys: pytest.Capt
     assert "gone" in capsys.readouterr().out
     assert main(["jobs", "list"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_a_reader_who_has_enough_and_a_folder_that_is_not_there(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (
+        f"{sys.executable} -m tracegrad_client energies xyz xyz xyz --unit eV | head -n 1; echo ${{PIPESTATUS[1]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("# structure")
+    assert "Broken" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert main(["guess", "xyz/water.xyz", "-o", "none/g.npz"]) == 1
+    assert "none/g.npz: there is no such folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([])
+    assert "bands" in capsys.readouterr().err, "all commands"
 
 
 def test_a_job_that_fails_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

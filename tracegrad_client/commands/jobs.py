@@ -13,11 +13,11 @@ from tracegrad_client.commands.inputs import Input, add_files, gather
 from tracegrad_client.commands.ledger import Entry, Ledger
 from tracegrad_client.commands.many import add_parallel, done_for_each, summed_up, tell
 from tracegrad_client.commands.options import molecule_options, molecule_parent
-from tracegrad_client.commands.output import GUESS_FORMATS, Target
+from tracegrad_client.commands.output import FORMATS_BY_SUFFIX, GUESS_FORMATS, Target
 from tracegrad_client.errors import NotFoundError, TraceGradError
 from tracegrad_client.job import JobState
 
-_EXTENSION: Final = {"": ".bin"}
+_NAMED: Final = "id of a job, its beginning, or the structure's name (-- before an id that begins with a dash)"
 
 
 def add(commands: Any, server: argparse.ArgumentParser) -> None:
@@ -48,8 +48,8 @@ def add(commands: Any, server: argparse.ArgumentParser) -> None:
     cancel = actions.add_parser("cancel", parents=[server], help="stop jobs and delete their data on the server")
     cancel.set_defaults(run=run_cancel, parser=cancel)
     for action in (wait, results):
-        action.add_argument("ids", nargs="*", metavar="ID", help="of a job, or its beginning; none: all of `jobs list`")
-    cancel.add_argument("ids", nargs="+", metavar="ID", help="of a job, or its beginning")
+        action.add_argument("ids", nargs="*", metavar="ID", help=f"{_NAMED}; none: all of `jobs list`")
+    cancel.add_argument("ids", nargs="+", metavar="ID", help=_NAMED)
 
 
 def run_submit(client: Client, chosen: argparse.Namespace) -> int:
@@ -111,7 +111,7 @@ def run_results(client: Client, chosen: argparse.Namespace) -> int:
     """Write the results."""
     entries = Ledger(client.base_url).named(chosen.ids)
     inputs = [Input(entry.name, entry.stem) for entry in entries]
-    formats = {Path(chosen.output).suffix.lower(): "result"}
+    formats = {suffix: "result" for suffix in (Path(chosen.output).suffix.lower(), *FORMATS_BY_SUFFIX) if suffix}
     done = 0
     for each, entry in zip(inputs, entries, strict=True):
         target = Target(chosen.parser, chosen.output, entry.to or "result", inputs, formats)

@@ -78,7 +78,7 @@ class Ledger:
             self._append({"id": job_id, "forgotten": True})
 
     def named(self, words: list[str]) -> list[Entry]:
-        """The jobs of ids or of their unique beginnings; all where none is named.
+        """The jobs of ids, of their unique beginnings, or of names of structures; all where none is named.
 
         Raises:
             InvalidInputError: a beginning of several.
@@ -88,9 +88,11 @@ class Ledger:
             return known
         found = []
         for word in words:
-            fitting = [entry for entry in known if entry.id.startswith(word)]
+            fitting = [entry for entry in known if entry.id.startswith(word) or entry.name == word]
             if len(fitting) > 1:
-                raise InvalidInputError(f"{len(fitting)} jobs begin with {word!r}; give more of the id.")
+                raise InvalidInputError(
+                    f"{len(fitting)} jobs are named {word!r} or begin with it; give more of the id."
+                )
             found.append(fitting[0] if fitting else Entry(word, self.url, word, word, "", 0.0))
         return found
 

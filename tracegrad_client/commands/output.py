@@ -59,14 +59,16 @@ class Target:
         self.path = Path(output)
         self.is_stream = output == STANDARD_STREAM
         self.is_folder = not self.is_stream and (output.endswith("/") or self.path.is_dir() or len(inputs) > 1)
+        has_format = self.path.suffix.lower() in formats and not self.path.is_dir()
+        if self.is_folder and has_format and not output.endswith("/"):
+            parser.error(f"-o {output} is the name of one file, and there are {len(inputs)} structures; name a folder.")
         known = to or (None if self.is_folder else formats.get(self.path.suffix.lower()))
         if self.is_stream and len(inputs) > 1:
             parser.error(f"{len(inputs)} structures cannot all go to standard output; name a folder with -o.")
         if known is None:
             suffixes = ", ".join(formats)
-            what = "names a folder and" if self.is_folder else "does"
-            how = "give --to" if self.is_folder else f"use one of {suffixes}, or give --to"
-            parser.error(f"-o {output} {what} not say which format is wanted; {how}.")
+            how = "with a folder give --to" if self.is_folder else f"use one of {suffixes}, or give --to"
+            parser.error(f"-o {output} does not say which format is wanted; {how}.")
         self.format = known
         if self.is_folder and self.path.exists() and not self.path.is_dir():
             parser.error(f"-o {output} is a file, and there are {len(inputs)} structures; name a folder.")
