@@ -33,7 +33,15 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "What a prediction costs": ("prediction_parts", "assembly", "large_cells"),
     "Networks": ("backbones", "backbones_batches", "backbones_memory", "crystal_networks", "second_stage", "exported"),
     "Training": ("two_processes",),
-    "The service under load": ("memory_peak", "little_memory", "soak", "batching", "threads"),
+    "The service under load": (
+        "memory_peak",
+        "little_memory",
+        "soak",
+        "batching",
+        "threads",
+        "bulk_prediction",
+        "thousand_gpus",
+    ),
 }
 """The page's order; a file that no section names is an error."""
 
