@@ -39,6 +39,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "soak",
         "batching",
         "threads",
+        "ray_serve",
         "bulk_prediction",
         "thousand_gpus",
     ),
