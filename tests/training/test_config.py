@@ -45,7 +45,7 @@ def test_a_run_needs_only_data_backbone_and_steps(tmp_path: Path) -> None:
         (RUN + "[network.qhnet]\nchannels = 8\n", ["[network]", "channels", "node_channels"]),
         (
             RUN + '[network.qhnet]\nnode_channels = "8"\n',
-            ["[network.qhnet] node_channels is '8'; it"],
+            ["[network] qhnet.node_channels is '8'; allowed is a whole number"],
         ),
         (RUN + "[network.tracegrad]\nmode = true\n", ["mode"]),
         ("[data\n", ["named.toml"]),
