@@ -104,7 +104,7 @@ def test_the_names_of_its_functions_do_not_change():
         for operation in path.values()
     }
     assert operations == {
-        "predict", "predict_batch", "bands", "dos", "initial_guess",
+        "predict", "predict_batch", "bands", "dos", "evaluate", "initial_guess",
         "submit_job", "show_job", "job_result", "delete_job", "list_models",
         "show_model", "load_model", "unload_model", "live", "ready", "metrics",
     }  # fmt: skip

@@ -84,6 +84,7 @@ def test_the_document_describes_every_route(client):
         "/v1/predict",
         "/v1/predict/batch",
         "/v1/bands",
+        "/v1/evaluate",
         "/v1/dos",
         "/v1/initial-guess",
         "/v1/jobs",
