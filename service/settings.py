@@ -64,7 +64,8 @@ class Settings(BaseSettings):
         max_k_cost: eigensolves for a crystal, in k-points times orbitals cubed; 10^10 are about 20 s of one core.
         max_body_bytes: largest request body, counted while it arrives.
         max_file_bytes: largest structure file inside a request.
-        queue_limit: requests that may wait for one model (and for the file parsers) before 503.
+        queue_limit: requests of one caller that may wait for one model (and for the file parsers) before 503; four times as
+            many of all callers.
         batch_cost: most blocks (atoms and pairs of atoms) in one forward pass.
         batch_wait_ms: milliseconds that a structure may wait for others that are on their way; a lone one never waits.
         cache_bytes: memory for predictions that may be asked for again; 0 keeps none.

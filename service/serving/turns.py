@@ -55,11 +55,15 @@ class Usage:
             self._used = {name: entry for name, entry in self._used.items() if self.recent(name) > self._new / 10}
 
 
+SHARED: Final = 4
+"""A queue holds so many times what one caller may have in it; who comes to it is served in turn, not in order."""
+
+
 class Room:
-    """Who may wait in a bounded queue: the last quarter of it is for light callers who have nothing in it yet.
+    """Who may wait in a bounded queue: so many of a caller; its last quarter is for light callers with nothing in it yet.
 
     Args:
-        limit: most that may wait behind the one that is worked on.
+        limit: most of a caller that may wait behind the one that is worked on.
     """
 
     def __init__(self, limit: int) -> None:
@@ -72,14 +76,17 @@ class Room:
         return self._inside.total()
 
     def takes(self, owner: str, *, light: bool = True) -> bool:
-        """Whether one more of a caller may enter; what has no caller is not limited to a share.
+        """Whether one more of a caller may enter; what has no caller is not more than one caller.
 
         Args:
             owner: the caller.
             light: whether it has used little of late.
         """
-        whole = not owner or (light and not self._inside[owner])
-        return self.inside <= (self.limit if whole else self.limit - self.limit // 4)
+        if not owner:
+            return self.inside <= self.limit
+        own = self._inside[owner]
+        shares = SHARED if light and not own else SHARED - 1
+        return own <= self.limit and self.inside <= shares * self.limit
 
     def enter(self, owner: str) -> None:
         """One more; each needs its :meth:`leave`."""

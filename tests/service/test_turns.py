@@ -183,22 +183,30 @@ def test_equal_turns_come_in_the_order_of_their_asking() -> None:
     assert order == list(range(20))
 
 
-def test_the_last_quarter_of_a_queue_is_for_light_callers_who_have_nothing_in_it() -> None:
-    room = Room(8)
-    for _ in range(7):
-        assert room.takes("greedy")
-        room.enter("greedy")
-    assert not room.takes("greedy")
+def test_one_caller_has_its_part_of_a_queue_and_the_last_is_for_light_callers_with_nothing_in_it() -> None:
+    room = Room(2)
+
+    def fill(who: str) -> int:
+        count = 0
+        while room.takes(who):
+            room.enter(who)
+            count += 1
+        return count
+
+    assert fill("greedy") == 3, "one is worked on, two wait"
+    assert [fill(f"greedy {k}") for k in range(3)] == [3, 1, 1]
+    assert room.inside == 8
+    assert not room.takes("used much", light=False)
     assert room.takes("modest")
-    assert not room.takes("modest", light=False)
     room.enter("modest")
     assert not room.takes("modest")
-    assert room.takes("another")
-    room.enter("another")
-    assert not room.takes("a fourth"), "there is an end to it"
-    room.leave("another")
-    assert room.takes("a fourth")
-    assert room.inside == 8
+    assert not room.takes("somebody else"), "there is an end to it"
+    room.leave("modest")
+    assert room.takes("somebody else")
+    alone = Room(2)
+    for _ in range(3):
+        alone.enter("")
+    assert not alone.takes(""), "what has no caller is as one"
 
 
 def test_two_passes_of_one_network_side_by_side_give_what_each_gives_alone(tiny_checkpoint: Any) -> None:
