@@ -36,7 +36,7 @@ demo: $(READY) ## SCF cycles of a handful of molecules, minao beside ours
 test: $(READY) ## all tests that CI runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
 
-container: ## build the image and run it: ready, answers, refuses, keeps a job over a kill, stops
+container: ## build the image and run it: answers, refuses, keeps jobs over a kill, stops; two replicas behind the proxy lose nothing
 	deploy/check.sh
 
 check: $(READY) ## ruff, mypy (tests and benchmarks too), import rules

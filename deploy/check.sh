@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # make container: build the image, then run it as docker-compose.yml does: locked down, with little memory, and see that it is
-# ready, answers, keeps a job over a kill, refuses what does not fit, and stops in time.
+# ready, answers, keeps a job over a kill, refuses what does not fit, and stops in time. Then the profile "scale" as it is shipped
+# (deploy/check_scale.py), where there is a compose: kill -9 and replacement under load, none of 500 requests lost.
 #
 #   ENGINE       podman or docker; by default whichever is there; without either this says so and ends well
 #   BUILD_ARGS   more arguments for its build, such as "--build-arg TORCH_INDEX=https://pypi.org/simple"
@@ -79,3 +80,5 @@ took=$(($(seconds) - began))
 code=$("$engine" inspect --format '{{.State.ExitCode}}' "$name")
 say "stopped in $took s with exit code $code"
 [ "$code" = 0 ]
+"$engine" rm "$name" > /dev/null
+ENGINE=$engine python3 deploy/check_scale.py
