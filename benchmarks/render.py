@@ -37,6 +37,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "memory_peak",
         "little_memory",
         "soak",
+        "attacks",
         "batching",
         "threads",
         "ray_serve",
