@@ -25,7 +25,7 @@ from model.geometry import doubts
 from model.level import Level
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
-from model.reference.registry import REFERENCES
+from model.reference.kinds import REFERENCE_KINDS
 from model.structure import SYMBOLS, Structure
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -68,8 +68,8 @@ class BasisCard(BaseModel):
 
 
 def _known_reference(kind: str) -> str:
-    if kind not in REFERENCES:
-        raise ValueError(f"Input should be one of: {', '.join(REFERENCES)}")
+    if kind not in REFERENCE_KINDS:
+        raise ValueError(f"Input should be one of: {', '.join(REFERENCE_KINDS)}")
     return kind
 
 
@@ -77,7 +77,7 @@ class ReferenceCard(BaseModel):
     """Reference Hamiltonian H0 that the network corrects.
 
     Attributes:
-        kind: of ``reference.registry.REFERENCES``: ``fitted``, its coefficients are among the weights; or ``none``, H0 = 0
+        kind: of ``reference.kinds``: ``fitted``, its coefficients are among the weights; or ``none``, H0 = 0
             and the network predicts all of H.
         description: for people.
         overlap_damping: where eigenvalues of the overlap are as small as this, the correction is damped

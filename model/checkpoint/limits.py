@@ -5,15 +5,10 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from threading import get_ident
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from model.errors import CheckpointError
 from model.structure import SYMBOLS
@@ -83,32 +78,3 @@ def check_size(path: Path, most_bytes: int) -> None:
             f"{path.parent.name}/{path.name} cannot be read: it is no regular file of at most {most_bytes} bytes.",
             hint="Release the checkpoint again with 'python -m training release'.",
         )
-
-
-@contextmanager
-def no_larger_than(tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Refuse to go on with a network that has more parameters than were stored, as soon as it is known.
-
-    Args:
-        tensors: as stored.
-
-    Raises:
-        CheckpointError: from within the ``with``, where a module gets a parameter too many.
-    """
-    left, thread = sum(value.numel() for value in tensors.values()), get_ident()
-
-    def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
-        nonlocal left
-        if get_ident() == thread and isinstance(parameter, nn.Parameter):
-            left -= parameter.numel()
-            if left < 0:
-                raise CheckpointError(
-                    "The weights do not fit the card's architecture: it has more parameters than are stored.",
-                    hint="Card and weights are of different runs or versions; release the checkpoint again.",
-                )
-
-    handle = register_module_parameter_registration_hook(count)
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -27,10 +27,10 @@ from model.checkpoint.limits import (
     MAX_GOLDEN_STRUCTURES,
     MAX_WEIGHTS_BYTES,
     check_size,
-    no_larger_than,
     read_json,
 )
 from model.checkpoint.migrations import migrate_golden
+from model.checkpoint.parameter_count import no_larger_than
 from model.errors import CheckpointError
 from model.hamiltonian_model import HamiltonianModel
 from model.integrals.two_centre_tables import TwoCentreTables

@@ -1,4 +1,4 @@
-"""The kinds of reference Hamiltonians; another one is a class and a line here."""
+"""The kinds of reference Hamiltonians; another one is a class, its name in ``kinds``, and a line here."""
 
 from __future__ import annotations
 

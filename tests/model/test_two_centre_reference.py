@@ -15,6 +15,8 @@ from model.errors import CheckpointError, IntegralError
 from model.integrals.pyscf_crystal import CrystalIntegrals
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
+from model.reference.kinds import REFERENCE_KINDS
+from model.reference.registry import REFERENCES
 from model.reference.two_centre import TwoCentreReference
 from model.structure import Structure
 
@@ -136,6 +138,10 @@ def test_both_spins_of_a_label_have_the_same_reference(reference: TwoCentreRefer
     np.testing.assert_allclose(rest.values[0], split[0], atol=ROUNDING)
     np.testing.assert_allclose(rest.values[-1], -split[0], atol=ROUNDING)
     assert not rest.without_spin().values.round(12).any()
+
+
+def test_every_kind_has_its_name_where_cards_are_read() -> None:
+    assert set(REFERENCE_KINDS) == set(REFERENCES)
 
 
 def test_it_is_stored_and_read_and_refuses_what_does_not_fit(reference: TwoCentreReference) -> None:
