@@ -28,6 +28,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "g2_molecules",
         "geometry_jobs",
         "guess_settings",
+        "expectation",
         "demo",
     ),
     "What a prediction costs": ("prediction_parts", "assembly", "large_cells"),

@@ -23,6 +23,7 @@ from model.blocks.block_set import BlockSet
 from model.blocks.matrices import cut_matrix, dense_matrix
 from model.checkpoint import store
 from model.checkpoint.card import Card
+from model.checkpoint.expectation import Expected
 from model.checkpoint.golden import verify_golden
 from model.electronic.dependence import damp_correction
 from model.electronic.guess import GuessChecks, InitialGuess, check_guess, make_guess
@@ -58,6 +59,7 @@ class Prediction:
             no molecule (a wrong unit, a drawing), or if there is an intruder.
         warnings: for people, empty if all is well.
         timings_ms: "integrals", "forward" (the whole batch's) and "eigensolve".
+        expected: error of the guess; None out of the domain, and where the checkpoint's errors were not measured.
     """
 
     structure: Structure
@@ -73,6 +75,7 @@ class Prediction:
     in_domain: bool
     warnings: tuple[str, ...]
     timings_ms: Mapping[str, float]
+    expected: Expected | None = None
 
     @property
     def blocks(self) -> BlockSet:
@@ -196,11 +199,9 @@ class Predictor:
         Raises:
             ModelError: one of its leaves; the first structure to blame decides.
         """
-        prepared, blocks, forward_ms = self._passed(structures, [{}] * len(structures))
-        return [
-            self.finish(item, own, orbitals=orbitals, forward_ms=forward_ms)
-            for item, own in zip(prepared, blocks, strict=True)
-        ]
+        prepared, blocks, ms = self._passed(structures, [{}] * len(structures))
+        pairs = zip(prepared, blocks, strict=True)
+        return [self.finish(item, own, orbitals=orbitals, forward_ms=ms) for item, own in pairs]
 
     def predict_crystals(
         self, structures: Sequence[Structure], given: Sequence[Mapping[str, BlockSet]] | None = None
@@ -215,10 +216,8 @@ class Predictor:
             ModelError: one of its leaves; the first structure to blame decides.
         """
         brought = [{}] * len(structures) if given is None else given
-        prepared, blocks, forward_ms = self._passed(structures, brought)
-        return [
-            self.finish_crystal(item, own, forward_ms=forward_ms) for item, own in zip(prepared, blocks, strict=True)
-        ]
+        prepared, blocks, ms = self._passed(structures, brought)
+        return [self.finish_crystal(item, own, forward_ms=ms) for item, own in zip(prepared, blocks, strict=True)]
 
     def _passed(
         self, structures: Sequence[Structure], given: Sequence[Mapping[str, BlockSet]]
@@ -258,9 +257,8 @@ class Predictor:
         if damping:
             correction = damp_correction(correction, overlap, damping)
         hamiltonian = h0 + correction
-        warnings = list(self.card.domain_warnings(item.structure))
-        in_domain = not warnings
-        guess = checks = solved = None
+        in_domain = not (warnings := list(self.card.domain_warnings(item.structure)))
+        guess = checks = solved = expected = None
         if orbitals:
             solved = solve(hamiltonian, overlap, item.structure.n_electrons)
             guess = make_guess(solved, h0)
@@ -269,9 +267,11 @@ class Predictor:
                 in_domain = False  # of 136 molecules in a wrong unit all have one, of 68 right ones none
                 warnings.append(
                     "The predicted Hamiltonian has an empty orbital among the occupied ones (an intruder), which most often "
-                    f"means a wrong structure: {CHECK} Orbitals and guess were made with the reference's empty space; do not "
-                    "trust energies near the gap."
+                    f"means a wrong structure: {CHECK} Orbitals and guess were made with the reference's empty space; do "
+                    "not trust energies near the gap."
                 )
+            if in_domain and self.checkpoint.expectation is not None:
+                expected = self.checkpoint.expectation.of(item, hamiltonian, guess)
             checks = check_guess(guess, overlap)
             if not checks.ok:
                 warnings.append(
@@ -295,6 +295,7 @@ class Predictor:
                 "forward": forward_ms,
                 "eigensolve": 1e3 * (time.perf_counter() - started),
             },
+            expected=expected,
         )
 
     def finish_crystal(self, item: Prepared, blocks: NDArray[np.float64], *, forward_ms: float) -> CrystalPrediction:

@@ -50,7 +50,8 @@ class Guess(Frontier):
         n_electrons: the number of electrons.
         in_domain: whether the structure is of the kind and size that the model was tested on.
         warnings: what the server had to say.
-        checks: the server's own figures (trace and idempotency errors, gap).
+        checks: the server's own figures (trace and idempotency errors, gap), and under ``expected`` the density error and the
+            share of PySCF's cycles to expect, each with ``value``, ``lower``, ``upper``.
         seconds: what the request cost from the caller's point of view.
         projected_from: the model's basis, where the orbitals were projected to another one; then ``basis`` is that one.
     """

@@ -2,7 +2,7 @@
 
 Weights are groups of tensors: ``network/...``, ``standardisation/...``, ``reference/...`` unless the card says that there
 is no reference, and ``integrals/...`` (float64) if its integrals are ``two_centre``. Every expected tensor must be there with
-its shape, and no other.
+its shape, and no other. ``expectation.json`` may lie beside them (``expectation``).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.checkpoint.card import Card, read_card
+from model.checkpoint.expectation import Expectation, read_expectation
 from model.checkpoint.limits import (
     MAX_GOLDEN_BYTES,
     MAX_GOLDEN_STRUCTURES,
@@ -52,11 +53,13 @@ class Checkpoint:
         card: its description.
         model: network in eval mode, tables, reference, space.
         golden: stored answers (``golden.golden_record``).
+        expectation: what error its guesses have, if that was measured.
     """
 
     card: Card
     model: HamiltonianModel
     golden: dict[str, Any]
+    expectation: Expectation | None = None
 
 
 def sha256_of(path: Path) -> str:
@@ -137,7 +140,8 @@ def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float3
     network.load_state_dict(_group(tensors, "network/"))
     standardisation.load_state_dict(_group(tensors, "standardisation/"))
     model.eval().requires_grad_(False)
-    return Checkpoint(card=card, model=model.to(device=device, dtype=dtype), golden=golden)
+    expectation = read_expectation(folder, card.weights_sha256)
+    return Checkpoint(card, model.to(device=device, dtype=dtype), golden, expectation)
 
 
 def _read_weights(folder: Path, card: Card) -> dict[str, Tensor]:

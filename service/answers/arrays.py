@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.blocks.block_set import BlockSet
+from model.geometry import doubts
 from model.orbitals.orders import pyscf_to_e3nn
 from model.units import EV_PER_HARTREE
 from service.schemas.requests import AOOrder, CommonOptions, EnergyUnit, PredictOptions
-from service.schemas.responses import Checks, Meta, Timings
+from service.schemas.responses import Checks, Expected, Meta, Timings
 
 if TYPE_CHECKING:
     from model.checkpoint.card import Card
@@ -144,6 +145,8 @@ def make_result(
             symmetry_error=None if checks is None else checks.symmetry_error,
             gap=None if checks is None else _scaled(checks.gap, factor),
             in_domain=prediction.in_domain,
+            out_of_domain=_words(prediction, card),
+            expected=None if prediction.expected is None else Expected.model_validate(asdict(prediction.expected)),
         ),
         warnings=[*prediction.warnings, *warnings],
         defaults_applied=list(defaults_applied),
@@ -173,6 +176,19 @@ def make_meta(
         projected=False,
         **{**about, "timings_ms": Timings(**{name: round(value, 3) for name, value in about["timings_ms"].items()})},
     )
+
+
+def _words(prediction: Prediction, card: Card) -> list[str]:
+    """Why a molecule is out of the domain."""
+    if prediction.in_domain:
+        return []
+    structure, limit = prediction.structure, card.largest_tested
+    holds = {
+        "size": len(structure) > limit.atoms or int((structure.numbers > 1).sum()) > limit.heavy_atoms,
+        "distances": bool(doubts(structure.numbers, structure.positions_angstrom)),
+        "intruder": prediction.guess is not None and prediction.guess.has_intruder,
+    }
+    return [word for word, so in holds.items() if so]
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

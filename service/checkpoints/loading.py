@@ -117,10 +117,12 @@ class ModelLoader:
 
 def fingerprint(folder: Path) -> str | None:
     """SHA-256 over all files of a checkpoint that are loaded; None if one of them cannot be read."""
-    from model.checkpoint import store
+    from model.checkpoint import expectation, store
 
     try:
-        digests = [store.sha256_of(folder / name) for name in (store.CARD, store.WEIGHTS, store.GOLDEN)]
+        names = [store.CARD, store.WEIGHTS, store.GOLDEN]
+        names += [expectation.FILE] if (folder / expectation.FILE).exists() else []
+        digests = [store.sha256_of(folder / name) for name in names]
     except OSError:
         return None
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()

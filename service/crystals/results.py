@@ -87,6 +87,7 @@ def crystal_result(
         gap=None if level is None or level.gap is None else level.gap * factor,
         smallest_overlap_eigenvalue=study.smallest_overlap,
         in_domain=prediction.in_domain,
+        out_of_domain=[] if prediction.in_domain else ["training_set"],
     )
     said = [*prediction.warnings, *study.warnings, *warnings]
     return Result(arrays, scalars, None, meta, checks, said, list(defaults_applied), lattice_blocks=blocks)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from service.schemas.base import Matrix, WireModel
 from service.schemas.requests import AOOrder, EnergyUnit
 
@@ -59,6 +61,27 @@ class Meta(WireModel):
     cached: bool
 
 
+class Estimate(WireModel):
+    """A number that is expected, and the interval that holds it nine times of ten."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+class Expected(WireModel):
+    """Error to expect of a guess, from what the prediction shows of itself.
+
+    Attributes:
+        density_error_per_electron: norm of the occupied-virtual block of the guess's error over the root of the occupied
+            orbitals.
+        cycles_ratio: SCF cycles from the guess over those from PySCF's own, at the model's level and PySCF's defaults.
+    """
+
+    density_error_per_electron: Estimate
+    cycles_ratio: Estimate
+
+
 class Checks(WireModel):
     """Sanity of the predicted guess; null where the eigensolve was not needed.
 
@@ -71,6 +94,9 @@ class Checks(WireModel):
             its inverse. Null for molecules, and where the model has no overlap.
         in_domain: whether the structure resembles what the model was tested on: its size, its distances, and for a molecule
             whose orbitals were made that there is no intruder.
+        out_of_domain: why it does not, a word each: ``size``, ``distances`` or ``intruder``, of a crystal ``training_set``.
+        expected: error to expect of the guess; null out of the domain, without orbitals, for crystals, and where the errors
+            of the model have not been measured.
     """
 
     trace_error: float | None
@@ -79,6 +105,8 @@ class Checks(WireModel):
     gap: float | None
     smallest_overlap_eigenvalue: float | None = None
     in_domain: bool
+    out_of_domain: list[str] = Field(default_factory=list)
+    expected: Expected | None = None
 
 
 class Block(WireModel):
