@@ -62,7 +62,7 @@ class Meta(WireModel):
 
 
 class Estimate(WireModel):
-    """A number that is expected, and the interval that holds it nine times of ten."""
+    """A number that is expected, and an interval that is meant to hold it nine times of ten."""
 
     value: float
     lower: float
