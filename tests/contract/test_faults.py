@@ -100,10 +100,10 @@ def test_a_caller_who_leaves_while_the_file_is_read_leaves_nothing_behind(serve,
     with serve(app) as client:
         with connection(client) as raw:
             raw.sendall(request("/v1/predict", json.dumps(SLOW_FILE).encode()))
-            wait_until(lambda: app.state.services.parsers._pending == 1)
+            wait_until(lambda: app.state.services.parsers._room.inside == 1)
         wait_until(lambda: complaints(caplog) == [499])
         assert client.post("/v1/initial-guess", json=FILE).status_code == 200
-        wait_until(lambda: app.state.services.parsers._pending == 0)
+        wait_until(lambda: app.state.services.parsers._room.inside == 0)
 
 
 # --- the parser process is killed
@@ -126,7 +126,7 @@ def test_a_parser_killed_in_the_middle_of_a_file_costs_that_file_alone(serve, se
         hit = pool.submit(client.post, "/v1/predict", json=SLOW_FILE)
         wait_until(lambda: app.state.services.parsers._processes.empty())
         waiting = pool.submit(client.post, "/v1/predict", json=FILE)
-        wait_until(lambda: app.state.services.parsers._pending == 2)
+        wait_until(lambda: app.state.services.parsers._room.inside == 2)
         os.kill(process.pid, signal.SIGKILL)
         assert (hit.result().status_code, hit.result().json()["code"]) == (422, "unparsable_structure")
         assert waiting.result().status_code == 200
