@@ -143,8 +143,8 @@ class Preparer:
         wanted = self.reference.kind != NoReference.kind or {"reference", "density"} & set(self.inputs)
         if wanted and not self.has_reference:
             raise CheckpointError(
-                f"The reference {self.reference.kind!r} is not made of what the source {self.source!r} has, but of "
-                f"{', '.join(self.reference.sources)}.",
+                f"The source {self.source!r} has none of the integrals that the reference {self.reference.kind!r} and its "
+                f"density are made of: {', '.join(self.reference.sources)}.",
                 hint="Use the reference 'none', for crystals also 'two_centre', and no input but the overlap.",
             )
         if "density" in self.inputs and not self.reference.has_density:

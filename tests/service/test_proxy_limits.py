@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -43,35 +44,41 @@ def port(tmp_path: Path) -> Iterator[int]:
         process.wait()
 
 
-def answer(connection: socket.socket) -> bytes:
-    """What a request gets; empty if the connection is not taken."""
+def told(port: int, address: str) -> bytes:
+    """What a request of an address gets; empty if its connection is not taken."""
+    found = b""
     try:
-        connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        found = b""
-        while piece := connection.recv(65536):
-            found += piece
-        return found
+        with socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(address, 0)) as connection:
+            connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            while piece := connection.recv(65536):
+                found += piece
     except ConnectionError:
         return b""
+    return found
+
+
+def told_at_last(port: int, address: str, start: bytes) -> bytes:
+    """The first answer that starts so, within a few seconds: the proxy counts a connection when it takes or ends it."""
+    end = time.monotonic() + 10
+    while not (found := told(port, address)).startswith(start) or (not start and found):
+        assert time.monotonic() < end, f"{start!r} was expected, the last answer was {found[:80]!r}"
+        time.sleep(0.1)
+    return found
 
 
 def test_one_address_has_so_many_connections_and_is_told_so(port: int) -> None:
-    def connected(address: str) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(address, 0))
+    with ExitStack() as idle:
 
-    idle = [connected("127.0.3.1") for _ in range(64)]
-    with connected("127.0.3.1") as one_more:
-        head, _, body = answer(one_more).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 429 ")
-    assert b"application/problem+json" in head
-    assert json.loads(body)["code"] == "too_many_connections"
-    with connected("127.0.3.2") as another:
-        assert answer(another).startswith(b"HTTP/1.1 503 "), "another address is served, as far as there are replicas"
-    idle += [connected("127.0.3.1") for _ in range(64)]
-    with connected("127.0.3.1") as refused:
-        assert answer(refused) == b""
-    for connection in idle:
-        connection.close()
-    time.sleep(0.5)
-    with connected("127.0.3.1") as again:
-        assert answer(again).startswith(b"HTTP/1.1 503 ")
+        def keep(count: int) -> None:
+            for _ in range(count):
+                idle.enter_context(socket.create_connection(("127.0.0.1", port), 10, source_address=("127.0.3.1", 0)))
+
+        keep(64)
+        head, _, body = told_at_last(port, "127.0.3.1", b"HTTP/1.1 429 ").partition(b"\r\n\r\n")
+        assert b"application/problem+json" in head
+        assert json.loads(body)["code"] == "too_many_connections"
+        other = told(port, "127.0.3.2")
+        assert other.startswith(b"HTTP/1.1 503 "), "another address is served, as far as there are replicas"
+        keep(64)
+        told_at_last(port, "127.0.3.1", b"")
+    told_at_last(port, "127.0.3.1", b"HTTP/1.1 503 ")

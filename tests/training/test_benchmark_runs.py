@@ -205,7 +205,7 @@ def test_the_linear_schedule_is_a_straight_line_to_the_final_rate() -> None:
     ("old", "new", "words"),
     [
         ('"qh9_stable"', '"qh9"', "format is 'qh9'; it should be one of tracegrad, qh9_stable"),
-        ('"none"', '"minao"', "kind is 'minao'; it should be 'fitted' or 'none'"),
+        ('"none"', '"minao"', "kind is 'minao'; it should be 'fitted', 'two_centre' or 'none'"),
         ('"linear"', '"step"', "schedule is 'step'; it should be 'cosine', 'linear'"),
         ("[0.99, 0.999]", "[0.9]", r"lacks betas\[1\]"),
     ],
