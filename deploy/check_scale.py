@@ -31,6 +31,8 @@ PORT = int(os.environ.get("PORT", "18080"))
 URL = f"http://127.0.0.1:{PORT}"
 REQUESTS = int(os.environ.get("REQUESTS", "500"))
 CALLERS = 6
+PROXY_FINDS_S = 6
+"""In so many seconds the proxy has found new replicas and asked them: it looks names up again after two."""
 PATIENCE_S = int(os.environ.get("PATIENCE_S", "300"))
 ENGINE = os.environ.get("ENGINE") or shutil.which("podman") or shutil.which("docker") or ""
 VARIABLES = {
@@ -125,14 +127,15 @@ def replicas_ready(count: int) -> bool:
 def under_load(what: str, work: object) -> None:
     """Send the requests while something is done to the replicas; every one must be answered."""
     assert callable(work)
-    answers: Counter[int] = Counter()
+    answers: Counter[str] = Counter()
     seconds: list[float] = []
-    begun, done = threading.Event(), threading.Event()
+    begun, done, start = threading.Event(), threading.Event(), time.monotonic()
 
     def call() -> None:
         while len(seconds) < REQUESTS or not done.is_set():
             began = time.monotonic()
-            answers[ask("POST", "/v1/predict", water())[0]] += 1
+            status, body = ask("POST", "/v1/predict", water())
+            answers["200" if status == 200 else f"{status} after {began - start:.1f} s: {body[:300]!r}"] += 1
             seconds.append(time.monotonic() - began)
             if len(seconds) > REQUESTS // 10:
                 begun.set()
@@ -147,13 +150,13 @@ def under_load(what: str, work: object) -> None:
         done.set()
         for caller in callers:
             caller.join()
-    lost = sum(count for status, count in answers.items() if status != 200)
+    lost = sum(count for told, count in answers.items() if told != "200")
     seconds.sort()
     say(
         f"{what}: {lost} of {sum(answers.values())} lost, p50 {seconds[len(seconds) // 2]:.2f} s, worst {seconds[-1]:.1f} s"
     )
     if lost:
-        raise SystemExit(f"answers by status: {dict(answers)}")
+        raise SystemExit(f"answers: {dict(answers)}")
 
 
 def kill_one() -> None:
@@ -171,6 +174,7 @@ def replace_all() -> None:
     old = containers("replica")
     compose("up", "--detach", "--no-build", "--no-recreate", "--scale", "replica=4", "replica")
     wait_for("four replicas", lambda: replicas_ready(4))
+    time.sleep(PROXY_FINDS_S)
     for name in old:
         began = time.monotonic()
         run(ENGINE, "stop", "--time", "60", name)
@@ -205,6 +209,7 @@ def main() -> int:
         compose("up", "--detach", "--no-build", "--scale", "replica=2")
         say(f"two replicas ready after {wait_for('two replicas', lambda: replicas_ready(2)):.0f} s")
         wait_for("the proxy", lambda: ask("GET", "/health/ready")[0] == 200)
+        wait_for("the jobs' instance", lambda: ask("GET", "/v1/jobs/none")[0] != 503)
         for path, wanted in (("/v1/predict", 200), ("/v1/jobs/none", 404), ("/metrics", 404)):
             status, body = ask("POST", path, water()) if path == "/v1/predict" else ask("GET", path)
             if status != wanted:
@@ -216,7 +221,7 @@ def main() -> int:
     except BaseException:
         for service in ("replica", "jobs", "proxy"):
             for name in containers(service):
-                subprocess.run([ENGINE, "logs", "--tail", "10", name], check=False)
+                subprocess.run([ENGINE, "logs", "--tail", "3000" if service == "proxy" else "10", name], check=False)
         raise
     finally:
         # podman-compose's down forgets those above the first of a service
