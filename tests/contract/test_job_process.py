@@ -55,6 +55,12 @@ def finished(client: httpx.Client, job: str) -> dict[str, Any]:
     return status
 
 
+def is_worked_on(client: httpx.Client, job: str) -> bool:
+    """Whether the process has it: a process that dies before is replaced, and nothing fails."""
+    status = client.get(f"/v1/jobs/{job}").json()
+    return bool(children()) and status["state"] == "running" and status["progress"]["stage"] is not None
+
+
 def submit(client: httpx.Client, **request: Any) -> str:
     answer = client.post("/v1/jobs", json=request)
     assert answer.status_code == 202, answer.text
@@ -94,7 +100,7 @@ def test_what_a_job_does_is_counted(jobs_client, water):
 
 def test_a_process_that_dies_fails_its_job_and_nothing_else(jobs_client, water, caplog):
     job = submit(jobs_client, **large())
-    wait_until(lambda: children() and jobs_client.get(f"/v1/jobs/{job}").json()["state"] == "running")
+    wait_until(lambda: is_worked_on(jobs_client, job))
     with caplog.at_level(logging.INFO, logger="service"):
         os.kill(children()[0], signal.SIGKILL)
         status = finished(jobs_client, job)
@@ -112,7 +118,7 @@ def test_a_death_for_memory_is_told_as_such(jobs_client, monkeypatch):
     wait_until(lambda: not children())
     monkeypatch.setattr("service.job_process.child.out_of_memory_kills", lambda: next(counts))
     job = submit(jobs_client, **large(0.01))
-    wait_until(lambda: children() and jobs_client.get(f"/v1/jobs/{job}").json()["state"] == "running")
+    wait_until(lambda: is_worked_on(jobs_client, job))
     os.kill(children()[0], signal.SIGKILL)
     finished(jobs_client, job)
     problem = jobs_client.get(f"/v1/jobs/{job}/result")
