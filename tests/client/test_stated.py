@@ -18,6 +18,16 @@ OH = {"symbols": "OH", "positions": [[0, 0, 0], [0, 0, 0.97]]}
 WATER = {"symbols": "OHH", "positions": [[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]]}
 
 
+def assert_read_alike(atoms: Atoms) -> None:
+    """The client reads an Atoms as the server reads the file that ASE writes of it."""
+    text = io.StringIO()
+    write(text, atoms, format="extxyz")
+    (frame,) = read_structures("extxyz", text.getvalue(), 1)
+    assert isinstance(frame, Frame)
+    found = as_molecule(atoms)
+    assert (found.charge, found.multiplicity) == (frame.charge or 0, frame.multiplicity or 1)
+
+
 @pytest.mark.parametrize(
     "info",
     [
@@ -44,12 +54,7 @@ WATER = {"symbols": "OHH", "positions": [[0, 0, 0.119], [0, 0.763, -0.477], [0, 
 def test_info_is_read_as_the_servers_reader_does(info: dict[str, Any], system: dict[str, Any]) -> None:
     atoms = Atoms(**system)
     atoms.info.update(info)
-    text = io.StringIO()
-    write(text, atoms, format="extxyz")
-    (frame,) = read_structures("extxyz", text.getvalue(), 1)
-    assert isinstance(frame, Frame)
-    found = as_molecule(atoms)
-    assert (found.charge, found.multiplicity) == (frame.charge or 0, frame.multiplicity or 1)
+    assert_read_alike(atoms)
 
 
 @pytest.mark.parametrize(
@@ -61,12 +66,7 @@ def test_charges_and_moments_of_atoms_are_read_as_the_servers_reader_does(charge
         atoms.set_initial_charges(charges)
     if moments:
         atoms.set_initial_magnetic_moments(moments)
-    text = io.StringIO()
-    write(text, atoms, format="extxyz")
-    (frame,) = read_structures("extxyz", text.getvalue(), 1)
-    assert isinstance(frame, Frame)
-    found = as_molecule(atoms)
-    assert (found.charge, found.multiplicity) == (frame.charge or 0, frame.multiplicity or 1)
+    assert_read_alike(atoms)
 
 
 @pytest.mark.parametrize(
