@@ -74,7 +74,7 @@ def density_matrix(
     """
     if (n_electrons is None) == (fermi_energy_hartree is None) or smearing_hartree <= 0:
         raise ValueError("Give the number of electrons or the chemical potential, and a smearing above 0.")
-    solved = _solved(hamiltonian, overlap, k_points, damping)
+    (solved,) = _solved(hamiltonian, overlap, k_points, [damping])
     filled = _filled(hamiltonian, solved, weights, n_electrons, fermi_energy_hartree, smearing_hartree)
     total = np.zeros(hamiltonian.values.shape, dtype=np.complex128)
     for index, (k, weight) in enumerate(zip(k_points, weights, strict=True)):
@@ -128,9 +128,15 @@ def density_at_k(
     """
     if smearing_hartree <= 0:
         raise ValueError("Give a smearing above 0.")
-    solved = _solved(hamiltonian, overlap, k_points, damping)
-    filled = _filled(hamiltonian, solved, weights, n_electrons, None, smearing_hartree)
-    matrices = np.stack([filled.density(index) for index in range(len(k_points))], axis=1)
+    (solved,) = _solved(hamiltonian, overlap, k_points, [damping])
+    return _of_solved(hamiltonian, solved, weights, n_electrons, smearing_hartree)
+
+
+def _of_solved(
+    hamiltonian: BlockSet, solved: Sequence[_Solved], weights: NDArray[np.float64], n_electrons: float, smearing: float
+) -> KDensity:
+    filled = _filled(hamiltonian, solved, weights, n_electrons, None, smearing)
+    matrices = np.stack([filled.density(index) for index in range(len(solved))], axis=1)
     return KDensity(
         matrices,
         np.stack(filled.vectors, axis=1),
@@ -160,10 +166,12 @@ def density_start(
     Raises:
         NumericalError, ElectronCountError: as of :func:`density_matrix`.
     """
-    plain = density_at_k(hamiltonian, overlap, k_points, weights, n_electrons)
     if damping is None:
-        return plain
-    damped = density_at_k(hamiltonian, overlap, k_points, weights, n_electrons, damping=damping)
+        return density_at_k(hamiltonian, overlap, k_points, weights, n_electrons)
+    plain, damped = (
+        _of_solved(hamiltonian, solved, weights, n_electrons, SMEARING_HARTREE)
+        for solved in _solved(hamiltonian, overlap, k_points, [None, damping])
+    )
     moved = density_distance(plain, damped, overlap, k_points, weights, n_electrons)
     return plain if moved < UNMOVED else damped
 
@@ -229,15 +237,18 @@ def _filled(
 
 
 def _solved(
-    hamiltonian: BlockSet, overlap: BlockSet, k_points: NDArray[np.float64], damping: KineticDamping | None
-) -> list[_Solved]:
-    """Each k-point's orbitals.
+    hamiltonian: BlockSet,
+    overlap: BlockSet,
+    k_points: NDArray[np.float64],
+    dampings: Sequence[KineticDamping | None],
+) -> list[list[_Solved]]:
+    """Orbitals of each damping and k-point; S(k) is diagonalised once.
 
     Raises:
         NumericalError: S is not positive definite.
     """
     h_at, s_at = BlochSum(hamiltonian), BlochSum(overlap)
-    solved = []
+    solved: list[list[_Solved]] = [[] for _ in dampings]
     for k in k_points:
         h, factor = h_at(k), OverlapFactor.of(s_at(k))
         if factor.n_dependent():
@@ -247,9 +258,10 @@ def _solved(
                 hint="Is the overlap complete, and in the same order of orbitals as the Hamiltonian?",
             )
         parts = h if hamiltonian.spin == "unrestricted" else h[None]
-        found = [eigenpairs(part if damping is None else damping(part, factor, k), factor) for part in parts]
-        energies, vectors = (np.stack(own) for own in zip(*found, strict=True))
-        solved.append((energies, vectors, factor.smallest))
+        for own, damping in zip(solved, dampings, strict=True):
+            found = [eigenpairs(part if damping is None else damping(part, factor, k), factor) for part in parts]
+            energies, vectors = (np.stack(values) for values in zip(*found, strict=True))
+            own.append((energies, vectors, factor.smallest))
     return solved
 
 

@@ -96,14 +96,10 @@ class TwoCentreReference:
     @classmethod
     def shapes(cls, space: OrbitalSpace, stored: Tensors) -> dict[str, tuple[int, ...]]:
         """Those of sound tables; how many splines there are only the tensors themselves know."""
-        tables = TwoCentreTables.from_arrays(_shells(space), stored)
+        tables = TwoCentreTables.from_arrays(space.shells, stored)
         return {name: values.shape for name, values in tables.to_arrays().items()}
 
     @classmethod
     def from_tensors(cls, space: OrbitalSpace, stored: Tensors) -> Self:
         """From what :meth:`tensors` gave."""
-        return cls(space, TwoCentreTables.from_arrays(_shells(space), stored))
-
-
-def _shells(space: OrbitalSpace) -> dict[int, tuple[int, ...]]:
-    return {number: tuple(space.shells_of(number)) for number in space.elements}
+        return cls(space, TwoCentreTables.from_arrays(space.shells, stored))
