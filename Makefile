@@ -23,7 +23,7 @@ $(READY): pyproject.toml tracegrad_client/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[tracing,training,dev]' -e ./tracegrad_client \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[tracing,training,generate,dev]' -e ./tracegrad_client \
 		-c constraints.txt
 	touch $@
 

@@ -3,11 +3,11 @@
 ``python benchmarks/tracegrad_crystals.py RUN.toml DATA OUTPUT [--seeds 3] [--steps 1500 | --minutes 10] [--variants ...]``
 
 RUN.toml (``tracegrad_crystals.toml`` beside this file is one) gives network, loss and optimiser, DATA the labels.
-Variants: "none"; "trace" (label only), "grad" (gradient feature only) and "both", after every block at the default rank;
-"none, wide": no TraceGrad, the parameters of "both" in more channels; "both, last": after the last block only;
-"both, literal": the paper's form (25 times the parameters). Data, order, schedule and seeds are equal, and so are steps;
-with ``--minutes`` each variant has as many steps as fit into this CPU time, by a trial of its own. The decoder of trace
-labels is for training only and not counted.
+Variants: "none"; "trace" (label only), "grad" (gradient feature only) and "both", after every block at the default
+rank; "none, wide": no TraceGrad, the parameters of "both" in more channels; "both, last": after the last block only;
+"both, narrow": half the rank and width; "both, literal": the paper's form (25 times the parameters). Data, order,
+schedule and seeds are equal, and so are steps; with ``--minutes`` each variant has as many steps as fit into this CPU
+time, by a trial of its own. The decoder of trace labels is for training only and not counted.
 
 Everything is kept in OUTPUT: a run folder each, and results.json, written anew after every run. The same command goes on
 where it stopped. Figures are of the averaged weights at the end, over the validation and test splits together: no choice
@@ -50,6 +50,7 @@ SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "grad": {"mode": "grad", "after": "every"},
     "both": {"mode": "both", "after": "every"},
     "both, last": {"mode": "both", "after": "last"},
+    "both, narrow": {"mode": "both", "after": "every", "rank": 8, "hidden": 32},
     "both, literal": dict(LITERAL),
     WIDE: {"mode": "none"},
 }

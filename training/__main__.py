@@ -1,4 +1,4 @@
-"""``python -m training generate | fit | evaluate | release | predict | inspect | convert``: each command stands alone.
+"""``python -m training generate | fit | evaluate | release | predict | select | inspect | convert``: each stands alone.
 
 Worker processes import this file again, so what is heavy is imported by the command that needs it.
 """
@@ -15,6 +15,7 @@ from typing import Any, Final
 from model.errors import ModelError
 from training.data.sources import DatasetError
 from training.predict import command as predict_command
+from training.selection import command as select_command
 from training.tables import ConfigError
 
 
@@ -110,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
 
     predict_command.add_arguments(
         commands.add_parser("predict", help="a checkpoint's answers for files of structures, offline (resumable)")
+    )
+
+    select_command.add_arguments(
+        commands.add_parser(
+            "select", help="choose molecules to label next, by the error that a checkpoint expects of itself"
+        )
     )
 
     inspect = commands.add_parser("inspect", help="say what a file or folder of labels is, and check it")
@@ -250,6 +257,7 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int | None]]] = {
     "evaluate": _evaluate,
     "release": _release,
     "predict": predict_command.run,
+    "select": select_command.run,
     "inspect": _inspect,
     "convert": _convert,
 }

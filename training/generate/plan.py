@@ -154,7 +154,7 @@ def _from_smiles(recipe: Recipe, failures: list[Failure]) -> Iterator[_Entry]:
     config = recipe.smiles
     lines = [(f"[smiles] inline {number}", line) for number, line in enumerate(config.inline)]
     for file in config.files:
-        lines += _lines_of(file)
+        lines += lines_of(file)
     if not lines:
         return
     for module in ("rdkit.Chem", "tblite.ase"):
@@ -173,7 +173,12 @@ def _from_smiles(recipe: Recipe, failures: list[Failure]) -> Iterator[_Entry]:
         yield _Entry(source, canonical, "".join(words[1:]), parsed.numbers, parsed.bonds, None, parsed.charge)
 
 
-def _lines_of(file: Path) -> list[tuple[str, str]]:
+def lines_of(file: Path) -> list[tuple[str, str]]:
+    """Lines "SMILES" or "SMILES split" of a text or CSV file, each with its place.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
