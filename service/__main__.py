@@ -16,6 +16,9 @@ from pydantic import ValidationError
 from service.memory.machine import usable_cores
 
 MAX_DEFAULT_THREADS = 8
+SWITCH_INTERVAL_S = 0.001
+"""For so long a thread may keep Python's lock while another wants it. The event loop gives it away at each piece of an answer
+that it writes, and beside threads of Python's default, 5 ms, waited so long each time."""
 
 
 def prepare_environment() -> None:
@@ -44,6 +47,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)  # before there is anything to finish; the server has its own
     prepare_environment()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     import uvicorn
 
     from service.app import create_app

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from model.blocks.block_set import BlockSet, Spin
 from model.blocks.matrices import BlochSum
+from model.electronic.eigen import eigvalsh
 from model.electronic.kinetic_damping import KineticDamping
 from model.electronic.overlap import Matrix, OverlapFactor
 from model.electronic.solve import reduced_hamiltonian
@@ -132,7 +132,7 @@ def k_path(
 def _eigenvalues(hamiltonian: Matrix, factor: OverlapFactor, threshold: float) -> NDArray[np.float64]:
     reduced, _ = reduced_hamiltonian(hamiltonian, factor, threshold)
     try:
-        return np.asarray(scipy.linalg.eigvalsh(reduced))
+        return eigvalsh(reduced)
     except (np.linalg.LinAlgError, ValueError) as error:
         raise NumericalError(f"The eigensolver failed: {error}.") from error
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
+from model.electronic.eigen import eigh
 from model.errors import NumericalError
 
 Matrix = NDArray[Any]
@@ -49,7 +49,7 @@ class OverlapFactor:
         if isinstance(overlap, OverlapFactor):
             return overlap
         try:
-            values, vectors = scipy.linalg.eigh(overlap, driver="evd")
+            values, vectors = eigh(overlap)
         except (np.linalg.LinAlgError, ValueError) as error:
             raise NumericalError(f"The overlap could not be diagonalised: {error}.") from error
         return cls(overlap, values, vectors)

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from model.blocks.block_set import BlockSet
 from model.blocks.matrices import dense_matrix
+from model.electronic.eigen import eigh
 from model.electronic.overlap import OVERLAP_THRESHOLD, Matrix, OverlapFactor
 from model.errors import ElectronCountError, NumericalError
 
@@ -206,7 +206,7 @@ def eigenpairs(
     """
     reduced, basis = reduced_hamiltonian(hamiltonian, overlap, threshold)
     try:
-        energies, rotated = scipy.linalg.eigh(reduced, driver="evd")
+        energies, rotated = eigh(reduced)
     except (np.linalg.LinAlgError, ValueError) as error:
         raise NumericalError(f"The eigensolver failed: {error}.") from error
     if len(reduced) == basis.shape[1]:

@@ -18,9 +18,9 @@ from functools import cached_property
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
+from model.electronic.eigen import eigh
 from model.electronic.overlap import OverlapFactor
 from model.orbitals.space import OrbitalSpace
 from model.reference.interface import Matrix, ReferenceResult, Tensors
@@ -150,7 +150,7 @@ def respond(hamiltonian: Matrix, molecule: Surroundings, offsets: NDArray[np.int
     """
     factor = molecule.factor
     basis = factor.vectors / np.sqrt(np.maximum(factor.values, LOWDIN_FLOOR))
-    _, rotated = scipy.linalg.eigh(basis.T @ hamiltonian @ basis, driver="evd")
+    _, rotated = eigh(basis.T @ hamiltonian @ basis)
     occupied = rotated[:, : molecule.n_occupied]
     coefficients = basis @ occupied
     # Löwdin's orthonormal functions are S's eigenvectors turned back to the atoms

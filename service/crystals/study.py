@@ -13,7 +13,6 @@ from itertools import product
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from model.blocks.block_set import BlockSet
@@ -21,6 +20,7 @@ from model.blocks.matrices import BlochSum
 from model.electronic.bands import PROJECTION_THRESHOLD, Bands, band_energies
 from model.electronic.density import KDensity, density_matrix, density_start
 from model.electronic.dos import DensityOfStates, density_of_states
+from model.electronic.eigen import eigvalsh
 from model.electronic.fermi import FermiLevel, fermi_level, k_mesh
 from model.electronic.overlap import OVERLAP_THRESHOLD
 from model.electronic.sparse import SparseLevels
@@ -175,7 +175,7 @@ def smallest_eigenvalue(overlap: BlockSet, pbc: tuple[bool, bool, bool]) -> floa
     if overlap.n_orbitals > DENSE_ORBITALS:
         return min(SparseLevels(overlap, overlap, point).smallest_overlap() for point in ends)
     sums = BlochSum(overlap)
-    lowest = (scipy.linalg.eigvalsh(np.asarray(sums(point)).real, subset_by_index=(0, 0))[0] for point in ends)
+    lowest = (eigvalsh(np.asarray(sums(point)).real)[0] for point in ends)
     return float(min(lowest))
 
 

@@ -57,6 +57,7 @@ class FairPool:
         *arguments: object,
         dear: bool = False,
         started: Callable[[Future[T]], object] | None = None,
+        cost_s: Callable[[T], float] | None = None,
     ) -> T:
         """Run a function in a thread, when its caller's turn comes, with the log fields and the trace of the request.
 
@@ -68,6 +69,7 @@ class FairPool:
             arguments: of the function.
             dear: it may take seconds, so it leaves a thread to others whoever asks.
             started: told of the step in its thread, which may outlive the caller.
+            cost_s: what a result has cost, where that is less than the seconds that passed; see ``Turns.leave``.
         """
         turn = await self._turns.take(dear=dear)
         began = self._clock()
@@ -81,9 +83,10 @@ class FairPool:
         future = asyncio.wrap_future(step)
 
         def done(ended: asyncio.Future[T]) -> None:
-            self._turns.leave(turn, self._clock() - began)
-            if not ended.cancelled():
-                ended.exception()  # read it, so that a caller who left does not leave a complaint in the log
+            # read it, so that a caller who left does not leave a complaint in the log
+            failed = ended.cancelled() or ended.exception() is not None
+            cost = None if failed or cost_s is None else cost_s(ended.result())
+            self._turns.leave(turn, self._clock() - began, cost)
 
         future.add_done_callback(done)
         try:

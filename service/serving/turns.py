@@ -1,8 +1,10 @@
 """Whose turn it is: work is shared out by caller, so that one caller's long work does not make the others wait.
 
-Whoever has used the least of late is next; of a caller never seen before a little is assumed, so that those who are known for
-little go before. Where there are several places, one may be kept for callers whose recent use is small and for work that is
-cheap: someone who keeps the others busy for seconds at a time gets all of them but that one.
+Each caller has a clock that goes on by what it uses, and whose clock is furthest behind is next. A clock never lies further
+behind than those that are served: who asks for little is served at once, whatever others do and whatever it used before, and
+who asks for much waits for as long as the others need. A caller never seen before begins a little ahead, so that those who
+are known for little go before. Where there are several places, one may be kept for callers whose recent use is small and for
+work that is cheap: someone who keeps the others busy for seconds at a time gets all of them but that one.
 """
 
 from __future__ import annotations
@@ -106,12 +108,14 @@ class Turn(NamedTuple):
         owner: for whom.
         dear: it may take seconds, so it leaves the last place to others whoever asks.
         cost: of the work, in a unit of the pool's own.
+        since: how far the clocks were when it began to wait.
         come: done once its turn has come.
     """
 
     owner: str
     dear: bool
     cost: float
+    since: float
     come: asyncio.Future[None]
 
 
@@ -136,7 +140,9 @@ class Turns:
         self._light_s = light_s
         self._places = places
         self._keep_last = keep_last and places > 1
-        self._usage = Usage(clock=clock)
+        self._costs = Usage(clock=clock)
+        self._clocks: dict[str, float] = {}
+        self._served = 0.0  # how far the clock of the one served last was
         self._waiting: list[Turn] = []
         self._running: list[Turn] = []
 
@@ -145,7 +151,7 @@ class Turns:
 
         A caller who leaves while it waits gives its place up.
         """
-        turn = Turn(caller.get(), dear, cost, asyncio.get_running_loop().create_future())
+        turn = Turn(caller.get(), dear, cost, self._served, asyncio.get_running_loop().create_future())
         self._waiting.append(turn)
         self._start_next()
         try:
@@ -158,10 +164,20 @@ class Turns:
             raise
         return turn
 
-    def leave(self, turn: Turn, seconds: float) -> None:
-        """A turn that had come is over, after so many seconds."""
+    def leave(self, turn: Turn, seconds: float, cost_s: float | None = None) -> None:
+        """A turn that had come is over.
+
+        Args:
+            turn: as :meth:`take` gave it.
+            seconds: for which it had a place, by which its caller's clock goes on.
+            cost_s: what it cost, by which its caller is light or not; by default as much. On a busy machine a piece of a
+                millisecond has its place for a tenth of a second, and who asks for such pieces is light all the same.
+        """
         self._running = [running for running in self._running if running is not turn]
-        self._usage.add(turn.owner, seconds)
+        self._clocks[turn.owner] = self._clocks.get(turn.owner, self._served) + seconds
+        if len(self._clocks) > MOST_CALLERS:
+            self._clocks = {owner: own for owner, own in self._clocks.items() if own > self._served}
+        self._costs.add(turn.owner, seconds if cost_s is None else cost_s)
         self._start_next()
 
     def cost_ahead(self, owner: str, *, dear: bool) -> float:
@@ -187,17 +203,29 @@ class Turns:
             turns = [turn for turn in self._waiting if not (last_place and self._is_heavy(turn))]
             if not turns:
                 return
-            # what runs is not known yet: each running piece counts as a light one; of equals the first that came
+            # what runs is not known yet: each running piece counts as a light one; of equals who used less, or came first
             running = [turn.owner for turn in self._running]
-            used = {turn.owner: self._usage.recent(turn.owner) for turn in turns}
-            turn = min(turns, key=lambda each: used[each.owner] + LIGHT_S * running.count(each.owner))
+            turn = min(
+                turns,
+                key=lambda each: (
+                    self._time(each) + LIGHT_S * running.count(each.owner),
+                    self._clocks.get(each.owner, self._served),
+                ),
+            )
+            self._clocks[turn.owner] = self._time(turn)
+            self._served = max(self._served, self._clocks[turn.owner])
             self._waiting = [waiting for waiting in self._waiting if waiting is not turn]
             self._running.append(turn)
             turn.come.set_result(None)
 
+    def _time(self, turn: Turn) -> float:
+        """How far the clock of a waiting turn's caller is."""
+        own = self._clocks.get(turn.owner)
+        return turn.since + NEW_S if own is None else max(own, turn.since)
+
     def is_light(self, owner: str) -> bool:
         """Whether a caller has used little of late."""
-        return self._usage.recent(owner) < self._light_s
+        return self._costs.recent(owner) < self._light_s
 
     def _is_heavy(self, turn: Turn) -> bool:
         return turn.dear or not self.is_light(turn.owner)

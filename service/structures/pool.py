@@ -244,20 +244,30 @@ class ParserPool:
         """A reply; what is not done soon begins again where it keeps nobody from a parser."""
         seconds = self._settings.parse_timeout_s
         if not dear and seconds > CHEAP_CPU_S:
-            reply = await self._threads.run(self._ask, {**request, "cpu_seconds": CHEAP_CPU_S}, seconds)
+            cheap = {**request, "cpu_seconds": CHEAP_CPU_S}
+            reply = await self._threads.run(self._ask, cheap, seconds, cost_s=_cost_s)
             if reply.get("error") != "cpu":
                 return reply
-        return await self._threads.run(self._ask, {**request, "cpu_seconds": seconds}, seconds, dear=True)
+        slow = {**request, "cpu_seconds": seconds}
+        return await self._threads.run(self._ask, slow, seconds, dear=True, cost_s=_cost_s)
 
     def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         process = self._processes.get()
         try:
+            began = time.monotonic()
             reply = process.ask(request, seconds)
+            asked = time.monotonic()
             if "error" in reply and not self._closing:
                 process.start()  # on the time of this caller, not of the next one
-            return reply
+            cost = reply.get("cpu_s", asked - began) + (time.monotonic() - asked)
+            return {**reply, "cost_s": cost}
         finally:
             self._processes.put(process)
+
+
+def _cost_s(reply: dict[str, Any]) -> float:
+    """What a file has cost: CPU time of its reader, and the seconds until there was another one if that one ended."""
+    return float(reply["cost_s"])
 
 
 def _raw(frame: dict[str, Any], max_atoms: int) -> RawStructure | ServiceError:

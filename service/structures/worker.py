@@ -7,7 +7,8 @@ gigabytes or open other files. Protocol, on stdin and (the original) stdout: a 4
     reply     {"frames": [{"numbers": [...], "positions": [[x, y, z], ...], "cell": [[...]] or null, "pbc": [...],
                "charge": int or null, "multiplicity": int or null, "notes": [...]}
                or {"error": "too_many_atoms"} or {"error": "unreadable", "detail": ..., "hint": ..., "code": ...}, ...]}
-              or {"error": "unparsable" | "many_frames" | "memory"}, or the unreadable one, of the whole file
+              or {"error": "unparsable" | "many_frames" | "memory"}, or the unreadable one, of the whole file;
+              with "cpu_s", the CPU time that it took
     first     {"ready": true}, once everything is imported
 
 Imports numpy and ASE, never torch, and nothing of ``service``: the readers are ``model.structure_files``.
@@ -164,7 +165,9 @@ def main() -> None:
     while header := requests.read(4):
         request = json.loads(requests.read(struct.unpack(">I", header)[0]))
         limit_cpu(request["cpu_seconds"])
+        before = time.process_time()
         reply = answer(request)
+        reply["cpu_s"] = time.process_time() - before
         send(replies, reply)
         if reply.get("error") == "memory":
             # The heap of a process that met its limit is not worth trusting: the parent starts a fresh one.

@@ -129,3 +129,29 @@ def test_what_nobody_waits_for_any_more_can_end() -> None:
     assert asyncio.run(leave()) < 1.0
     assert ended.is_set()
     stop_if_abandoned()  # outside a pool somebody always waits
+
+
+def test_who_asks_for_cheap_pieces_on_a_busy_machine_stays_light() -> None:
+    """Pieces that cost nothing have their places for long; a dear one of another has the only place that is not kept."""
+
+    async def both() -> tuple[float, bool, bool]:
+        pool = FairPool(2, "test")
+
+        async def piece(who: str, cost: float) -> float:
+            caller.set(who)
+            began = time.monotonic()
+            await pool.run(time.sleep, 0.3, cost_s=lambda _: cost)
+            return time.monotonic() - began
+
+        for _ in range(5):
+            await asyncio.gather(piece("cheap", 0.0), piece("heavy", 0.3))
+        caller.set("dear")
+        dear = asyncio.create_task(pool.run(time.sleep, 2.0, dear=True))
+        await asyncio.sleep(0.05)
+        waited = await piece("cheap", 0.0)
+        await dear
+        return waited, pool.is_light("cheap"), pool.is_light("heavy")
+
+    waited, cheap, heavy = asyncio.run(both())
+    assert waited < 1.2
+    assert (cheap, heavy) == (True, False)

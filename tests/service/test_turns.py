@@ -232,3 +232,41 @@ def test_two_passes_of_one_network_side_by_side_give_what_each_gives_alone(tiny_
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_who_asks_for_little_is_served_at_once_in_a_crowd_whatever_it_used_before() -> None:
+    """Twenty new callers ask again and again; one that was there before asks now and then, and few go before it."""
+
+    async def crowd() -> list[int]:
+        turns = Turns(1)
+        served = 0
+        over = False
+
+        async def piece(who: str) -> None:
+            nonlocal served
+            caller.set(who)
+            turn = await turns.take()
+            await asyncio.sleep(0)
+            served += 1
+            turns.leave(turn, 0.03, 0.0)
+
+        async def again(who: str) -> None:
+            while not over:
+                await piece(who)
+
+        for _ in range(100):  # 3 s of place alone
+            await asyncio.create_task(piece("honest"))
+        attackers = [asyncio.create_task(again(f"new {k}")) for k in range(20)]
+        before = []
+        for _ in range(10):
+            while served % 40:
+                await asyncio.sleep(0)
+            began = served
+            await asyncio.create_task(piece("honest"))
+            before.append(served - began)
+            await asyncio.sleep(0)
+        over = True
+        await asyncio.gather(*attackers)
+        return before
+
+    assert max(asyncio.run(crowd())) <= 5
