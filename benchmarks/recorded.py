@@ -99,7 +99,13 @@ class Result(Record):
 
 
 def record(
-    name: str, *, tables: Sequence[Table] = (), figures: Sequence[Figure] = (), spread: str, checkpoint: str | None
+    name: str,
+    *,
+    tables: Sequence[Table] = (),
+    figures: Sequence[Figure] = (),
+    spread: str,
+    checkpoint: str | None,
+    checkpoint_name: str = "default",
 ) -> Path:
     """Put today's numbers in the place of the recorded ones; title, command and text stay, notes on the old ones go.
 
@@ -108,13 +114,14 @@ def record(
         tables, figures: the numbers.
         spread: of the repeats.
         checkpoint: version of the checkpoint that was measured; None if none was.
+        checkpoint_name: and its name.
     """
     path = RESULTS / f"{name}.json"
     found = Result.model_validate_json(path.read_bytes()).model_copy(
         update={
             "date": datetime.date.today(),
             "machine": machine(),
-            "versions": versions() if checkpoint is None else {"default": checkpoint, **versions()},
+            "versions": versions() if checkpoint is None else {checkpoint_name: checkpoint, **versions()},
             "tables": list(tables),
             "figures": list(figures),
             "spread": spread,

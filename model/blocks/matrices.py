@@ -53,27 +53,32 @@ class BlochSum:
         for group in blocks.groups:
             rows, columns = rows_and_columns(blocks, group)
             place[group.entries] = rows * n + columns
-        # several images of one pair of atoms add up: entries of one place stand side by side
-        order = np.argsort(place, kind="stable")
-        self._places, self._starts = np.unique(place[order], return_index=True)
-        self._values = blocks.values[:, order]
-        self._pair = np.repeat(np.arange(len(blocks.pairs)), np.diff(blocks.starts))[order]
+        self._shifts, of_pair = np.unique(blocks.pairs.shift, axis=0, return_inverse=True)
+        of_entry = np.repeat(of_pair.ravel(), np.diff(blocks.starts))
+        # a row for each place in the matrix, a column for each R: an entry meets its phase in one product
+        shape = (n * n, len(self._shifts))
+        self._sums = [scipy.sparse.csr_array((part, (place, of_entry)), shape=shape) for part in blocks.values]
 
     def __call__(self, k: Sequence[float] = (0.0, 0.0, 0.0)) -> Values:
         """Matrix at fractional k; shapes as in :func:`dense_matrix`."""
-        values, n = self._values, self.blocks.n_orbitals
-        if np.any(k):
-            values = values * _phases(self.blocks, k)[self._pair]
-        matrix = np.zeros((len(values), n * n), dtype=values.dtype)
-        matrix[:, self._places] = np.add.reduceat(values, self._starts, axis=1)
-        return _joined(self.blocks, list(matrix.reshape(-1, n, n)), np.block)
+        n = self.blocks.n_orbitals
+        phases = _phases(self._shifts, k) if np.any(k) else np.ones(len(self._shifts))
+        return _joined(self.blocks, [_times(part, phases).reshape(n, n) for part in self._sums], np.block)
+
+
+def _times(sums: Any, phases: NDArray[Any]) -> NDArray[Any]:
+    """A sparse matrix times a vector; a real one times a complex vector as two real columns, which copies no matrix."""
+    if phases.dtype.kind == "c" and sums.dtype.kind != "c":
+        parts = np.ascontiguousarray(sums @ phases.view(np.float64).reshape(-1, 2))
+        return parts.view(np.complex128)[:, 0]
+    return np.asarray(sums @ phases)
 
 
 def sparse_matrix(blocks: BlockSet, k: Sequence[float] = (0.0, 0.0, 0.0)) -> Any:
     """Matrix at a k-point as ``scipy.sparse.csr_array``; shapes as in :func:`dense_matrix`, unrestricted as a list of two."""
     values, n = blocks.values, blocks.n_orbitals
     if np.any(k) and not blocks.pairs.is_molecular:
-        values = values * np.repeat(_phases(blocks, k), np.diff(blocks.starts))
+        values = values * np.repeat(_phases(blocks.pairs.shift, k), np.diff(blocks.starts))
     row, column = np.empty(values.shape[1], dtype=np.int64), np.empty(values.shape[1], dtype=np.int64)
     for group in blocks.groups:
         row[group.entries], column[group.entries] = rows_and_columns(blocks, group)
@@ -114,9 +119,9 @@ def rows_and_columns(blocks: BlockSet, group: BlockGroup) -> tuple[NDArray[np.in
     return rows, blocks.atom_offsets[blocks.pairs.second[group.pairs]][:, None, None] + np.arange(n_columns)
 
 
-def _phases(blocks: BlockSet, k: Sequence[float]) -> NDArray[np.complex128]:
-    """exp(2 pi i k.R) of each pair."""
-    return np.asarray(np.exp(2j * np.pi * (blocks.pairs.shift @ np.asarray(k, dtype=np.float64))))
+def _phases(shifts: NDArray[np.int64], k: Sequence[float]) -> NDArray[np.complex128]:
+    """exp(2 pi i k.R) of each R, (R, 3)."""
+    return np.asarray(np.exp(2j * np.pi * (shifts @ np.asarray(k, dtype=np.float64))))
 
 
 def _joined(blocks: BlockSet, parts: list[Any], block: Any) -> Any:

@@ -5,6 +5,7 @@ Whatever fails, nothing of the checkpoint remains, and the models that serve are
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import time
@@ -86,6 +87,8 @@ class ModelLoader:
             structure = warm_up_structure(predictor.card, predictor.checkpoint.golden)
             predictor.forward([predictor.prepare(structure)])
             figures["atoms"] = len(structure)
+            if predictor.card.periodic:
+                import_for_crystals()
         card = predictor.card
         logger.info("loaded %s %s on %s in %.1f s", card.name, card.version, self.device, time.perf_counter() - started)
         backend = self.build_backend(predictor, card.name)
@@ -126,6 +129,15 @@ def fingerprint(folder: Path) -> str | None:
     except OSError:
         return None
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def import_for_crystals() -> None:
+    """Import now what paths and pictures import where they need it: half a second each, of the first caller else."""
+    import ase.dft.kpoints  # noqa: F401
+
+    with contextlib.suppress(ImportError):  # the extra ``pictures``
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
 
 
 def warm_up_structure(card: Card, golden: Mapping[str, Any]) -> Structure:

@@ -48,7 +48,7 @@ def special_path(structure: Structure, path: str | None, n_points: int | None) -
         ServiceError: ``invalid_request``: a lattice that ASE names no points of, names that it does not have, or a path of
             fewer than two points.
     """
-    from ase.cell import Cell  # a second that the start of the service need not wait for
+    from ase.cell import Cell  # a second that a server without crystals need not wait for
     from ase.dft.kpoints import parse_path_string
 
     cell = Cell(structure.cell_angstrom)

@@ -142,6 +142,20 @@ def test_another_basis_is_found_out_by_its_overlap(own: Any) -> None:
         guess.orbitals_in(overlap[:1], 2)
 
 
+def test_what_a_cutoff_leaves_out_of_high_orbitals_does_not_change_the_density(own: Any) -> None:
+    guess = Oracle(own).crystal_guess(None, kpts=[[0, 0, 0]] * 3, xc=None, basis=None)
+    overlap, c = np.array(own.get_ovlp()), guess.mo_coeff_kpts
+    # S is off by as much as makes the empty orbital's norm 1.1, and its overlap with the occupied one 0.03
+    change = np.array([[0.0, 0.03], [0.03, 0.1]])
+    inverse = np.linalg.inv(c)
+    caller = overlap + inverse.conj().swapaxes(1, 2) @ change @ inverse
+    made = guess.orbitals_in(caller, 2)
+    assert np.abs(made.conj().swapaxes(1, 2) @ caller @ made - np.eye(2)).max() < 1e-10
+    assert np.abs(made[:, :, 0] - c[:, :, 0]).max() < 1e-10
+    with pytest.raises(GuessMismatchError, match="not orthonormal"):
+        guess.orbitals_in(overlap + inverse.conj().swapaxes(1, 2) @ np.diag([0.02, 0.0]) @ inverse, 2)
+
+
 def test_the_server_is_asked_at_every_geometry(own: Any) -> None:
     oracle = Oracle(own)
     mf = attach(krks(), oracle)
