@@ -6,21 +6,20 @@
  *   (ab | g) = sum over tuv  E_tuv(ab)  sum over atoms C, k  c_k (pi / p)^(3/2) 2 sqrt(rho / pi)  R_tuv(rho, P - C)
  *
  * so only the Boys functions are evaluated for each exponent, the recursion once for each atom and the rest once for each pair.
- * Where rho R^2 > LIMIT a Gaussian cannot be told from a point (erfc(sqrt(28)) = 7e-14); the charges of all those are added up first.
+ * Where rho R^2 > limit(order) a Gaussian cannot be told from a point (erfc(sqrt(24)) = 4e-12); the charges of all those are added up first.
  *
  * Always double precision, whatever REAL is. A vector holds one number of each of LANES atoms; the extension is GCC's and Clang's and serves every
  * instruction set.
  */
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O2") /* half of O3's time to compile, and no slower */
+#pragma GCC optimize("O2,no-math-errno") /* half of O3's time to compile, and no slower */
 #endif
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 enum { LANES = 8, LMAX = 4, ORDER = 2 * LMAX, HERMITE = (ORDER + 1) * (ORDER + 2) * (ORDER + 3) / 6, SETS = 4, EXPONENTS = 64 };
-enum { TERMS = 7, ROWS = 225, STEPS = 8, CARTESIAN = (LMAX + 1) * (LMAX + 2) / 2 };
-#define LIMIT 28.0
+enum { COEFFICIENTS = 36, CARTESIAN = (LMAX + 1) * (LMAX + 2) / 2 };
 #define PI 3.14159265358979323846
 typedef double vector __attribute__((vector_size(LANES * sizeof(double))));
 typedef double unaligned __attribute__((vector_size(LANES * sizeof(double)), aligned(sizeof(double))));
@@ -57,76 +56,75 @@ static void list_hermite(hermite *list)
     list->start[ORDER + 1] = list->n = n;
 }
 
+/* Beyond, a Gaussian is a point to F_0..F_order. */
+static inline double limit(int order) { return order < 2 ? 24.0 + 2.0 * order : 28.0; }
+
 static const double INVERSE[2 * ORDER] = {0, 1, 1. / 2, 1. / 3, 1. / 4, 1. / 5, 1. / 6, 1. / 7, 1. / 8, 1. / 9, 1. / 10, 1. / 11, 1. / 12,
                                           1. / 13, 1. / 14, 1. / 15};
 
 static inline vector load(const double *from) { return *(const unaligned *)from; }
 
-#ifdef __clang__
-#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (whole){__VA_ARGS__})
-#endif
-
-/* LANES rows of LANES numbers -> their columns. */
-static inline void columns(const double *table, whole row, vector *column)
+static inline vector root(vector of)
 {
-    vector r[LANES], low[LANES / 2], high[LANES / 2];
-    EACH r[v] = *(const vector *)(table + row[v]);
-#pragma GCC unroll 8
-    for (int v = 0; v < LANES / 2; v++) {
-        low[v] = SHUFFLE(r[2 * v], r[2 * v + 1], 0, 8, 2, 10, 4, 12, 6, 14);
-        high[v] = SHUFFLE(r[2 * v], r[2 * v + 1], 1, 9, 3, 11, 5, 13, 7, 15);
-    }
-#define QUARTERS(a, b) SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13)
-#define OTHERS(a, b) SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15)
-#define FIRST(a, b) SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
-#define SECOND(a, b) SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
-    column[0] = FIRST(QUARTERS(low[0], low[1]), QUARTERS(low[2], low[3]));
-    column[1] = FIRST(QUARTERS(high[0], high[1]), QUARTERS(high[2], high[3]));
-    column[2] = FIRST(OTHERS(low[0], low[1]), OTHERS(low[2], low[3]));
-    column[3] = FIRST(OTHERS(high[0], high[1]), OTHERS(high[2], high[3]));
-    column[4] = SECOND(QUARTERS(low[0], low[1]), QUARTERS(low[2], low[3]));
-    column[5] = SECOND(QUARTERS(high[0], high[1]), QUARTERS(high[2], high[3]));
-    column[6] = SECOND(OTHERS(low[0], low[1]), OTHERS(low[2], low[3]));
-    column[7] = SECOND(OTHERS(high[0], high[1]), OTHERS(high[2], high[3]));
+    vector found;
+    EACH found[v] = sqrt(of[v]); /* one instruction, where the compiler sees it */
+    return found;
 }
 
-/* F_0..F_order of arguments in 0..LIMIT. The table is (order, row, LANES); a row is F_order, F_(order + 1), ..,
- * F_(order + 6), exp(-T) at T = row / STEPS. */
-static inline void boys(int order, const double *table, vector T, vector *F)
+static const double FACTORIAL[12] = {1, 1, 1. / 2, 1. / 6, 1. / 24, 1. / 120, 1. / 720, 1. / 5040, 1. / 40320, 1. / 362880, 1. / 3628800,
+                                     1. / 39916800}; /* their inverses */
+
+/* exp(-T) of arguments in 0..limit: a power of two times exp(r), |r| < ln(2) / 2. */
+static inline vector decay(vector T)
 {
-    const whole nearest = __builtin_convertvector(T * STEPS + 0.5, whole);
-    const vector d = __builtin_convertvector(nearest, vector) * (1.0 / STEPS) - T;
-    vector at[TERMS + 1];
-    columns(table + (int64_t)order * ROWS * LANES, nearest * LANES, at);
-    /* sum over m of F_(order + m) d^m / m! */
-    vector sum = at[TERMS - 1] * INVERSE[TERMS - 1];
+    const double magic = 6755399441055744.0; /* 1.5 * 2^52: the last bits of a sum with it are the rounded number */
+    const vector shifted = magic - T * 1.4426950408889634;
+    const vector power = shifted - magic, r = -T - power * 0.693147180369123816490 - power * 1.90821492927058770002e-10;
+    vector e = FACTORIAL[10] + r * FACTORIAL[11];
+#pragma GCC unroll 16
+    for (int m = 9; m >= 0; m--) e = FACTORIAL[m] + e * r;
+    return (vector)((whole)e + ((whole)shifted << 52));
+}
+
+/* F_0..F_order of arguments in 0..limit(order): F_order is a polynomial of x = 2 T / limit - 1, in four interleaved parts. */
+static inline __attribute__((always_inline)) void boys(const int order, const double *polynomials, vector T, vector *F)
+{
+    const double *c = polynomials + order * COEFFICIENTS;
+    const vector x = T * (2.0 / limit(order)) - 1.0, x2 = x * x, x4 = x2 * x2;
+    vector part[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        part[i] = c[COEFFICIENTS - 4 + i] + (vector){0};
 #pragma GCC unroll 8
-    for (int m = TERMS - 2; m > 0; m--) sum = (at[m] + d * sum) * INVERSE[m];
-    F[order] = at[0] + d * sum;
+        for (int j = COEFFICIENTS - 8; j >= 0; j -= 4) part[i] = part[i] * x4 + c[j + i];
+    }
+    F[order] = (part[0] + x * part[1]) + x2 * (part[2] + x * part[3]);
     if (order == 0) return;
-    vector power = 1.0 + d * INVERSE[7];
+    const vector e = decay(T);
 #pragma GCC unroll 8
-    for (int m = 6; m > 0; m--) power = 1.0 + d * power * INVERSE[m];
-    power *= at[TERMS];
-    for (int n = order; n > 0; n--) F[n - 1] = (2.0 * T * F[n] + power) * INVERSE[2 * n - 1];
+    for (int n = order; n > 0; n--) F[n - 1] = (2.0 * T * F[n] + e) * INVERSE[2 * n - 1];
 }
 
 /* sum over atoms of the charges' R_tuv at P, (set, tuv), (pi / p)^(3/2) included. */
-static void potential(int order, const hermite *list, double p, const double *P, int64_t n_atoms, const double *atoms, int n_exponents,
-                      const double *exponents, int n_sets, const double *charges, const double *sums, const double *table,
+static inline __attribute__((always_inline)) void potential_of(const int order, const int n_sets, const hermite *list, double p, const double *P, int64_t n_atoms, const double *atoms, int n_exponents,
+                      const double *exponents, const double *charges, const double *sums, const double *polynomials,
                       double out[SETS][HERMITE])
 {
-    double rho[EXPONENTS], weight[EXPONENTS][ORDER + 1];
+    double rho[EXPONENTS] __attribute__((aligned(64))), weight[ORDER + 1][EXPONENTS] __attribute__((aligned(64)));
     vector total[SETS][HERMITE];
     const double front = PI / p * sqrt(PI / p);
-    for (int k = 0; k < n_exponents; k++) {
-        rho[k] = isinf(exponents[k]) ? p : p * exponents[k] / (p + exponents[k]);
-        weight[k][0] = front * 2.0 * sqrt(rho[k] / PI);
-        for (int n = 0; n < order; n++) weight[k][n + 1] = -2.0 * rho[k] * weight[k][n];
+    for (int k = 0; k < n_exponents; k += LANES) { /* exponents are padded to whole vectors */
+        const vector a = load(exponents + k), r = p / (1.0 + p * (1.0 / a));
+        vector w = root(r) * (front * 2.0 / sqrt(PI));
+        *(vector *)(rho + k) = r;
+#pragma GCC unroll 8
+        for (int n = 0; n <= order; n++) {
+            *(vector *)(weight[n] + k) = w;
+            w *= -2.0 * r;
+        }
     }
     const int n_hermite = list->start[order + 1];
+#pragma GCC unroll 8
     for (int s = 0; s < n_sets; s++)
         for (int h = 0; h < n_hermite; h++) total[s][h] = (vector){0};
 
@@ -137,42 +135,50 @@ static void potential(int order, const hermite *list, double p, const double *P,
         for (int c = 0; c < 3; c++) X[c] = P[c] - load(atoms + c * n_atoms + block);
         const vector square = X[0] * X[0] + X[1] * X[1] + X[2] * X[2];
         EACH nearest = square[v] < nearest ? square[v] : nearest;
+#pragma GCC unroll 8
         for (int s = 0; s < n_sets; s++)
+#pragma GCC unroll 8
             for (int n = 0; n <= order; n++) G[s][n] = (vector){0};
         int k = n_exponents - 1; /* from the widest to the narrowest */
-        for (; k >= 0 && rho[k] * nearest <= LIMIT; k--) {
+        for (; k >= 0 && rho[k] * nearest <= limit(order); k--) {
             const vector T = rho[k] * square;
-            const whole outside = T > LIMIT; /* -1 where that is so */
+            const whole outside = T > limit(order); /* -1 where that is so */
             const vector out_of_it = __builtin_convertvector(outside, vector), inside = 1.0 + out_of_it;
             points -= outside;
-            boys(order, table, T * inside, F);
+            boys(order, polynomials, T * inside, F);
+#pragma GCC unroll 8
             for (int s = 0; s < n_sets; s++) {
                 const vector charge = inside * load(charges + (s * n_exponents + k) * n_atoms + block);
-                for (int n = 0; n <= order; n++) G[s][n] += charge * (weight[k][n] * F[n]);
+#pragma GCC unroll 8
+                for (int n = 0; n <= order; n++) G[s][n] += charge * (weight[n][k] * F[n]);
             }
         }
         points += k + 1;
         int64_t any_point = 0;
         EACH any_point |= points[v];
         if (any_point) { /* 1 / R and its derivatives by R^2 / 2; an atom without points has the charge 0 */
-            vector inverse = {0}, root = {0};
-            EACH inverse[v] = points[v] ? 1.0 / square[v] : 0.0;
-            EACH root[v] = front * sqrt(inverse[v]);
+            const vector some = __builtin_convertvector(-(points > 0), vector), inverse = some / (square + (1.0 - some));
+            const vector first = front * root(inverse);
+#pragma GCC unroll 8
             for (int s = 0; s < n_sets; s++) {
                 const double *sum = sums + s * (n_exponents + 1) * n_atoms + block;
                 vector g = {0};
                 EACH g[v] = sum[points[v] * n_atoms + v];
-                g *= root;
+                g *= first;
+#pragma GCC unroll 8
                 for (int n = 0; n <= order; n++) {
                     G[s][n] += g;
                     g *= -(2.0 * n + 1.0) * inverse;
                 }
             }
         }
+#pragma GCC unroll 8
         for (int s = 0; s < n_sets; s++) {
             vector R[ORDER + 1][HERMITE];
+#pragma GCC unroll 8
             for (int n = 0; n <= order; n++) R[n][0] = G[s][n];
             for (int m = 1; m <= order; m++)
+#pragma GCC unroll 8
                 for (int n = 0; n <= order - m; n++)
                     for (int h = list->start[m]; h < list->start[m + 1]; h++) {
                         const origin *o = &list->from[h];
@@ -181,12 +187,25 @@ static void potential(int order, const hermite *list, double p, const double *P,
             for (int h = 0; h < n_hermite; h++) total[s][h] += R[0][h];
         }
     }
+#pragma GCC unroll 8
     for (int s = 0; s < n_sets; s++)
         for (int h = 0; h < n_hermite; h++) {
             double sum = 0.0;
             EACH sum += total[s][h][v];
             out[s][h] = sum;
         }
+}
+
+/* A body of its own for orders and numbers of sets where H0 has most of its pairs: its sums stay in registers. */
+static void potential(int order, int n_sets, const hermite *list, double p, const double *P, int64_t n_atoms, const double *atoms, int n_exponents,
+                      const double *exponents, const double *charges, const double *sums, const double *polynomials, double out[SETS][HERMITE])
+{
+#define WITH(o, s) potential_of(o, s, list, p, P, n_atoms, atoms, n_exponents, exponents, charges, sums, polynomials, out)
+#define OF_ORDER(o) if (order == o && n_sets == 1) WITH(o, 1); else if (order == o && n_sets == 2) WITH(o, 2)
+    OF_ORDER(0);
+    else OF_ORDER(1);
+    else OF_ORDER(2);
+    else WITH(order, n_sets);
 }
 
 /* E_t of the product of powers i and j in one direction: E[i][j][t], with a 0 behind the last. */
@@ -212,15 +231,15 @@ static void expansion(int la, int lb, double p, double to_a, double to_b, double
  *   centres      (shell, 3), bohr
  *   spherical    for l = 0, 1, ..: (cartesian, 2 l + 1), one after another
  *   atoms        (3, atom), bohr; n_atoms is a multiple of LANES, atoms beyond the molecule have no charge
- *   exponents    (exponent), descending
+ *   exponents    (exponent), descending; behind them there is room for whole vectors, not zero
  *   charges      (set, exponent, atom)
  *   sums         (set, exponent + 1, atom): of the charges of the first 0, 1, .. exponents
- *   table        of Boys functions, see boys(), aligned to 64 bytes
+ *   polynomials  (order + 1, COEFFICIENTS): F_order in 0..limit(order), powers of x from 0 on
  *   threshold    pairs of primitives with a smaller product over p are left out
  * 0, or 1 where something is larger than this was made for. */
 int64_t coulomb(int64_t n_shells, const int64_t *shells, const double *centres, const double *numbers, const double *spherical, int64_t n_atoms,
                 const double *atoms, int64_t n_exponents, const double *exponents, int64_t n_sets, const double *charges, const double *sums,
-                const double *table, double threshold, int64_t n_ao, double *out)
+                const double *polynomials, double threshold, int64_t n_ao, double *out)
 {
     hermite list;
     int first_spherical[LMAX + 1], powers[LMAX + 1][CARTESIAN][3];
@@ -251,7 +270,7 @@ int64_t coulomb(int64_t n_shells, const int64_t *shells, const double *centres, 
                         P[c] = (a * A[c] + b * B[c]) / p;
                         expansion(la, lb, p, P[c] - A[c], P[c] - B[c], E[c]);
                     }
-                    potential(order, &list, p, P, n_atoms, atoms, n_exponents, exponents, n_sets, charges, sums, table, V);
+                    potential(order, n_sets, &list, p, P, n_atoms, atoms, n_exponents, exponents, charges, sums, polynomials, V);
                     for (int m = 0; m < na; m++)
                         for (int n = 0; n < nb; n++) {
                             const int *x = powers[la][m], *y = powers[lb][n];

@@ -15,19 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyscf import gto
+from pyscf.data.nist import BOHR
 from pyscf.gto.basis import ALIAS, GTH_ALIAS
 
 from model.blocks.block_set import BlockSet
 from model.electronic.overlap import OverlapFactor
 from model.errors import CheckpointError, UnsupportedBasisError, UnsupportedElementError
-from model.integrals.coulomb import coulomb_potentials
+from model.integrals.coulomb import coulomb_potentials, gaussian_potentials
 from model.level import fold_basis
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
 from model.structure import SYMBOLS, Structure
-
-CHUNK_BYTES = 256 * 2**20
-"""Three-centre integrals held at a time."""
 
 
 class PySCFMolecule:
@@ -69,9 +67,14 @@ class MoleculeIntegrals:
         return build_mole(self.structure, self.basis)
 
     @cached_property
+    def bare(self) -> Any:
+        """See :func:`bare_mole`."""
+        return bare_mole(self.structure.numbers, self.structure.positions_angstrom, self.basis)
+
+    @cached_property
     def overlap(self) -> NDArray[np.float64]:
         """S."""
-        return np.asarray(self.mole.intor_symmetric("int1e_ovlp"))
+        return np.asarray(self.bare.intor_symmetric("int1e_ovlp"))
 
     @cached_property
     def factor(self) -> OverlapFactor:
@@ -81,12 +84,12 @@ class MoleculeIntegrals:
     @cached_property
     def kinetic(self) -> NDArray[np.float64]:
         """Kinetic energy."""
-        return np.asarray(self.mole.intor_symmetric("int1e_kin"))
+        return np.asarray(self.bare.intor_symmetric("int1e_kin"))
 
     @cached_property
     def nuclear(self) -> NDArray[np.float64]:
         """Nuclear attraction."""
-        return np.asarray(self.mole.intor_symmetric("int1e_nuc"))
+        return np.asarray(self.bare.intor_symmetric("int1e_nuc"))
 
     @property
     def core(self) -> NDArray[np.float64]:
@@ -113,13 +116,13 @@ class MoleculeIntegrals:
 
     def coulomb(self, exponents: NDArray[np.float64], charges: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """See :func:`model.integrals.coulomb.coulomb_potentials`."""
-        return coulomb_potentials(self.mole, exponents, charges)
+        return coulomb_potentials(self.bare, exponents, charges)
 
     def potentials(
         self, exponents: NDArray[np.float64], contractions: Mapping[int, NDArray[np.float64]]
     ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         """See :func:`gaussian_potentials`."""
-        return gaussian_potentials(self.mole, exponents, contractions)
+        return gaussian_potentials(self.bare, exponents, contractions)
 
 
 def basis_data(name: str, numbers: Sequence[int]) -> dict[str, Any]:
@@ -226,6 +229,48 @@ def typed_mole(
     )
 
 
+@lru_cache(maxsize=512)
+def _element_arrays(name: str, symbol: str) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """libcint's shells of one element, pointers counted from the start of their numbers, and these numbers."""
+    number = SYMBOLS.index(symbol)
+    atom = typed_mole(np.array([number]), np.zeros((1, 3)), name)
+    first = int(atom._bas[:, gto.PTR_EXP].min())
+    shells = atom._bas.copy()
+    shells[:, [gto.PTR_EXP, gto.PTR_COEFF]] -= first
+    return shells, atom._env[first:].copy()
+
+
+def bare_mole(numbers: NDArray[np.int64], positions_angstrom: NDArray[np.float64], basis_name: str) -> Any:
+    """A ``Mole`` for integrals alone, put together from its elements' arrays: PySCF takes a millisecond to build one.
+
+    It has atoms, shells and their numbers, in PySCF's order; no names, no basis by element, no electrons.
+
+    Args:
+        numbers, positions_angstrom: the atoms.
+        basis_name: of PySCF's library.
+    """
+    count, start = len(numbers), gto.PTR_ENV_START
+    places = np.zeros((count, 4))  # of each atom x, y, z, and the width of a nucleus that is none
+    places[:, :3] = positions_angstrom / BOHR
+    atoms = np.zeros((count, gto.ATM_SLOTS), dtype=np.int32)
+    atoms[:, gto.CHARGE_OF], atoms[:, gto.NUC_MOD_OF] = numbers, gto.NUC_POINT
+    atoms[:, gto.PTR_COORD] = start + 4 * np.arange(count)
+    atoms[:, gto.PTR_ZETA] = atoms[:, gto.PTR_COORD] + 3
+    parts, of_element, pointer = [np.zeros(start), places.ravel()], {}, start + places.size
+    for number in sorted(set(numbers.tolist())):
+        shells, values = _element_arrays(basis_name, SYMBOLS[number])
+        of_element[number] = shells.copy()
+        of_element[number][:, [gto.PTR_EXP, gto.PTR_COEFF]] += pointer
+        parts.append(values)
+        pointer += len(values)
+    shells = np.concatenate([of_element[number] for number in numbers.tolist()])
+    counts = [len(of_element[number]) for number in numbers.tolist()]
+    shells[:, gto.ATOM_OF] = np.repeat(np.arange(count), counts)
+    mole = gto.Mole()
+    mole._atm, mole._bas, mole._env, mole._built = atoms, shells, np.concatenate(parts), True
+    return mole
+
+
 def integrals(structure: Structure, basis_name: str) -> MoleculeIntegrals:
     """Integrals of a structure, none of them computed yet."""
     return MoleculeIntegrals(structure, basis_name)
@@ -243,60 +288,3 @@ def verify_basis(space: OrbitalSpace) -> None:
             f"Basis {space.name!r} of the installed PySCF is not the one that the checkpoint was made with.",
             hint="Install the PySCF version that the card's 'libraries' names.",
         )
-
-
-def gaussian_potentials(
-    mole: Any, exponents: NDArray[np.float64], contractions: Mapping[int, NDArray[np.float64]]
-) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    """Coulomb potentials of atom-centred spherical Gaussian charges, (mu nu | g), exactly and analytically.
-
-    They come in chunks of atoms, so that a large molecule's are never all in memory.
-
-    Args:
-        mole: PySCF's molecule.
-        exponents: of the unit-charge Gaussians (a / pi)^(3/2) exp(-a r^2), (exponent,), 1/bohr^2.
-        contractions: atomic number -> (contraction, exponent): each row is one charge distribution of that element.
-
-    Yields:
-        which atoms, and (atom, contraction, ao (ao + 1) / 2): packed lower triangles, hartree per unit charge.
-    """
-    n_contractions = len(next(iter(contractions.values())))
-    # libcint's s functions carry Y_00; this is what makes one of them integrate to charge 1
-    unit_charge = 1.0 / (2.0 * np.sqrt(np.pi) * gto.gaussian_int(2, exponents))
-    environment: list[NDArray[np.float64]] = [np.zeros(gto.PTR_ENV_START), np.asarray(exponents, dtype=float)]
-    pointer = gto.PTR_ENV_START
-    exponent_pointer = pointer
-    pointer += len(exponents)
-    coefficient_pointer = {}
-    numbers = [int(mole.atom_charge(atom)) for atom in range(mole.natm)]
-    for number in sorted(set(numbers)):
-        coefficient_pointer[number] = pointer
-        environment.append((contractions[number] * unit_charge).ravel())
-        pointer += contractions[number].size
-    atoms = np.zeros((mole.natm, gto.ATM_SLOTS), dtype=np.int32)
-    shells = np.zeros((mole.natm, gto.BAS_SLOTS), dtype=np.int32)
-    for atom, number in enumerate(numbers):
-        atoms[atom, gto.PTR_COORD] = pointer
-        environment.append(np.asarray(mole.atom_coord(atom)))
-        pointer += 3
-        shells[atom, [gto.ATOM_OF, gto.NPRIM_OF, gto.NCTR_OF, gto.PTR_EXP, gto.PTR_COEFF]] = [
-            atom,
-            len(exponents),
-            n_contractions,
-            exponent_pointer,
-            coefficient_pointer[number],
-        ]
-    atm, bas, env = gto.mole.conc_env(mole._atm, mole._bas, mole._env, atoms, shells, np.concatenate(environment))
-    triangle = mole.nao * (mole.nao + 1) // 2
-    step = max(1, CHUNK_BYTES // (8 * triangle * n_contractions))
-    for start in range(0, mole.natm, step):
-        stop = min(mole.natm, start + step)
-        packed = gto.moleintor.getints(
-            "int3c2e_sph",
-            atm,
-            bas,
-            env,
-            shls_slice=(0, mole.nbas, 0, mole.nbas, mole.nbas + start, mole.nbas + stop),
-            aosym="s2ij",
-        )
-        yield slice(start, stop), packed.T.reshape(stop - start, n_contractions, triangle)

@@ -89,8 +89,8 @@ class FittedReference:
         n_step1 = self.layout.n_step1
         atoms = self.layout.step1(np.stack([self.step1, self.step2[:n_step1]]))
         answer = self.layout.step2(self.step2[None, n_step1:])
-        parts = ingredients(self.basis, self.exponents, molecule, atoms, answer)
-        first, again = molecule.kinetic + parts.potentials.of_nuclei() + total(atoms, parts)
+        parts = ingredients(self.basis, self.exponents, molecule, atoms, answer, nuclei=True)
+        first, again = molecule.kinetic + total(atoms, parts)
         parts = replace(parts, response=respond(first, molecule, parts.offsets))
         hamiltonian = again + total(answer, parts)[0]
         return ReferenceResult(0.5 * (hamiltonian + hamiltonian.T), parts.answer.density, parts.projected_density)
@@ -118,6 +118,8 @@ def ingredients(
     molecule: Surroundings,
     atoms: list[Term],
     answer: list[Term],
+    *,
+    nuclei: bool = False,
 ) -> Ingredients:
     """What the terms of a molecule are made of; the one pass over the three-centre integrals is here.
 
@@ -127,8 +129,10 @@ def ingredients(
         molecule: gives the integrals.
         atoms: step 1's terms with the sets that they will be contracted with.
         answer: the response terms with theirs; empty if only step 1 is wanted.
+        nuclei: whether step 1's potentials are to hold the nuclei's, in every set.
     """
-    potentials = potentials_of(molecule, exponents, rows_of(atoms), rows_of(answer) if answer else None)
+    scaled = rows_of(answer) if answer else None
+    potentials = potentials_of(molecule, exponents, rows_of(atoms), scaled, nuclei=nuclei)
     return Ingredients(molecule.numbers, basis.atom_offsets(molecule.numbers), molecule.overlap, potentials)
 
 

@@ -46,19 +46,16 @@ class ThreeCentre(Protocol):
 
     def potentials(self, exponents: NDArray[np.float64], contractions: Rows) -> Iterable[tuple[slice, Matrix]]:
         """Coulomb integrals of Gaussian charges: contractions {element: (contraction, exponent)} -> chunks
-        (atoms, (atom, contraction, packed lower triangle)); see ``integrals.pyscf_molecule.gaussian_potentials``."""
+        (atoms, (atom, contraction, packed lower triangle)); see ``integrals.coulomb.gaussian_potentials``."""
         ...
 
 
 class Potentials(Protocol):
     """Of one molecule."""
 
-    def of_nuclei(self) -> Matrix:
-        """Potential energy in the field of the nuclei, (ao, ao), hartree."""
-        ...
-
     def of_equal_atoms(self) -> Matrix:
-        """Potentials of the charges that all atoms of an element have, (set, ao, ao), hartree."""
+        """Potentials of the charges that all atoms of an element have, and of the nuclei in each set if they were asked for,
+        (set, ao, ao), hartree."""
         ...
 
     def of_charged_atoms(self, charges: NDArray[np.float64]) -> Matrix:
@@ -71,7 +68,7 @@ class Potentials(Protocol):
 
 
 def potentials_of(
-    molecule: ThreeCentre, exponents: NDArray[np.float64], equal: Rows, scaled: Rows | None
+    molecule: ThreeCentre, exponents: NDArray[np.float64], equal: Rows, scaled: Rows | None, *, nuclei: bool
 ) -> Potentials:
     """By the kernel, if there is one for so few sets, else kept.
 
@@ -79,9 +76,10 @@ def potentials_of(
         molecule: gives the integrals.
         exponents: of the Gaussians, (exponent,), 1/bohr^2.
         equal, scaled: sets of charges with the two roles; None for no scaled ones.
+        nuclei: whether each set of equal charges has the nuclei's too.
     """
-    direct = DirectPotentials.of(molecule, exponents, equal, scaled)
-    return StoredPotentials.of(molecule, exponents, equal, scaled) if direct is None else direct
+    direct = DirectPotentials.of(molecule, exponents, equal, scaled, nuclei=nuclei)
+    return StoredPotentials.of(molecule, exponents, equal, scaled, nuclei=nuclei) if direct is None else direct
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +89,7 @@ class DirectPotentials:
     Attributes:
         molecule: gives the integrals.
         exponents: of the Gaussians, (exponent,).
-        matrices: of the nuclei, then of each set of equal charges, (1 + set, ao, ao).
+        matrices: of each set of equal charges, (set, ao, ao).
         scaled: charges of each atom in the sets that scale with its own, (set, atom, exponent).
     """
 
@@ -102,16 +100,16 @@ class DirectPotentials:
 
     @classmethod
     def of(
-        cls, molecule: ThreeCentre, exponents: NDArray[np.float64], equal: Rows, scaled: Rows | None
+        cls, molecule: ThreeCentre, exponents: NDArray[np.float64], equal: Rows, scaled: Rows | None, *, nuclei: bool
     ) -> DirectPotentials | None:
         """The first of the two passes; None where no kernel makes it. Arguments as for :func:`potentials_of`."""
         numbers = molecule.numbers.tolist()
         charges = np.stack([equal[z] for z in numbers], axis=1)
-        # nuclei are points, which the exponents do not hold: one more, with charges of its own
+        # nuclei are points, which the exponents do not hold: one more
         points = np.concatenate([[np.inf], exponents])
-        padded = np.zeros((1 + charges.shape[0], len(numbers), len(points)))
-        padded[0, :, 0] = -molecule.numbers
-        padded[1:, :, 1:] = charges
+        padded = np.zeros((len(charges), len(numbers), len(points)))
+        padded[:, :, 0] = -molecule.numbers if nuclei else 0.0
+        padded[:, :, 1:] = charges
         matrices = molecule.coulomb(points, padded)
         if matrices is None:
             return None
@@ -119,11 +117,8 @@ class DirectPotentials:
         own = none if scaled is None else np.stack([scaled[z] for z in numbers], axis=1)
         return cls(molecule, exponents, matrices, own)
 
-    def of_nuclei(self) -> Matrix:
-        return np.asarray(self.matrices[0])
-
     def of_equal_atoms(self) -> Matrix:
-        return self.matrices[1:]
+        return self.matrices
 
     def of_charged_atoms(self, charges: NDArray[np.float64]) -> Matrix:
         matrices = self.molecule.coulomb(self.exponents, self.scaled * charges[:, None])
@@ -136,20 +131,20 @@ class StoredPotentials:
     """Of one molecule; ``triangle`` is ao (ao + 1) / 2.
 
     Attributes:
-        nuclei: of the nuclei, (ao, ao).
+        nuclei: of the nuclei, (ao, ao), where they belong to the equal charges; else None.
         equal: of charges that are the same on all atoms of an element, summed over atoms, (set, triangle).
         atoms: of each atom's rows of Gaussians, (atom, row, triangle).
         weights: of those rows in each set of charges that scale with the atom's own, (set, atom, row).
     """
 
-    nuclei: Matrix
+    nuclei: Matrix | None
     equal: Matrix
     atoms: Matrix
     weights: Matrix
 
     @classmethod
     def of(
-        cls, molecule: ThreeCentre, exponents: NDArray[np.float64], equal: Rows, scaled: Rows | None
+        cls, molecule: ThreeCentre, exponents: NDArray[np.float64], equal: Rows, scaled: Rows | None, *, nuclei: bool
     ) -> StoredPotentials:
         """One pass over the integrals, contracted while they are there; only those of ``scaled`` are kept for each atom.
 
@@ -179,13 +174,12 @@ class StoredPotentials:
         for where, chunk in molecule.potentials(exponents, contractions):
             total += weights[:, where].reshape(n_equal, -1) @ chunk.reshape(-1, triangle)
             atoms[where] = chunk[:, kept]
-        return cls(molecule.nuclear, total, atoms, np.stack([second[z] for z in numbers], axis=1))
-
-    def of_nuclei(self) -> Matrix:
-        return self.nuclei
+        of_nuclei = molecule.nuclear if nuclei else None
+        return cls(of_nuclei, total, atoms, np.stack([second[z] for z in numbers], axis=1))
 
     def of_equal_atoms(self) -> Matrix:
-        return unpack_triangle(self.equal)
+        equal = unpack_triangle(self.equal)
+        return equal if self.nuclei is None else equal + self.nuclei
 
     def of_charged_atoms(self, charges: NDArray[np.float64]) -> Matrix:
         weights = (self.weights * charges[:, None]).reshape(len(self.weights), -1)

@@ -27,7 +27,8 @@ from model.electronic.solve import (
     spin_density_matrices,
 )
 from model.errors import ElectronCountError, NumericalError
-from model.integrals.pyscf_molecule import build_mole, gaussian_potentials, integrals
+from model.integrals.coulomb import gaussian_potentials
+from model.integrals.pyscf_molecule import bare_mole, build_mole, integrals
 from model.orbitals.space import OrbitalSpace
 from model.pairs.pair_list import PairList
 from model.structure import Structure
@@ -47,6 +48,18 @@ def test_integrals_are_pyscfs(molecule: Callable[[str], Structure]) -> None:
     assert data.labels == tuple(label.strip() for label in mole.ao_labels())
 
 
+@pytest.mark.parametrize("basis", ["def2-svp", "cc-pvdz", "def2-tzvp"])
+def test_a_bare_mole_has_the_integrals_of_pyscfs_own(basis: str, molecule: Callable[[str], Structure]) -> None:
+    """Elements in turn, several contractions of the same primitives, f functions; twice, since elements are kept."""
+    for name in ("HCOOH", "CH3CN", "HCOOH"):
+        structure = molecule(name)
+        mole, bare = build_mole(structure, basis), bare_mole(structure.numbers, structure.positions_angstrom, basis)
+        assert np.abs(mole.atom_coords() - bare.atom_coords()).max() < 1e-14
+        assert bare.nao == mole.nao
+        for what in ("int1e_ovlp", "int1e_kin", "int1e_nuc", "int1e_r"):
+            assert np.abs(mole.intor(what) - bare.intor(what)).max() < 1e-12
+
+
 def test_gaussian_potentials_are_three_centre_integrals(
     molecule: Callable[[str], Structure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,7 +75,7 @@ def test_gaussian_potentials_are_three_centre_integrals(
                 point = gto.fakemol_for_charges(mole.atom_coords()[[atom]], expnt=exponent)
                 expected[atom, row] += weight * df.incore.aux_e2(mole, point, "int3c2e")[:, :, 0]
     for chunk_bytes in (1, 10**9):
-        monkeypatch.setattr("model.integrals.pyscf_molecule.CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr("model.integrals.coulomb.CHUNK_BYTES", chunk_bytes)
         chunks = [chunk for _, chunk in gaussian_potentials(mole, exponents, table)]
         assert len(chunks) == (3 if chunk_bytes == 1 else 1)
         assert np.abs(unpack_triangle(np.concatenate(chunks)) - expected).max() < 1e-11
