@@ -47,7 +47,7 @@ class Prediction:
     Attributes:
         structure: what was asked.
         space: the orbitals.
-        hamiltonian: predicted Kohn-Sham matrix, symmetric.
+        hamiltonian: predicted Kohn-Sham matrix, symmetric; it and ``reference`` are empty in another basis (``projection``).
         reference: H0, its part without the network.
         overlap: S.
         ao_labels: "0 O 1s" ..., (ao,).

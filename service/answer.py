@@ -1,7 +1,6 @@
 """The one road of a structure through the service: request, structure, model, prediction, arrays, bytes.
 
-A request for one structure, each structure of a batch and each job walk it. Nothing of HTTP is here: routes read what came
-and send what comes back.
+A request for one structure, each structure of a batch and each job walk it. Nothing of HTTP is here.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from service.answers.bytes import ENCODERS
 from service.answers.files import WRITERS, is_dear, write_cube
 from service.answers.output_formats import PICTURE_FORMATS, OutputFormat, headers_of, refuse_array_options
 from service.checkpoints.choice import Choice, Wanted
+from service.checkpoints.projection import in_target, projection_of
 from service.crystals.cell_size import CellSize
 from service.crystals.folders import refuse_foreign_basis, zipped_folder
 from service.crystals.own_overlap import own_integrals, refuse_needless_overlap
@@ -53,6 +53,7 @@ from service.structures.pool import RawStructure
 
 if TYPE_CHECKING:
     from model.checkpoint.card import Card
+    from model.orbitals.space import OrbitalSpace
     from model.predictor import CrystalPrediction, Prediction
 
 _STEMS: Final[Mapping[type[StructureOptions], str]] = {GuessOptions: "guess", BandsOptions: "bands", DosOptions: "dos"}
@@ -153,6 +154,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
         n_orbitals = model.predictor.count_orbitals(structure)
         card = model.predictor.card
         plan = given = None
+        target, choice = await projection_of(options, ask.form, structure, choice)
         if structure.is_periodic:
             refuse_foreign_basis(card, ask.form.name)
             if getattr(options, "overlap", None) is not None:
@@ -163,9 +165,10 @@ async def answer(services: Services, ask: Ask) -> Answered:
             plan = await asyncio.to_thread(plan_crystal, options, ask.form, structure, size, ask.limits)
             need = need_of_crystal(model.predictor, structure, size, blocks, ask.form, plan)
         else:
-            ask.limits.check_orbitals(n_orbitals)
+            n_largest = n_orbitals if target is None else max(n_orbitals, target.count_orbitals(structure.numbers))
+            ask.limits.check_orbitals(n_largest)
             refuse_crystal_options(options, ask.form)
-            need = await asyncio.to_thread(need_of, model.predictor, structure, n_orbitals, ask.form, ask.outputs)
+            need = await asyncio.to_thread(need_of, model.predictor, structure, n_largest, ask.form, ask.outputs)
             if isinstance(options, EvaluateOptions):
                 n_cartesian = cartesian_count(model.predictor.space, structure)
                 given = await asyncio.to_thread(read_given, options.fock, n_orbitals, n_cartesian, card.basis.name)
@@ -198,8 +201,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
             }
             ask.on_stage("serialise")
             began = time.perf_counter()
-            said = (*built.notes, *choice.warnings)
-            known = _Known(card, plan, outputs, about, said, defaults, given)
+            known = _Known(card, plan, outputs, about, (*built.notes, *choice.warnings), defaults, given, target)
             with span("serialise"):
                 if ask.form.holds_arrays and given is None:
                     content = await services.encode(_written, ask, predicted.prediction, study, known)
@@ -289,6 +291,7 @@ class _Known:
     warnings: tuple[str, ...]
     defaults: list[str]
     given: Given | None = None
+    target: OrbitalSpace | None = None
 
 
 def _written(
@@ -305,7 +308,7 @@ def _written(
             return zipped_folder(crystal, study, known.card, ask.form.name, said)
         result = crystal_result(crystal, study, known.plan, known.card, ask.options, *rest)
     else:
-        molecule = cast("Prediction", prediction)
+        molecule = in_target(cast("Prediction", prediction), known.target)
         if not ask.form.holds_arrays:
             if isinstance(ask.options, GuessOptions) and ask.form.name == "cube":
                 return write_cube(molecule, known.card, ask.options.orbital)

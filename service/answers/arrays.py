@@ -49,11 +49,11 @@ class Result:
     lattice_blocks: Mapping[str, BlockSet] = field(default_factory=dict)
 
 
-def ao_permutation(card: Card, prediction: Prediction, ao_order: str) -> NDArray[np.int64]:
+def ao_permutation(prediction: Prediction, ao_order: str) -> NDArray[np.int64]:
     """Index array p with ``matrix_asked = matrix_pyscf[np.ix_(p, p)]``, (ao,)."""
     if ao_order == "pyscf":
         return np.arange(len(prediction.ao_labels))
-    return pyscf_to_e3nn([ang for symbol in prediction.structure.symbols for ang in card.basis.shells[symbol]])
+    return pyscf_to_e3nn([ang for number in prediction.structure.numbers for ang in prediction.space.shells_of(number)])
 
 
 def select_arrays(
@@ -126,7 +126,7 @@ def make_result(
         defaults_applied: as reported.
     """
     factor = EV_PER_HARTREE if options.energy_unit == "eV" else 1.0
-    order = ao_permutation(card, prediction, options.ao_order)
+    order = ao_permutation(prediction, options.ao_order)
     scalars: dict[str, Any] = {}
     if prediction.orbitals is not None and isinstance(options, PredictOptions) and "orbital_energies" in outputs:
         for name in ("homo", "lumo", "gap"):
@@ -167,13 +167,13 @@ def make_meta(
         version=card.version,
         sha256=card.weights_sha256,
         xc=card.xc,
-        basis=card.basis.name,
+        basis=prediction.space.name,
         ao_order=ao_order,
         ao_labels=list(labels),
         energy_unit=energy_unit,
         n_electrons=prediction.structure.n_electrons,
         n_ao=len(prediction.ao_labels),
-        projected=False,
+        projected=prediction.space.fingerprint != card.basis.fingerprint,
         **{**about, "timings_ms": Timings(**{name: round(value, 3) for name, value in about["timings_ms"].items()})},
     )
 

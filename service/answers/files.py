@@ -37,7 +37,7 @@ def write_chk(prediction: Prediction, card: Card) -> bytes:
     """PySCF chkfile for ``mf.chkfile = "guess.chk"; mf.init_guess = "chkfile"``."""
     import h5py
 
-    mole, orbitals = _mole(prediction, card), _orbitals(prediction)
+    mole, orbitals = _mole(prediction), _orbitals(prediction)
     memory = io.BytesIO()
     with h5py.File(memory, "w") as file:  # the layout of pyscf.scf.chkfile.dump_scf
         file["mol"] = mole.dumps()
@@ -53,7 +53,7 @@ def write_molden(prediction: Prediction, card: Card) -> bytes:
     """Molden file with all orbitals, energies in hartree."""
     from pyscf.tools import molden
 
-    mole, orbitals = _mole(prediction, card), _orbitals(prediction)
+    mole, orbitals = _mole(prediction), _orbitals(prediction)
 
     file = MemoryText()
     molden.header(mole, file)
@@ -72,7 +72,7 @@ def write_cube(prediction: Prediction, card: Card, orbital: str | None = None) -
     Raises:
         ServiceError: there is no such orbital.
     """
-    mole, orbitals, guess = _mole(prediction, card), _orbitals(prediction), prediction.guess
+    mole, orbitals, guess = _mole(prediction), _orbitals(prediction), prediction.guess
     if guess is None:
         raise NumericalError("The prediction has no density matrix.")
     if orbital is None:
@@ -97,12 +97,12 @@ def _index_of(orbital: str, orbitals: Any) -> int:
 
 def write_qcschema(prediction: Prediction, card: Card) -> bytes:
     """QCSchema v2 document (JSON) with the wavefunction of the guess."""
-    return dump_json(qcschema.document(prediction, card, _mole(prediction, card)))
+    return dump_json(qcschema.document(prediction, card, _mole(prediction)))
 
 
 def write_qcschema_v1(prediction: Prediction, card: Card) -> bytes:
     """The same in QCSchema v1."""
-    return dump_json(qcschema_v1.document(prediction, card, _mole(prediction, card)))
+    return dump_json(qcschema_v1.document(prediction, card, _mole(prediction)))
 
 
 WRITERS: Final[Mapping[str, Callable[[Prediction, Card], bytes]]] = {
@@ -116,18 +116,18 @@ WRITERS: Final[Mapping[str, Callable[[Prediction, Card], bytes]]] = {
 
 def is_dear(form: str, prediction: Prediction) -> bool:
     """Whether an export may take seconds: by the points of its grid, or the lines of its matrix, and its orbitals."""
-    n_orbitals = int(prediction.hamiltonian.shape[-1])
+    n_orbitals = len(prediction.ao_labels)
     if form == "cube":
         positions = prediction.structure.positions_angstrom / ANGSTROM_PER_BOHR
         return math.prod(cube_shape(positions)) * n_orbitals**2 > DEAR_PRODUCTS
     return form != "chk" and n_orbitals > DEAR_ORBITALS
 
 
-def _mole(prediction: Prediction, card: Card) -> Any:
+def _mole(prediction: Prediction) -> Any:
     # PySCF takes most of a second to import; only these formats need it here.
     from model.integrals.pyscf_molecule import build_mole
 
-    return build_mole(prediction.structure, card.basis.name)
+    return build_mole(prediction.structure, prediction.space.name)
 
 
 def _orbitals(prediction: Prediction) -> Any:

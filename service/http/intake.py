@@ -213,7 +213,7 @@ def _build(model: type[RequestModel], options: Mapping[str, str], file_format: s
             values[name] = int(value)
         elif name in _NUMBER_OPTIONS:
             values[name] = _numbers(name, value)
-        elif name == "pbc":
+        elif name in ("pbc", "project"):
             # what is neither is left to the model of the options to refuse
             values[name] = _TRUTH.get(value.strip().lower(), value)
         elif name in _LIST_OPTIONS:

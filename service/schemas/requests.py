@@ -104,11 +104,13 @@ class GuessOptions(CommonOptions):
     Attributes:
         outputs: further arrays to add to the four of a guess, or to those of a crystal's in k (json, npz and safetensors
             only).
+        project: to the ``basis`` that was asked for, where it is not the model's: the occupied orbitals and their density.
         orbital: of a cube, the orbital to draw: homo, lumo, homo-1, lumo+2, or its number from 0; null for the density.
         kpts: fractional k-points of a crystal's guess, all of the same weight, instead of kmesh (JSON bodies only).
     """
 
     outputs: Outputs = ()
+    project: bool = False
     orbital: Annotated[str, Field(max_length=8, pattern=r"^((homo|lumo)([+-][0-9]{1,3})?|[0-9]{1,4})$")] | None = None
     kpts: KPoints | None = None
 
