@@ -20,7 +20,7 @@ from service.answers.output_formats import PICTURE_FORMATS, OutputFormat, header
 from service.checkpoints.choice import Choice, Wanted
 from service.checkpoints.projection import in_target, projection_of
 from service.crystals.cell_size import CellSize
-from service.crystals.folders import refuse_foreign_basis, zipped_folder
+from service.crystals.folders import program_file, refuse_unwritable
 from service.crystals.own_overlap import own_integrals, refuse_needless_overlap
 from service.crystals.pictures import draw
 from service.crystals.plan import Plan, may_be_sparse, plan_crystal, refuse_crystal_options, refuse_without_cell
@@ -156,7 +156,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
         plan = given = None
         target, choice = await projection_of(options, ask.form, structure, choice)
         if structure.is_periodic:
-            refuse_foreign_basis(card, ask.form.name)
+            refuse_unwritable(card, ask.form.name)
             if getattr(options, "overlap", None) is not None:
                 refuse_needless_overlap(card)
             ask.limits.check_orbitals(n_orbitals, sparse=may_be_sparse(options))  # before the pairs are counted
@@ -305,7 +305,7 @@ def _written(
             return draw(study, known.plan, ask.form.name)
         if not ask.form.holds_arrays:
             said = (*crystal.warnings, *study.warnings, *known.warnings)
-            return zipped_folder(crystal, study, known.card, ask.form.name, said)
+            return program_file(crystal, study, known.card, ask.form.name, said)
         result = crystal_result(crystal, study, known.plan, known.card, ask.options, *rest)
     else:
         molecule = in_target(cast("Prediction", prediction), known.target)

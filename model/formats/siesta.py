@@ -89,8 +89,8 @@ def read_siesta(path: Path, unit: EnergyUnit = HARTREE) -> Matrices:
 def write_siesta(matrices: Matrices, folder: Path, label: str = "siesta") -> None:
     """Write LABEL.HSX (Hamiltonian and overlap) and LABEL.DM (density matrix), of what is there, into a new folder.
 
-    A .HSX of sisl's holds no Fermi level: where it is known, H is written relative to it. SIESTA starts from the .DM with
-    ``DM.UseSaveDM true`` if its basis has the same orbitals in the same sequence.
+    A .HSX of sisl's holds no Fermi level: where it is known, H is written relative to it. SIESTA starts from the .DM if its
+    basis has the same orbitals in the same sequence; LABEL.fdf has the lines that say so.
 
     Raises:
         UnsupportedContentError: no cell, H without S, or a folder that is there already.
@@ -114,6 +114,25 @@ def write_siesta(matrices: Matrices, folder: Path, label: str = "siesta") -> Non
             turned = matrices.density.with_values(density_parts(matrices.density.values))
             made = sparse_matrix(sisl, sisl.DensityMatrix, structure, matrices.space, turned, matrices.overlap)
             sisl.get_sile(str(folder / f"{label}.DM"), "w").write_density_matrix(made)
+            (folder / f"{label}.fdf").write_text(f"SystemLabel {label}\nDM.UseSaveDM true\n")
+
+
+def write_sisl(matrices: Matrices, path: Path) -> None:
+    """Write H (eV, relative to the Fermi level where it is known) and S as sisl's netCDF, in any basis; needs netCDF4.
+
+    Raises:
+        UnsupportedContentError: no cell, no H or no S, or a package that is not installed.
+    """
+    sisl = load_sisl()
+    matrices = matrices.in_order("siesta").in_unit(CODATA_EV)
+    structure = matrices.structure
+    if structure.cell_angstrom is None or matrices.hamiltonian is None or matrices.overlap is None:
+        raise UnsupportedContentError("A file of sisl's holds a cell with H and S; one of them is not there.")
+    shifted = _relative_to_fermi(matrices.hamiltonian, matrices.overlap, matrices.fermi_energy)
+    with errors_named(path):
+        made = sparse_matrix(sisl, sisl.Hamiltonian, structure, matrices.space, shifted, matrices.overlap)
+        with sisl.get_sile(str(path), "w") as file:
+            file.write_hamiltonian(made)
 
 
 def _labels(folder: Path) -> list[str]:

@@ -42,6 +42,8 @@ QCSCHEMA_V1: Final = OutputFormat("qcschema-v1", "application/x-qcschema+json", 
 DEEPH: Final = OutputFormat("deeph", "application/zip", "zip", False, "crystals")
 DEEPH_LEGACY: Final = OutputFormat("deeph-legacy", "application/zip", "zip", False, "crystals")
 ABACUS: Final = OutputFormat("abacus", "application/zip", "zip", False, "crystals")
+SIESTA: Final = OutputFormat("siesta", "application/zip", "zip", False, "crystals")
+SISL: Final = OutputFormat("sisl", "application/x-netcdf", "nc", False, "crystals")
 
 PNG: Final = OutputFormat("png", "image/png", "png", False, "crystals")
 SVG: Final = OutputFormat("svg", "image/svg+xml", "svg", False, "crystals")
@@ -50,9 +52,12 @@ ARRAY_FORMATS: Final = (JSON, NPZ, SAFETENSORS)
 PICTURE_FORMATS: Final = (PNG, SVG)
 BAND_FORMATS: Final = (*ARRAY_FORMATS, *PICTURE_FORMATS)
 """Of bands and of densities of states."""
-FOLDER_FORMATS: Final = (DEEPH, DEEPH_LEGACY, ABACUS)
+FOLDER_FORMATS: Final = (DEEPH, DEEPH_LEGACY, ABACUS, SIESTA, SISL)
+"""Files of other programs."""
+WITH_DENSITY: Final = (SIESTA,)
+"""Of those, the ones that hold D(R)."""
 PREDICT_FORMATS: Final = (*ARRAY_FORMATS, *FOLDER_FORMATS)
-GUESS_FORMATS: Final = (*ARRAY_FORMATS, CHK, MOLDEN, CUBE, QCSCHEMA, QCSCHEMA_V1, ABACUS)
+GUESS_FORMATS: Final = (*ARRAY_FORMATS, CHK, MOLDEN, CUBE, QCSCHEMA, QCSCHEMA_V1, ABACUS, SIESTA)
 JOB_FORMATS: Final = tuple(dict.fromkeys((*GUESS_FORMATS, *FOLDER_FORMATS, *PICTURE_FORMATS)))
 
 

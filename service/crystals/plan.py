@@ -16,6 +16,7 @@ from service.answers.output_formats import (
     GUESS_FORMATS,
     PICTURE_FORMATS,
     PREDICT_FORMATS,
+    WITH_DENSITY,
     OutputFormat,
     refuse_other_systems,
 )
@@ -114,7 +115,7 @@ def plan_crystal(
     mesh = chosen_mesh(options.kmesh, structure, MESH_SPACING)
     if options.kmesh is None:
         defaults.append(f"kmesh={'x'.join(map(str, mesh))}")
-    density = "density_blocks" in asked
+    density = "density_blocks" in asked or form in WITH_DENSITY
     points = (math.prod(mesh) // 2 + 1) * (2 if density else 1)
     states = None if density else sparse_states(None, size, structure, points, limits)
     if states is not None:

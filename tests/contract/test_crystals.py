@@ -17,6 +17,7 @@ import scipy.linalg
 from ase import Atoms
 from ase.io import write
 
+from model.blocks.matrices import dense_matrix
 from model.checkpoint import store
 from model.formats import registry
 from model.units import EV_PER_HARTREE
@@ -32,6 +33,11 @@ ELECTRONS = 8
 ORBITALS = 8
 FORMAT_TOLERANCE = 1e-12
 """Of matrices that went through a file, hartree; sparse text has as many digits as it takes."""
+
+SIESTA_TOLERANCE = 1e-9
+"""Of .HSX and .DM, hartree and 1."""
+SISL_TOLERANCE = 1e-8 / EV_PER_HARTREE
+K_POINTS = ((0.0, 0.0, 0.0), (0.21, -0.4, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +186,57 @@ def test_a_program_s_own_files_are_for_models_in_its_basis(both):
     assert "gth-szv" in problem["detail"]
     card = store.load(Path(__file__).resolve().parents[2] / "checkpoints" / "bcn").card
     own = card.model_copy(update={"basis": card.basis.model_copy(update={"order": "abacus"})})
-    folders.refuse_foreign_basis(own, "abacus")
+    folders.refuse_unwritable(own, "abacus")
     for name in ("deeph", "deeph-legacy", "npz"):
-        folders.refuse_foreign_basis(card, name)
+        folders.refuse_unwritable(card, name)
+    for route in ("predict", "initial-guess"):
+        problem = both.post(f"/v1/{route}", json=body_of(sheet(), format_out="siesta")).json()
+        assert (problem["status"], problem["code"]) == (422, "unsupported_basis")
+        assert "SIESTA" in problem["detail"]
+
+
+@pytest.mark.parametrize("route", ["predict", "initial-guess"])
+def test_siesta_starts_from_the_density(both, route, tmp_path, monkeypatch):
+    pytest.importorskip("sisl", reason="SIESTA's files are written by sisl")
+    monkeypatch.setattr(folders, "PROGRAMS", {})  # as if the basis were SIESTA's own
+    reply = both.post(f"/v1/{route}", json=body_of(sheet(), kmesh="3x3x1", format_out="siesta"))
+    assert reply.status_code == 200, reply.text
+    with zipfile.ZipFile(io.BytesIO(reply.content)) as archive:
+        archive.extractall(tmp_path)
+    expected = both.post("/v1/predict", json=body_of(sheet(), kmesh="3x3x1", outputs=MATRICES)).json()["results"]
+    read = registry.read(tmp_path / "prediction", "siesta").in_order("pyscf")
+    assert read.n_electrons == ELECTRONS
+    for k in K_POINTS:
+        density, overlap = dense_matrix(read.density, k), dense_matrix(read.overlap, k)
+        assert np.abs(density - at(expected["density_blocks"], k)).max() < SIESTA_TOLERANCE
+        assert np.abs(overlap - at(expected["overlap_blocks"], k)).max() < SIESTA_TOLERANCE
+        shifted = at(expected["blocks"], k) - expected["fermi_energy"] * at(expected["overlap_blocks"], k)
+        assert np.abs(dense_matrix(read.hamiltonian, k) - shifted).max() < SIESTA_TOLERANCE
+    assert "DM.UseSaveDM true" in (tmp_path / "prediction" / "siesta.fdf").read_text()
+
+
+def test_sisl_has_our_eigenvalues(both, tmp_path):
+    sisl = pytest.importorskip("sisl", reason="sisl reads its own files")
+    pytest.importorskip("netCDF4", reason="sisl's .nc are netCDF")
+    reply = both.post("/v1/predict", json=body_of(sheet(), kmesh="3x3x1", format_out="sisl"))
+    assert reply.status_code == 200, reply.text
+    assert (reply.headers["content-type"], reply.content[1:4]) == ("application/x-netcdf", b"HDF")
+    file = tmp_path / "prediction.nc"
+    file.write_bytes(reply.content)
+    read = sisl.get_sile(str(file)).read_hamiltonian()
+    expected = both.post("/v1/predict", json=body_of(sheet(), kmesh="3x3x1", outputs=MATRICES)).json()["results"]
+    for k in K_POINTS:
+        levels = scipy.linalg.eigvalsh(at(expected["blocks"], k), at(expected["overlap_blocks"], k))
+        found = read.eigh(k=k) / EV_PER_HARTREE + expected["fermi_energy"]
+        assert np.abs(found - levels).max() < SISL_TOLERANCE
+
+
+def test_what_is_not_installed_is_said(both, monkeypatch):
+    monkeypatch.setattr(folders, "PACKAGES", {"sisl": ("no_such_package",)})
+    problem = both.post("/v1/predict", json=body_of(sheet(), format_out="sisl")).json()
+    assert (problem["status"], problem["code"], problem["field"]) == (406, "not_acceptable", "format_out")
+    assert "no_such_package" in problem["detail"]
+    assert "deeph" in problem["allowed"]
 
 
 def test_the_tag_knows_the_mesh_and_the_prediction_does_not(both):
