@@ -117,6 +117,7 @@ class ServiceError(Exception):
         allowed: what would have been accepted.
         field: the input field to blame, in dots and brackets.
         errors: further findings, each with ``field`` and ``detail``.
+        line, frame: where in a file, from 1; frame where there are several.
         retry_after_s: seconds for the Retry-After header.
         headers: further response headers.
     """
@@ -130,6 +131,8 @@ class ServiceError(Exception):
         allowed: Sequence[str | int | float] | None = None,
         field: str | None = None,
         errors: Sequence[Mapping[str, str]] | None = None,
+        line: int | None = None,
+        frame: int | None = None,
         retry_after_s: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -142,6 +145,7 @@ class ServiceError(Exception):
         self.allowed = list(allowed) if allowed is not None else None
         self.field = field
         self.errors = [dict(error) for error in errors] if errors is not None else None
+        self.line, self.frame = line, frame
         self.retry_after_s = retry_after_s
         self.headers = dict(headers or {})
 
@@ -196,7 +200,13 @@ def problem_of(error: Exception, request_id: str) -> Problem:
         "code": error.code,
         "request_id": request_id,
     }
-    optional = {"field": error.field, "hint": error.hint, "allowed": error.allowed, "errors": error.errors}
+    optional: dict[str, object] = {
+        "field": error.field,
+        "hint": error.hint,
+        "allowed": error.allowed,
+        "errors": error.errors,
+    }
+    optional |= {"line": error.line, "frame": error.frame}
     body.update({name: value for name, value in optional.items() if value is not None})
     headers = dict(error.headers)
     if error.retry_after_s is not None:

@@ -37,10 +37,10 @@ RequestModel = TypeVar(
     "RequestModel", bound=PredictRequest | GuessRequest | BatchRequest | BandsRequest | DosRequest | EvaluateRequest
 )
 
-KNOWN_OPTIONS: Final = frozenset(
-    name for model in (GuessRequest, BandsRequest, DosRequest, EvaluateRequest) for name in model.model_fields
+KNOWN_OPTIONS: Final = {"frame"}.union(
+    *(model.model_fields for model in (GuessRequest, BandsRequest, DosRequest, EvaluateRequest))
 )
-_INTEGER_OPTIONS: Final = frozenset({"charge", "multiplicity", "npoints"})
+_INTEGER_OPTIONS: Final = frozenset({"charge", "multiplicity", "npoints", "frame"})
 _TRUTH: Final[Mapping[str, bool]] = {"true": True, "false": False}
 _LIST_OPTIONS: Final = frozenset({"outputs"})
 _NUMBER_OPTIONS: Final = frozenset({"sigma_ev", "window_ev"})
@@ -197,6 +197,8 @@ def _build(model: type[RequestModel], options: Mapping[str, str], file_format: s
     """A request from options that are all text."""
     # the file is the structure, or the structures, here
     known = set(model.model_fields) - {"structure", "structures", *JSON_ONLY}
+    if "structure" in model.model_fields:
+        known.add("frame")
     unknown = set(options) - known
     if unknown:
         raise ServiceError(
@@ -222,9 +224,10 @@ def _build(model: type[RequestModel], options: Mapping[str, str], file_format: s
             values[name] = tuple(islice(filter(None, items), MAX_ERRORS))
         else:
             values[name] = value
-    file = FileStructure(kind="file", format=file_format, text=text)
-    values |= {"structures": [file]} if "structures" in model.model_fields else {"structure": file}
+    frame = values.pop("frame", None)
     try:
+        file = FileStructure(kind="file", format=file_format, text=text, frame=frame)
+        values |= {"structures": [file]} if "structures" in model.model_fields else {"structure": file}
         return cast(RequestModel, model.model_validate(values))
     except ValidationError as error:
         raise service_error(error, options_only=True) from None

@@ -29,13 +29,16 @@ from service.schemas.jobs import JobSubmission
 from service.schemas.models import LoadRequest, UnloadRequest
 from service.schemas.requests import JSON_ONLY, BandsRequest, BatchRequest, DosRequest, GuessRequest, PredictRequest
 from service.schemas.responses import Answer, BandsAnswer, BatchAnswer, DosAnswer, ProblemBody
+from service.schemas.structures import MAX_FRAMES
 from service.structures.formats import ACCEPTED, CONTENT_TYPES
 
 _REF: Final = "#/components/schemas/{model}"
 _PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": _REF.format(model="ProblemBody")}}}
+_FRAME: Final = "Which structure of a file of several, from 1."
 _ANY_TEXT: Final = "For raw and multipart bodies; with JSON it is a field of the body."
 _TEXTS: Final[Mapping[str, str]] = {
     "format_out": "Format of the answer; wins over the Accept header.",
+    "frame": "Which structure of a raw body of several, from 1.",
     "format": "Format of a raw body whose content type does not say it.",
 }
 ANY_PROBLEM: Final[dict[int | str, dict[str, Any]]] = {
@@ -105,6 +108,8 @@ def structure_operation(
     schemas = _without_defaults(model.model_json_schema(ref_template=_REF)["properties"])
     options = {name: schema for name, schema in schemas.items() if name not in ("structure", "structures", *JSON_ONLY)}
     options["format_out"] = _names(formats)
+    if "structure" in schemas:
+        options["frame"] = {"type": "integer", "minimum": 1, "maximum": MAX_FRAMES, "description": _FRAME}
     files = sorted(FILE_OPTIONS.intersection(options))
     parts = {name: {**options.pop(name), "format": "binary"} for name in files}
     form = {

@@ -135,7 +135,8 @@ async def _answers(
 
 
 def _is_one_file(body: BatchRequest) -> bool:
-    return len(body.structures) == 1 and isinstance(body.structures[0], FileStructure)
+    (first, *others) = body.structures
+    return not others and isinstance(first, FileStructure) and first.frame is None
 
 
 async def _read_all(services: Services, body: BatchRequest) -> Sequence[RawStructure | Exception]:

@@ -256,6 +256,8 @@ class ProblemBody(WireModel):
     hint: str | None = None
     allowed: list[str | int | float] | None = None
     errors: list[ProblemFinding] | None = None
+    line: int | None = None
+    frame: int | None = None
 
 
 class BatchItem(WireModel):

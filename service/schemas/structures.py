@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from service.schemas.base import Vector, WireInteger, WireModel
+
+MAX_FRAMES: Final = 100_000
+"""More than a file of a megabyte can hold."""
 
 
 class AtomsStructure(WireModel):
@@ -32,11 +35,13 @@ class FileStructure(WireModel):
     Attributes:
         format: an ASE format name of the accepted list (``xyz``, ``extxyz``, ``cif`` ...).
         text: the whole file.
+        frame: which of its structures, from 1; null for the only one.
     """
 
     kind: Literal["file"]
     format: Annotated[str, Field(max_length=40)]
     text: str
+    frame: Annotated[int, Field(ge=1, le=MAX_FRAMES)] | None = None
 
 
 class QCSchemaMolecule(WireModel):

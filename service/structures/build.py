@@ -117,7 +117,8 @@ async def read_structure(wire: WireStructure | RawStructure, parsers: ParserPool
     if isinstance(wire, RawStructure):
         return wire
     if isinstance(wire, FileStructure):
-        return await parsers.parse(resolve_format(wire.format), wire.text, max_atoms=limits.max_atoms)
+        file_format = resolve_format(wire.format)
+        return await parsers.parse(file_format, wire.text, max_atoms=limits.max_atoms, frame=wire.frame)
     if isinstance(wire, AtomsStructure):
         cell = [list(vector) for vector in wire.cell] if wire.cell is not None else None
         return RawStructure(numbers=wire.numbers, positions=wire.positions, cell=cell, pbc=wire.pbc)

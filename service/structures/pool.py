@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import ServiceError
+from service.schemas.structures import MAX_FRAMES
 from service.scratch import own_folder
 from service.serving.fair import FairPool
 from service.serving.turns import Room, caller
 from service.settings import Settings
 from service.structures.declared import is_dear, refuse_impossible
-from service.structures.formats import ACCEPTED, HINTS
+from service.structures.formats import ACCEPTED
+from service.structures.replies import error_of, unreadable
 
 START_TIMEOUT_S = 60.0
 CHEAP_CPU_S = 0.5
@@ -193,22 +195,26 @@ class ParserPool:
         for process in self._all:
             process.stop()
 
-    async def parse(self, file_format: str, text: str, *, max_atoms: int | None = None) -> RawStructure:
-        """Read a file of one structure.
+    async def parse(
+        self, file_format: str, text: str, *, max_atoms: int | None = None, frame: int | None = None
+    ) -> RawStructure:
+        """Read a file of one structure, or one of several.
 
         Args:
             file_format: a name of ``formats.ACCEPTED``.
             text: the whole file.
             max_atoms: by default the limit of the settings.
+            frame: which structure of it, from 1; None for the only one.
 
         Raises:
-            ServiceError: ``empty_structure``, ``unparsable_structure``, ``invalid_request`` (several structures),
-                ``too_many_atoms``, ``body_too_large`` or ``queue_full``.
+            ServiceError: ``empty_structure``, ``unparsable_structure``, ``invalid_request`` (several structures, or fewer
+                than ``frame``), ``too_many_atoms``, ``body_too_large`` or ``queue_full``.
         """
-        (frame,) = await self._frames(file_format, text, 1, max_atoms or self._settings.max_atoms)
-        if isinstance(frame, ServiceError):
-            raise frame
-        return frame
+        most = 1 if frame is None else MAX_FRAMES
+        (found,) = await self._frames(file_format, text, most, max_atoms or self._settings.max_atoms, frame)
+        if isinstance(found, ServiceError):
+            raise found
+        return found
 
     async def parse_many(self, file_format: str, text: str, max_frames: int) -> list[RawStructure | ServiceError]:
         """Read a file of up to ``max_frames`` structures; what is wrong with one is an error in its place.
@@ -219,7 +225,7 @@ class ParserPool:
         return await self._frames(file_format, text, max_frames, self._settings.max_atoms)
 
     async def _frames(
-        self, file_format: str, text: str, max_frames: int, max_atoms: int
+        self, file_format: str, text: str, max_frames: int, max_atoms: int, frame: int | None = None
     ) -> list[RawStructure | ServiceError]:
         if not text.strip("\ufeff \t\r\n\0"):
             raise ServiceError("empty_structure", "The structure file is empty.", hint="Send at least one atom.")
@@ -233,11 +239,12 @@ class ParserPool:
         try:
             refuse_impossible(file_format, text)
             request = {"format": file_format, "text": text, "max_atoms": max_atoms, "max_frames": max_frames}
+            request["frame"] = frame
             reply = await self._read(request, dear=is_dear(file_format, text))
         finally:
             self._room.leave(owner)
         if "error" in reply:
-            raise _error(reply, file_format, max_frames)
+            raise error_of(reply, file_format, max_frames)
         return [_raw(frame, max_atoms) for frame in reply["frames"]]
 
     async def _read(self, request: dict[str, Any], *, dear: bool) -> dict[str, Any]:
@@ -272,39 +279,9 @@ def _cost_s(reply: dict[str, Any]) -> float:
 
 def _raw(frame: dict[str, Any], max_atoms: int) -> RawStructure | ServiceError:
     if frame.get("error") == "unreadable":
-        return _unreadable(frame)
+        return unreadable(frame)
     if "error" in frame:
         return ServiceError(
             "too_many_atoms", f"The structure has more than {max_atoms} atoms, the limit of this server.", field="file"
         )
     return RawStructure(**{**frame, "pbc": tuple(frame["pbc"]), "notes": tuple(frame["notes"])})
-
-
-def _unreadable(reply: dict[str, Any], usual: str | None = None) -> ServiceError:
-    hint = reply["hint"] or usual or "Check the file and its format."
-    return ServiceError(reply["code"], reply["detail"], field="file", hint=hint)
-
-
-def _error(reply: dict[str, Any], file_format: str, max_frames: int) -> ServiceError:
-    reason = reply["error"]
-    if reason == "unreadable":
-        return _unreadable(reply, HINTS.get(file_format))
-    if reason == "many_frames" and max_frames == 1:
-        return ServiceError(
-            "invalid_request",
-            "The file holds more than one structure; this route takes one.",
-            field="file",
-            hint="Send one frame for each request, or the whole file to /v1/predict/batch.",
-        )
-    if reason == "many_frames":
-        return ServiceError(
-            "too_many_structures",
-            f"The file holds more than {max_frames} structures, the limit of this route.",
-            field="file",
-            hint="Send it in parts.",
-        )
-    hint = HINTS.get(file_format)
-    detail = f"The text cannot be read as {file_format}."
-    if reason in ("memory", "limits", "cpu"):
-        detail = f"Reading the text as {file_format} took more time or memory than allowed."
-    return ServiceError("unparsable_structure", detail, field="file", hint=hint or "Check the file and its format.")

@@ -3,12 +3,14 @@
 Started by ``service.structures.pool`` as a process of its own, because a 300-byte file can make a reader allocate
 gigabytes or open other files. Protocol, on stdin and (the original) stdout: a 4-byte big-endian length, then JSON.
 
-    request   {"format": "xyz", "text": "...", "max_atoms": 300, "max_frames": 1, "cpu_seconds": 5}
+    request   {"format": "xyz", "text": "...", "max_atoms": 300, "max_frames": 1, "frame": null, "cpu_seconds": 5};
+              a frame, from 1, is the only one of the reply
     reply     {"frames": [{"numbers": [...], "positions": [[x, y, z], ...], "cell": [[...]] or null, "pbc": [...],
                "charge": int or null, "multiplicity": int or null, "notes": [...]}
-               or {"error": "too_many_atoms"} or {"error": "unreadable", "detail": ..., "hint": ..., "code": ...}, ...]}
-              or {"error": "unparsable" | "many_frames" | "memory"}, or the unreadable one, of the whole file;
-              with "cpu_s", the CPU time that it took
+               or {"error": "too_many_atoms"} or {"error": "unreadable", "detail": ..., "hint": ..., "code": ...,
+               "line": int or null, "frame": int or null}, ...]}
+              or {"error": "no_frame", "frames": how many} or {"error": "unparsable" | "many_frames" | "memory"}, or the
+              unreadable one, of the whole file; with "cpu_s", the CPU time that it took
     first     {"ready": true}, once everything is imported
 
 Imports numpy and ASE, never torch, and nothing of ``service``: the readers are ``model.structure_files``.
@@ -55,6 +57,11 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Reply to one request; never raises."""
     try:
         frames = read_structures(request["format"], request["text"], request["max_frames"])
+        frame = request.get("frame")
+        if frame is not None:
+            if frame > len(frames):
+                return {"error": "no_frame", "frames": len(frames)}
+            frames = [frames[frame - 1]]
         return {"frames": [_plain(frame, request["max_atoms"]) for frame in frames]}
     except ManyFramesError:
         return {"error": "many_frames"}
@@ -76,7 +83,8 @@ def _plain(frame: Frame | UnreadableError, max_atoms: int) -> dict[str, Any]:
 
 
 def _unreadable(error: UnreadableError) -> dict[str, Any]:
-    return {"error": "unreadable", "detail": str(error), "hint": error.hint, "code": error.code}
+    place = {"line": error.line, "frame": error.frame}
+    return {"error": "unreadable", "detail": str(error), "hint": error.hint, "code": error.code, **place}
 
 
 def limit_cpu(seconds: float) -> None:

@@ -90,6 +90,34 @@ def test_one_bad_frame_of_a_batch_is_one_problem(client):
     assert [item["status"] for item in reply["items"]] == [200, 200, 200]  # deuterium is hydrogen
 
 
+def test_one_frame_of_a_file_by_its_number(client, water_xyz):
+    text = "2\n\nH 0 0 0\nH 0 0 0.74\n" + water_xyz
+    upload = {"file": ("run.xyz", text)}
+    refused = client.post("/v1/predict", files=upload).json()
+    assert refused["code"] == "invalid_request"
+    assert "frame=1" in refused["hint"]
+    alone = client.post("/v1/predict", files={"file": ("water.xyz", water_xyz)}).json()
+    body = {"structure": {"kind": "file", "format": "xyz", "text": text, "frame": 2}}
+    replies = [
+        client.post("/v1/predict", files=upload, data={"frame": "2"}),
+        client.post("/v1/predict?format=xyz&frame=2", content=text, headers={"Content-Type": "text/plain"}),
+        client.post("/v1/predict", json=body),
+        client.post("/v1/predict/batch", json={"structures": [body["structure"]]}),
+    ]
+    answers = [reply.json() for reply in replies]
+    answers[3] = answers[3]["items"][0]["answer"]
+    for answer in answers:
+        assert answer["meta"]["n_electrons"] == alone["meta"]["n_electrons"] == 10
+    for value, field in (("3", "frame"), ("0", "frame"), ("two", "frame")):
+        problem = client.post("/v1/predict", files=upload, data={"frame": value}).json()
+        assert (problem["status"], problem["code"], problem["field"]) == (422, "invalid_request", field), value
+    problem = client.post(
+        "/v1/predict", files={"file": ("x.xyz", text.replace("0.119", "up"))}, data={"frame": 2}
+    ).json()
+    assert (problem["code"], problem["line"], problem["frame"]) == ("unparsable_structure", 7, 2)
+    assert client.post("/v1/predict/batch", files=upload, data={"frame": "1"}).json()["code"] == "invalid_request"
+
+
 def test_an_unreadable_frame_of_a_batch_is_one_problem_with_its_line(client):
     text = xyz() + xyz(symbols=("C", "O", "H", "Qq", "H", "H")) + xyz("charge=0.5") + xyz()
     items = client.post("/v1/predict/batch", files={"file": ("run.xyz", text)}).json()["items"]

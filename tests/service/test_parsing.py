@@ -88,6 +88,22 @@ def test_many_structures_of_one_file_keep_their_order_and_errors(pool):
     assert caught.value.code == "too_many_structures"
 
 
+def test_one_frame_of_several_is_taken(pool):
+    frames = [f"{n}\n\n" + "".join(f"H {k} 0 0\n" for k in range(n)) for n in (1, 3, 2)]
+    text = "".join(frames)
+    for number, count in enumerate((1, 3, 2), start=1):
+        assert len(asyncio.run(pool.parse("xyz", text, frame=number)).numbers) == count
+    with pytest.raises(ServiceError) as caught:
+        asyncio.run(pool.parse("xyz", text, frame=4))
+    assert (caught.value.code, caught.value.field) == ("invalid_request", "frame")
+    assert "3" in caught.value.detail
+    broken = frames[0] + frames[1].replace("H 1 0 0", "H 1 0 zero") + frames[2]
+    with pytest.raises(ServiceError) as caught:
+        asyncio.run(pool.parse("xyz", broken, frame=2))
+    assert (caught.value.code, caught.value.line, caught.value.frame) == ("unparsable_structure", 7, 2)
+    assert len(asyncio.run(pool.parse("xyz", broken, frame=3)).numbers) == 2
+
+
 def test_every_record_of_an_sd_file_is_read(pool):
     record = "\n\n\n  1  0  0  0  0  0            999 V2000\n{x:10.4f}    0.0000    0.0000 H   0  0\nM  END\n"
     text = "$$$$\n".join(record.format(x=x) for x in (1, 2, 3)) + "$$$$\n"
