@@ -7,7 +7,7 @@ async with AsyncClient() as client:
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, Unpack
 
 import numpy as np
@@ -18,14 +18,16 @@ from tracegrad_client.ask import Ask, Options
 from tracegrad_client.async_transport import AsyncTransport
 from tracegrad_client.batch import Outcome
 from tracegrad_client.connection import Connection
+from tracegrad_client.crystal_calls import AsyncCrystalCalls
 from tracegrad_client.energies import EnergyUnit, OrbitalEnergies
 from tracegrad_client.evaluation import Evaluation
+from tracegrad_client.exchange import Answer
 from tracegrad_client.frames import frames_of
 from tracegrad_client.guess import Guess
 from tracegrad_client.job import AsyncGuessJob
 
 
-class AsyncClient(Connection):
+class AsyncClient(Connection, AsyncCrystalCalls):
     """Talks to one TraceGrad server from asyncio. Arguments are those of :class:`tracegrad_client.connection.Connection`.
 
     The methods are those of :class:`tracegrad_client.Client` of the same names, with its arguments, results and errors.
@@ -111,3 +113,25 @@ class AsyncClient(Connection):
     async def models(self) -> list[dict[str, Any]]:
         """The cards of the loaded checkpoints."""
         return await self._transport.run(talks.models())
+
+    async def guess_file(
+        self, name: str, content: bytes, *, format_out: str, options: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Send a structure file and return the guess as the server wrote it (chk, npz, molden, cube ...)."""
+        return await self._transport.run(
+            talks.send_file("/v1/initial-guess", name, content, options, self.model, format_out=format_out)
+        )
+
+    async def levels_of_file(
+        self, what: str, name: str, content: bytes, *, format_out: str, options: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Bands or density of states of the crystal in a structure file, as the server wrote them."""
+        return await self._transport.run(
+            talks.send_file(f"/v1/{what}", name, content, options, self.model, format_out=format_out)
+        )
+
+    async def orbital_energies_of_file(
+        self, name: str, content: bytes, *, unit: EnergyUnit = "hartree", options: Mapping[str, str] | None = None
+    ) -> OrbitalEnergies:
+        """Orbital energies of the molecule in a structure file."""
+        return await self._transport.run(talks.energies_of_file(name, content, options, self.model, unit))

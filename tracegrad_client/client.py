@@ -24,9 +24,7 @@ from tracegrad_client.exchange import Answer
 from tracegrad_client.frames import frames_of
 from tracegrad_client.guess import Guess
 from tracegrad_client.job import FileJob, GuessJob
-from tracegrad_client.structure import Molecule
 from tracegrad_client.transport import Transport
-from tracegrad_client.wire import Tensors
 
 __all__ = ["DEFAULT_TIMEOUT_S", "DEFAULT_URL", "Client"]
 
@@ -228,11 +226,3 @@ class Client(Connection, CrystalCalls):
     def file_job(self, job_id: str) -> FileJob:
         """A job that was submitted before, by its id; nothing is sent."""
         return FileJob(self._transport, job_id)
-
-    def _tensors(self, path: str, body: Mapping[str, Any]) -> Tensors:
-        return self._transport.run(talks.tensors(path, body))
-
-    def _structure_of_cell(self, cell: Any) -> Molecule:
-        from tracegrad_client.adapters.pyscf import structure_of_cell
-
-        return structure_of_cell(cell)

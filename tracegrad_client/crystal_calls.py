@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Unpack
+from typing import Any, Unpack
 
-from tracegrad_client import crystal
+from tracegrad_client import crystal_talks
 from tracegrad_client.ask import Ask, Options
+from tracegrad_client.async_transport import AsyncTransport
 from tracegrad_client.crystal import Crystal
-from tracegrad_client.crystal_guess import CrystalGuess, read_crystal_guess
-from tracegrad_client.energies import EnergyUnit, check_unit
-from tracegrad_client.errors import InvalidInputError
-from tracegrad_client.levels import BandStructure, DensityOfStates, read_bands, read_dos
-from tracegrad_client.structure import Molecule
-from tracegrad_client.wire import Tensors
-
-KPoints = Sequence[Sequence[float]]
-Window = tuple[float, float]
-
-_NOT_PERIODIC: Final = (
-    "Set atoms.pbc, or ask for hamiltonian(), guess() or orbital_energies(), which are for molecules."
-)
+from tracegrad_client.crystal_guess import CrystalGuess
+from tracegrad_client.crystal_talks import KPoints, Window
+from tracegrad_client.energies import EnergyUnit
+from tracegrad_client.levels import BandStructure, DensityOfStates
+from tracegrad_client.transport import Transport
 
 
 class CrystalCalls:
@@ -33,19 +24,11 @@ class CrystalCalls:
     """
 
     model: str | None
-
-    def _tensors(self, path: str, body: Mapping[str, Any]) -> Tensors:
-        raise NotImplementedError
-
-    def _structure_of_cell(self, cell: Any) -> Molecule:
-        raise NotImplementedError
+    _transport: Transport
 
     def crystal(self, atoms: Any, **options: Unpack[Options]) -> Crystal:
         """The predicted H(R) and S(R) of a crystal, with its Fermi level: ``client.crystal(atoms).energies(k)``."""
-        ask = Ask(self.model, **options)
-        sent = self._sent(atoms, ask)
-        body = {**ask.body(sent, outputs=crystal.OUTPUTS), "ao_order": crystal.ORDER}
-        return crystal.read_crystal(self._tensors("/v1/predict", body), sent)
+        return self._transport.run(crystal_talks.crystal_of(Ask(self.model, **options), atoms))
 
     def crystal_guess(
         self, atoms: Any, *, kpts: KPoints | None = None, kmesh: str | None = None, **options: Unpack[Options]
@@ -61,10 +44,7 @@ class CrystalCalls:
                 server's choice for the cell.
             options: as of all.
         """
-        started = time.perf_counter()
-        ask = Ask(self.model, **options)
-        body = ask.body(self._sent(atoms, ask), **_given(kpts=kpts, kmesh=kmesh))
-        return read_crystal_guess(self._tensors("/v1/initial-guess", body), time.perf_counter() - started)
+        return self._transport.run(crystal_talks.crystal_guess(Ask(self.model, **options), atoms, kpts, kmesh))
 
     def bands(
         self,
@@ -90,8 +70,8 @@ class CrystalCalls:
             unit: of the energies.
             options: as of all.
         """
-        named = _given(path=path, npoints=npoints, kpts=kpts, kmesh=kmesh, window_ev=window_ev)
-        return read_bands(self._levels("/v1/bands", atoms, unit, options, named), unit)
+        named = {"path": path, "npoints": npoints, "kpts": kpts, "kmesh": kmesh, "window_ev": window_ev}
+        return self._transport.run(crystal_talks.bands(Ask(self.model, **options), atoms, unit, **named))
 
     def dos(
         self,
@@ -113,23 +93,52 @@ class CrystalCalls:
             unit: of the energies.
             options: as of all.
         """
-        named = _given(kmesh=kmesh, window_ev=window_ev, sigma_ev=sigma_ev)
-        return read_dos(self._levels("/v1/dos", atoms, unit, options, named), unit)
-
-    def _levels(self, path: str, atoms: Any, unit: EnergyUnit, options: Options, named: Mapping[str, Any]) -> Tensors:
-        check_unit(unit)
-        ask = Ask(self.model, **options)
-        body = {**ask.body(self._sent(atoms, ask)), "energy_unit": unit, **named}
-        del body["ao_order"]  # levels have none
-        return self._tensors(path, body)
-
-    def _sent(self, atoms: Any, ask: Ask) -> Molecule:
-        sent = self._structure_of_cell(atoms) if hasattr(atoms, "lattice_vectors") else ask.molecule(atoms)
-        if not any(sent.pbc):
-            raise InvalidInputError("The structure has no periodic direction.", hint=_NOT_PERIODIC)
-        return sent
+        named = {"kmesh": kmesh, "window_ev": window_ev, "sigma_ev": sigma_ev}
+        return self._transport.run(crystal_talks.dos(Ask(self.model, **options), atoms, unit, **named))
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    """Options without those that were left out."""
-    return {name: value for name, value in options.items() if value is not None}
+class AsyncCrystalCalls:
+    """The same of :class:`tracegrad_client.AsyncClient`, to be awaited; arguments, results and errors are those above."""
+
+    model: str | None
+    _transport: AsyncTransport
+
+    async def crystal(self, atoms: Any, **options: Unpack[Options]) -> Crystal:
+        """The predicted H(R) and S(R) of a crystal, with its Fermi level."""
+        return await self._transport.run(crystal_talks.crystal_of(Ask(self.model, **options), atoms))
+
+    async def crystal_guess(
+        self, atoms: Any, *, kpts: KPoints | None = None, kmesh: str | None = None, **options: Unpack[Options]
+    ) -> CrystalGuess:
+        """The start of an SCF in k."""
+        return await self._transport.run(crystal_talks.crystal_guess(Ask(self.model, **options), atoms, kpts, kmesh))
+
+    async def bands(
+        self,
+        atoms: Any,
+        *,
+        path: str | None = None,
+        npoints: int | None = None,
+        kpts: KPoints | None = None,
+        kmesh: str | None = None,
+        window_ev: Window | None = None,
+        unit: EnergyUnit = "eV",
+        **options: Unpack[Options],
+    ) -> BandStructure:
+        """Bands along a path."""
+        named = {"path": path, "npoints": npoints, "kpts": kpts, "kmesh": kmesh, "window_ev": window_ev}
+        return await self._transport.run(crystal_talks.bands(Ask(self.model, **options), atoms, unit, **named))
+
+    async def dos(
+        self,
+        atoms: Any,
+        *,
+        kmesh: str | None = None,
+        window_ev: Window | None = None,
+        sigma_ev: float | None = None,
+        unit: EnergyUnit = "eV",
+        **options: Unpack[Options],
+    ) -> DensityOfStates:
+        """Density of states."""
+        named = {"kmesh": kmesh, "window_ev": window_ev, "sigma_ev": sigma_ev}
+        return await self._transport.run(crystal_talks.dos(Ask(self.model, **options), atoms, unit, **named))

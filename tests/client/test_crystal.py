@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from model.blocks.matrices import BlochSum
 from model.predictor import Predictor
 from model.structure import Structure
 from tests.model.test_crystals import sheet, write_checkpoint
-from tracegrad_client import Client, Crystal, InvalidAnswerError, InvalidInputError, UnsupportedError
+from tracegrad_client import AsyncClient, Client, Crystal, InvalidAnswerError, InvalidInputError, UnsupportedError
 from tracegrad_client.cli import main
 from tracegrad_client.crystal import read_crystal
 from tracegrad_client.energies import EV_PER_HARTREE
@@ -84,6 +85,38 @@ def test_bands_and_dos_are_those_of_the_matrices(found: tuple[Client, Crystal]) 
         client.bands(Atoms("BN", [[0, 0, 0], [0, 0, 1.4]]))
     with pytest.raises(ValueError, match="unit"):
         client.dos(sheet(), unit="Ry")  # type: ignore[arg-type]
+
+
+def test_the_other_client_gets_the_same_by_awaiting(found: tuple[Client, Crystal], tmp_path: Path) -> None:
+    client, crystal = found
+    points = [list(k) for k in K_POINTS]
+    write(tmp_path / "POSCAR", sheet(), format="vasp")
+
+    async def ask() -> tuple[Any, ...]:
+        async with AsyncClient(client.base_url) as other:
+            return await asyncio.gather(
+                other.crystal(sheet()),
+                other.crystal_guess(sheet(), kpts=points),
+                other.bands(sheet(), kpts=points, kmesh="6x6x1", unit="hartree"),
+                other.dos(sheet(), kmesh="3x3x1"),
+                other.levels_of_file("bands", "POSCAR", (tmp_path / "POSCAR").read_bytes(), format_out="png"),
+            )
+
+    theirs, guess, bands, dos, picture = asyncio.run(ask())
+    assert np.array_equal(theirs.pairs, crystal.pairs)
+    assert np.abs(theirs.hamiltonian - crystal.hamiltonian).max() < SAME_HARTREE
+    expected = [crystal.energies(k) for k in K_POINTS]
+    assert np.allclose(guess.mo_energy_kpts, expected, atol=SAME_HARTREE)
+    assert np.allclose(bands.energies, expected, atol=SAME_HARTREE)
+    assert np.allclose(dos.dos, client.dos(sheet(), kmesh="3x3x1").dos)
+    assert picture.body.startswith(b"\x89PNG")
+
+    async def molecule() -> None:
+        async with AsyncClient(client.base_url) as other:
+            await other.bands(Atoms("BN", [[0, 0, 0], [0, 0, 1.4]]))
+
+    with pytest.raises(InvalidInputError, match="no periodic direction"):
+        asyncio.run(molecule())
 
 
 def test_a_cell_of_pyscf_is_a_crystal_too(found: tuple[Client, Crystal]) -> None:
