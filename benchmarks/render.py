@@ -29,9 +29,10 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "geometry_jobs",
         "guess_settings",
         "expectation",
+        "krks_start",
         "demo",
     ),
-    "What a prediction costs": ("prediction_parts", "assembly", "large_cells"),
+    "What a prediction costs": ("prediction_parts", "assembly", "large_cells", "crystal_requests"),
     "Networks": ("backbones", "backbones_batches", "backbones_memory", "crystal_networks", "second_stage", "exported"),
     "Training": ("two_processes",),
     "The service under load": (
