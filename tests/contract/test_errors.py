@@ -18,7 +18,7 @@ ROOT = str(Path(__file__).resolve().parents[2])
 JSON = {"Content-Type": "application/json"}
 XYZ = {"Content-Type": "chemical/x-xyz"}
 NEEDED = {"type", "title", "status", "detail", "code", "request_id"}
-OPTIONAL = {"field", "hint", "allowed", "errors"}
+OPTIONAL = {"field", "hint", "allowed", "errors", "line", "frame"}
 
 
 def atoms(numbers: list[Any], positions: list[Any], **rest: Any) -> dict[str, Any]:
