@@ -2,9 +2,9 @@
 
 ``python benchmarks/attacks.py [--seconds 20] [--only NAME] [--together 600] [--record]`` starts ``python -m service``, with
 its default limits. Every attacker has an address of its own, as strangers have. For each attack: how long honest answers and
-``/health/live`` took, how far the memory of the service and its processes grew, and what the attackers were told; before
-them the same of nothing, since the machine may be busy. The exit code is 1 if an honest request was not answered rightly,
-the service restarted, or ended otherwise than by our SIGTERM.
+``/health/live`` took, how far the memory of the service and its processes grew and what was left of that once it was idle,
+and what the attackers were told; before them the same of nothing, since the machine may be busy. The exit code is 1 if an
+honest request was not answered rightly, the service restarted, or ended otherwise than by our SIGTERM.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ from soak_report import percentile
 WATER = "3\nwater\nO 0 0 {z:.6f}\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n"
 HONEST = 4
 PAUSE_S = 0.1
-SETTLE_S = 3.0
+IDLE_S = 3.0
+IDLE_SHARE = 0.1
+IDLE_AFTER_S = 90.0
+"""What is left of an attack, structures that run on without anybody waiting, has ended by then."""
 
 
 @dataclass
@@ -65,11 +68,18 @@ class MemoryWatch:
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def stop(self) -> float:
-        """Bytes that it grew by at most."""
+    def stop(self) -> tuple[int, int]:
+        """Bytes that it grew by at most, and those that are left once it has nothing to do."""
         self._stopped.set()
         self._thread.join()
-        return self.most - self.first
+        end = time.monotonic() + IDLE_AFTER_S
+        used = cpu_seconds(self._process)
+        while time.monotonic() < end:
+            time.sleep(IDLE_S)
+            before, used = used, cpu_seconds(self._process)
+            if used - before < IDLE_SHARE * IDLE_S:
+                break
+        return self.most - self.first, resident_bytes(self._process) - self.first
 
     def _watch(self) -> None:
         while not self._stopped.wait(0.1):
@@ -85,6 +95,12 @@ def resident_bytes(process: int) -> int:
         except OSError:
             continue  # it has just ended
     return total
+
+
+def cpu_seconds(process: int) -> float:
+    """CPU time of a process."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def children(process: int) -> list[int]:
@@ -176,20 +192,22 @@ COLUMNS = [
     Column(name="longest", unit="s", digits=2),
     Column(name="live p99", unit="ms", digits=0),
     Column(name="longest", unit="ms", digits=0),
-    Column(name="memory", unit="MB", digits=0),
+    Column(name="memory at most", unit="MB", digits=0),
+    Column(name="left", unit="MB", digits=0),
     Column(name="load", digits=1),
     Column(name="faults"),
 ]
 
 
-def report(name: str, callers: int, outcome: Outcome, health: list[float], grown: float) -> Row:
+def report(name: str, callers: int, outcome: Outcome, health: list[float], grown: tuple[int, int]) -> Row:
     """A row of figures, printed with what was told."""
     water, live = sorted(outcome.water), [1e3 * value for value in health]
     timed = [statistics.median(water), percentile(water, 95), water[-1], percentile(live, 99), max(live)]
-    row: Row = [name, callers, len(water), *timed, grown / 1e6, os.getloadavg()[0], outcome.faults.total()]
+    memory, load = [each / 1e6 for each in grown], os.getloadavg()[0]
+    row: Row = [name, callers, len(water), *timed, *memory, load, outcome.faults.total()]
     print(
         f"{name:28} water n {len(water):4} p50 {timed[0]:6.2f} p95 {timed[1]:6.2f} max {timed[2]:6.2f} s; live p99 "
-        f"{timed[3]:6.0f} max {timed[4]:6.0f} ms; memory +{grown / 1e6:.0f} MB; load {os.getloadavg()[0]:.1f}",
+        f"{timed[3]:6.0f} max {timed[4]:6.0f} ms; memory +{memory[0]:.0f} MB, left {memory[1]:.0f}; load {load:.1f}",
         flush=True,
     )
     for (attack, answer), count in sorted(outcome.told.items()):
@@ -239,7 +257,6 @@ def main() -> int:
             rows.append(report(name, callers, outcome, health, memory.stop()))
             faults += outcome.faults
             told += outcome.told
-            time.sleep(SETTLE_S)
     if service.exit_code != 0:
         faults[f"the service ended with {service.exit_code}"] += 1
     print(f"{faults.total()} faults")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +39,18 @@ def test_pyscf_reads_our_configuration_and_no_other(monkeypatch):
     monkeypatch.setenv("PYSCF_CONFIG_FILE", "/tmp/other.py")
     prepare_environment()
     assert os.environ["PYSCF_CONFIG_FILE"].endswith("service/pyscf_conf.py")
+
+
+def test_what_is_there_from_the_start_is_not_looked_through_again() -> None:
+    """By the collector of cycles, which stops every thread; in a process of its own, since it is for good."""
+    code = (
+        "import gc\n"
+        "from service.__main__ import keep_from_collector\n"
+        "kept = [[] for _ in range(1000)]\n"
+        "keep_from_collector()\n"
+        "looked_at = {id(each) for each in gc.get_objects()}\n"
+        "assert not looked_at.intersection(map(id, kept))\n"
+        "new = []\n"
+        "assert any(each is new for each in gc.get_objects())\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], check=True)
