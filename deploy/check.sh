@@ -63,22 +63,31 @@ say "ready after $(($(seconds) - began)) s"
 water='{"structure": {"kind": "atoms", "numbers": [8, 1, 1], "positions": [[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]]}}'
 [[ $(ask POST "$url/v1/predict" "$water") == 200* ]] || { say "no prediction"; exit 1; }
 say "predicts"
-large=$(python3 -c "
+chain() { # of so many hydrogen atoms
+    python3 -c "
 import json
-p = [[3.0 * (i // 2) + 0.74 * (i % 2), 0, 0] for i in range(190)]
-print(json.dumps({'structure': {'kind': 'atoms', 'numbers': [1] * 190, 'positions': p}}))")
-[[ $(ask POST "$url/v1/predict" "$large") == '413 '*too_large_for_memory* ]] || { say "2 GB took 190 atoms"; exit 1; }
+p = [[3.0 * (i // 2) + 0.74 * (i % 2), 0, 0] for i in range($1)]
+print(json.dumps({'structure': {'kind': 'atoms', 'numbers': [1] * $1, 'positions': p}}))"
+}
+[[ $(ask POST "$url/v1/predict" "$(chain 190)") == '413 '*too_large_for_memory* ]] || { say "2 GB took 190 atoms"; exit 1; }
 say "refuses what does not fit"
 job=$(ask POST "$url/v1/jobs" "$water" | sed 's/^[0-9]* //' | python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])')
 "$engine" kill --signal KILL "$name" > /dev/null
 "$engine" start "$name" > /dev/null
 until_answer '200 *"state":"done"*' GET "$url/v1/jobs/$job"
 say "a job outlives a kill"
+[[ $(ask POST "$url/v1/jobs" "$(chain 80)") == 202* ]] || { say "no job"; exit 1; }
+for _ in 1 2 3 4; do
+    while [[ $(ask POST "$url/v1/predict" "$water") == 200* ]]; do :; done &
+done
+sleep 3
 began=$(seconds)
 "$engine" stop --time 60 "$name" > /dev/null
 took=$(($(seconds) - began))
 code=$("$engine" inspect --format '{{.State.ExitCode}}' "$name")
-say "stopped in $took s with exit code $code"
+say "stopped in $took s under load with exit code $code"
 [ "$code" = 0 ]
+[ "$took" -le 10 ]
+wait
 "$engine" rm "$name" > /dev/null
 ENGINE=$engine python3 deploy/check_scale.py

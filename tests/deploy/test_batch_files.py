@@ -95,3 +95,17 @@ def test_the_parsl_configuration_can_be_read() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.stdout.split() == ["2", "slurm"], done.stderr
+
+
+def test_every_kernel_is_compiled_while_there_is_a_compiler() -> None:
+    """In the image and in Apptainer's; neither has one later, and torch's own operations would take its place unnoticed."""
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "model").rglob("*.c")}
+    compiled = re.findall(r"kernel_files\.py (\S+\.c) (\S+)", APPTAINER)
+    assert {source for source, _ in compiled} == sources
+    assert all(str(Path(source).parent) == folder for source, folder in compiled)
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert {Path(source).name for source, _ in re.findall(r"kernel_files\.py /build/(\S+\.c) (/\S+)", dockerfile)} == {
+        Path(source).name for source in sources
+    }
+    for made in re.findall(r"kernel_files\.py /build/\S+\.c (/\w+)", dockerfile):
+        assert f"COPY --from=kernel {made} " in dockerfile
