@@ -82,8 +82,6 @@ def test_the_image_for_hpc_is_made_of_what_is_there() -> None:
     for extra in extras.split(","):
         assert re.search(rf"^{extra} = \[", project, re.MULTILINE), extra
     assert not misspelt(re.findall(r"export (TRACEGRAD_\w+)=", APPTAINER))
-    (kernel,) = re.findall(r"kernel_files.py (model/\S+\.c) ", APPTAINER)
-    assert (ROOT / kernel).is_file()
 
 
 def test_the_parsl_configuration_can_be_read() -> None:
