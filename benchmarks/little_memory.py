@@ -96,7 +96,7 @@ def large_requests(mix: Mix) -> list[tuple[str, str, dict[str, Any]]]:
         (f"alkane C12, {name}", "initial-guess", body_of(alkane(12), format_out=name)) for name in ("chk", "molden")
     ]
     batch = {"structures": [body_of(mix.atoms())["structure"] for _ in range(256)]}
-    sheet = body_of(graphene(size=(6, 6, 1), vacuum=10.0), model="graphene")
+    sheet = body_of(graphene(size=(6, 6, 1), vacuum=10.0), model="bcn")
     return [
         ("200 atoms and 1000 orbitals", "predict", hydrogen(200)),
         ("batch of 256", "predict/batch", batch),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -142,7 +143,8 @@ class MemoryBudget:
     def _release_from_anywhere(self, loop: asyncio.AbstractEventLoop, need: int, patient: bool) -> None:
         """A step that outlives its request ends in its own thread."""
         if need >= TRIMMED_FROM:
-            give_back()
+            # gigabytes take a good part of a second, and this may be the event loop's thread
+            threading.Thread(target=give_back, name="trim", daemon=True).start()
         with contextlib.suppress(RuntimeError):  # the loop is closed: the service has ended
             loop.call_soon_threadsafe(partial(self.release, need, patient=patient))
 
