@@ -28,6 +28,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "g2_molecules",
         "geometry_jobs",
         "guess_settings",
+        "guess_limits",
         "expectation",
         "krks_start",
         "demo",
