@@ -217,6 +217,19 @@ def test_a_slab_whose_vacuum_leans_has_the_path_of_its_plane(crystals):
     assert not np.any(np.array(results["kpts"])[:, 2])
 
 
+def test_a_direction_of_vacuum_is_not_in_the_usual_path(crystals):
+    atoms = sheet()
+    atoms.pbc = True  # as every POSCAR says
+    atoms.cell[2, 2] = 20.0
+    slab = asked(crystals, "bands", atoms, npoints=30, kmesh="3x3x1")["results"]
+    assert slab["path"] == "GMKG"
+    assert not np.any(np.array(slab["kpts"])[:, 2])
+    named = asked(crystals, "bands", atoms, path="GA", npoints=5, kmesh="3x3x1")["results"]
+    assert named["path"] == "GA", "what is named is taken"
+    atoms.cell[2, 2] = 8.0
+    assert "A" in asked(crystals, "bands", atoms, npoints=30, kmesh="3x3x1")["results"]["path"]
+
+
 def test_where_ase_has_no_names_kpts_are_taken(crystals, monkeypatch):
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError
