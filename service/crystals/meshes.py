@@ -22,8 +22,30 @@ COARSE: Final = 3
 """Counts above 1 are multiples of this, so that K of hexagonal cells is on the mesh, where semimetals close."""
 
 
+VACUUM_ANGSTROM: Final = 10.0
+"""Empty height from which on a direction has no dispersion."""
+
+
+def touching(structure: Structure) -> tuple[bool, bool, bool]:
+    """Periodic directions along which images are closer than ``VACUUM_ANGSTROM``.
+
+    Files of slabs have three cell vectors, and many formats no other word for it.
+
+    Args:
+        structure: with a cell.
+    """
+    cell = structure.cell_angstrom
+    assert cell is not None
+    inverse = np.linalg.inv(cell)
+    heights = 1.0 / np.linalg.norm(inverse, axis=0)
+    fractional = np.sort((structure.positions_angstrom @ inverse) % 1.0, axis=0)
+    gaps = np.diff(np.vstack([fractional, fractional[:1] + 1.0]), axis=0).max(axis=0) * heights
+    a, b, c = (bool(is_periodic and gap < VACUUM_ANGSTROM) for is_periodic, gap in zip(structure.pbc, gaps, strict=True))
+    return a, b, c
+
+
 def default_mesh(structure: Structure, spacing: float) -> Mesh:
-    """A mesh of a spacing along the periodic directions, one point along the others.
+    """A mesh of a spacing along the periodic directions that have no vacuum, one point along the others.
 
     Args:
         structure: with a cell.
@@ -32,8 +54,8 @@ def default_mesh(structure: Structure, spacing: float) -> Mesh:
     assert structure.cell_angstrom is not None
     lengths = 2 * np.pi * np.linalg.norm(np.linalg.inv(structure.cell_angstrom), axis=0)
     counts = [
-        math.ceil(length / spacing) if is_periodic else 1
-        for length, is_periodic in zip(lengths, structure.pbc, strict=True)
+        math.ceil(length / spacing) if disperses else 1
+        for length, disperses in zip(lengths, touching(structure), strict=True)
     ]
     a, b, c = (count if count == 1 else COARSE * math.ceil(count / COARSE) for count in counts)
     return a, b, c

@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.structure import Structure
+from service.crystals.meshes import touching
 from service.errors import ServiceError
 
 DEFAULT_POINTS: Final = 100
 """k-points of a path whose number nobody chose."""
-
-VACUUM_ANGSTROM: Final = 10.0
-"""Empty height from which on a direction has no dispersion to show."""
 
 SAME: Final = 1e-9
 """Distances along a path that are one, 1/Å."""
@@ -43,8 +41,7 @@ class KPath:
 def special_path(structure: Structure, path: str | None, n_points: int | None) -> KPath:
     """A path along special points of the lattice; of a slab or chain, those of its periodic directions.
 
-    Without names it also leaves out directions that are periodic in name only, along which images are ``VACUUM_ANGSTROM``
-    apart: files of slabs have three cell vectors, and many formats no other word for it.
+    Without names it also leaves out directions of vacuum, see ``meshes.touching``.
 
     Args:
         structure: periodic.
@@ -60,10 +57,11 @@ def special_path(structure: Structure, path: str | None, n_points: int | None) -
 
     cell = Cell(structure.cell_angstrom)
     pbc = list(structure.pbc)
-    if path is None and any(touching := _touching(structure)):
+    disperses = list(touching(structure))
+    if path is None and any(disperses):
         with contextlib.suppress(Exception):  # ASE names no points of every slab; the whole lattice has some then
-            cell.bandpath(npoints=0, pbc=touching)
-            pbc = touching
+            cell.bandpath(npoints=0, pbc=disperses)
+            pbc = disperses
     try:
         known = cell.bandpath(npoints=0, pbc=pbc)
     except Exception as error:  # ASE raises what comes to hand, assertions among them
@@ -96,17 +94,6 @@ def own_path(structure: Structure, points: Sequence[Sequence[float]]) -> KPath:
     cartesian = 2 * np.pi * fractional @ np.linalg.inv(structure.cell_angstrom).T
     steps = np.linalg.norm(np.diff(cartesian, axis=0), axis=1)
     return KPath(fractional, np.concatenate([[0.0], np.cumsum(steps)]), (), None)
-
-
-def _touching(structure: Structure) -> list[bool]:
-    """Periodic directions along which there is no vacuum."""
-    cell = structure.cell_angstrom
-    assert cell is not None
-    inverse = np.linalg.inv(cell)
-    heights = 1.0 / np.linalg.norm(inverse, axis=0)
-    fractional = np.sort((structure.positions_angstrom @ inverse) % 1.0, axis=0)
-    gaps = np.diff(np.vstack([fractional, fractional[:1] + 1.0]), axis=0).max(axis=0) * heights
-    return [bool(is_periodic and gap < VACUUM_ANGSTROM) for is_periodic, gap in zip(structure.pbc, gaps, strict=True)]
 
 
 def _placed(distances: NDArray[np.float64], corners: Any, labels: Sequence[str]) -> tuple[tuple[int, str], ...]:
