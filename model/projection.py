@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import scipy.linalg
 from pyscf import gto
 from pyscf.gto.basis import ALIAS, GTH_ALIAS
 
@@ -69,7 +68,7 @@ def projected(prediction: Prediction, space: OrbitalSpace) -> Prediction:
         @ prediction.orbitals.coefficients[:, :n_occupied]
     )
     try:
-        raw = scipy.linalg.solve(integrals.overlap, across, assume_a="pos")
+        raw = np.linalg.solve(integrals.overlap, across)
         lost = float((1.0 - np.einsum("am,am->m", across, raw)).max())
         if lost > MOST_LOST:
             raise UnsupportedBasisError(
@@ -81,7 +80,7 @@ def projected(prediction: Prediction, space: OrbitalSpace) -> Prediction:
         lower = np.linalg.cholesky(raw.T @ integrals.overlap @ raw)
     except np.linalg.LinAlgError as error:
         raise NumericalError(f"The guess could not be projected to {space.name}: {error}.") from error
-    coefficients = np.asarray(scipy.linalg.solve_triangular(lower, raw.T, lower=True).T)
+    coefficients = np.linalg.solve(lower, raw.T).T
     occupied = slice(0, n_occupied)
     orbitals = Orbitals(prediction.orbitals.energies[occupied], coefficients, prediction.orbitals.occupations[occupied])
     guess = make_guess(orbitals)

@@ -40,7 +40,9 @@ def touching(structure: Structure) -> tuple[bool, bool, bool]:
     heights = 1.0 / np.linalg.norm(inverse, axis=0)
     fractional = np.sort((structure.positions_angstrom @ inverse) % 1.0, axis=0)
     gaps = np.diff(np.vstack([fractional, fractional[:1] + 1.0]), axis=0).max(axis=0) * heights
-    a, b, c = (bool(is_periodic and gap < VACUUM_ANGSTROM) for is_periodic, gap in zip(structure.pbc, gaps, strict=True))
+    a, b, c = (
+        bool(is_periodic and gap < VACUUM_ANGSTROM) for is_periodic, gap in zip(structure.pbc, gaps, strict=True)
+    )
     return a, b, c
 
 
