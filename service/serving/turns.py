@@ -198,6 +198,8 @@ class Turns:
 
     def _start_next(self) -> None:
         """Give free places to those whose turn it is."""
+        # who was cancelled in this very step of the loop waits here until its task runs again: its place would be lost
+        self._waiting = [turn for turn in self._waiting if not turn.come.done()]
         while self._waiting and len(self._running) < self._places:
             last_place = self._keep_last and len(self._running) == self._places - 1
             turns = [turn for turn in self._waiting if not (last_place and self._is_heavy(turn))]

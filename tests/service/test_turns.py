@@ -270,3 +270,20 @@ def test_who_asks_for_little_is_served_at_once_in_a_crowd_whatever_it_used_befor
         return before
 
     assert max(asyncio.run(crowd())) <= 5
+
+
+def test_a_place_is_not_given_to_one_who_left_in_the_same_moment() -> None:
+    async def moment() -> None:
+        turns = Turns(1)
+        running = await turns.take()
+        leaving = asyncio.create_task(turns.take())
+        staying = asyncio.create_task(turns.take())
+        await asyncio.sleep(0)
+        leaving.cancel()
+        turns.leave(running, 0.0)  # before the one who leaves has noticed
+        await asyncio.wait_for(staying, timeout=5)
+        assert (await asyncio.gather(leaving, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+        turns.leave(staying.result(), 0.0)
+        await asyncio.wait_for(turns.take(), timeout=5)
+
+    asyncio.run(moment())
