@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from pyscf import gto
-from pyscf.gto.basis import ALIAS, GTH_ALIAS
 
 from model.electronic.guess import check_guess, make_guess
 from model.electronic.solve import Orbitals
 from model.errors import NumericalError, UnsupportedBasisError
 from model.integrals.pyscf_molecule import MoleculeIntegrals, bare_mole, load_basis
-from model.level import fold_basis
 from model.orbitals.space import OrbitalSpace
 
 if TYPE_CHECKING:
@@ -37,12 +35,12 @@ def target_space(basis: str, structure: Structure) -> OrbitalSpace:
         UnsupportedBasisError: no such basis.
         UnsupportedElementError: it has nothing for one of the elements.
     """
-    name = basis.strip().lower()
-    if fold_basis(name) not in {**ALIAS, **GTH_ALIAS}:  # said without the name, which came from outside
+    try:
+        return load_basis(basis.strip().lower(), structure.numbers.tolist())
+    except UnsupportedBasisError as error:  # said without the name, which came from outside
         raise UnsupportedBasisError(
             "PySCF's library has no basis of this name.", field="basis", hint="Give a name such as cc-pvdz or 6-31g*."
-        )
-    return load_basis(name, structure.numbers.tolist())
+        ) from error
 
 
 def projected(prediction: Prediction, space: OrbitalSpace) -> Prediction:

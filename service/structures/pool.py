@@ -238,8 +238,8 @@ class ParserPool:
         self._room.enter(owner)
         try:
             refuse_impossible(file_format, text)
-            request = {"format": file_format, "text": text, "max_atoms": max_atoms, "max_frames": max_frames}
-            request["frame"] = frame
+            limits = {"max_atoms": max_atoms, "max_frames": max_frames}
+            request = {"format": file_format, "text": text, "frame": frame, **limits}
             reply = await self._read(request, dear=is_dear(file_format, text))
         finally:
             self._room.leave(owner)

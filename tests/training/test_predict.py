@@ -42,7 +42,7 @@ def predictor() -> Predictor:
 
 @pytest.fixture(autouse=True)
 def _loaded_once(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "_predictor", lambda checkpoint, device: predictor)
+    monkeypatch.setattr(work, "predictor_of", lambda checkpoint, device: predictor)
 
 
 @pytest.fixture

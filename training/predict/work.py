@@ -88,7 +88,7 @@ def predict_chunk(chunk: Chunk, job: Job) -> None:
     """Predict all structures of a chunk and write its file."""
     files = ChunkFiles(job.output)
     write_text(files.started(chunk), "")
-    predictor = _predictor(job.checkpoint, job.device)
+    predictor = predictor_of(job.checkpoint, job.device)
     deadly = files.deadly(chunk).read_text(encoding="utf-8").split("\n") if files.deadly(chunk).is_file() else None
     reasons: dict[int, tuple[Place, str]] = {}
     asked: list[tuple[int, Place, Structure]] = []
@@ -176,7 +176,7 @@ def _refused(structure: Structure, predictor: Predictor, job: Job) -> str:
 
 
 @cache
-def _predictor(checkpoint: Path, device: str) -> Predictor:
-    """Loaded once in each worker."""
+def predictor_of(checkpoint: Path, device: str) -> Predictor:
+    """The predictor of a checkpoint folder, loaded once in each worker."""
     torch.set_float32_matmul_precision("highest")
     return Predictor.load(checkpoint, device=device)

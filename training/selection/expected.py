@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from model.errors import CheckpointError, ModelError
-from model.predictor import Predictor
+from model.errors import ModelError
 from model.structure import Structure
 from training.generate.geometry import GeometryError, geometries_of, parse_smiles
 from training.generate.recipe import SmilesConfig
+from training.predict.work import predictor_of
 
 MINIMUM = SmilesConfig(minimum=True, temperatures=())
 
@@ -54,7 +52,7 @@ def judge(candidate: Candidate) -> Judged:
     try:
         (geometry,) = geometries_of(candidate.smiles, MINIMUM, candidate.seed)
         numbers = parse_smiles(candidate.smiles).numbers
-        (prediction,) = _predictor(candidate.checkpoint).predict([Structure(numbers, geometry.positions)])
+        (prediction,) = predictor_of(candidate.checkpoint, "cpu").predict([Structure(numbers, geometry.positions)])
     except (GeometryError, ModelError, ArithmeticError) as error:
         return Judged(candidate.smiles, float("nan"), str(error))
     except RuntimeError as error:  # tblite's SCF
@@ -63,24 +61,3 @@ def judge(candidate: Candidate) -> Judged:
         return Judged(candidate.smiles, float("inf"))
     value = prediction.expected.density_error_per_electron.value
     return Judged(candidate.smiles, value if np.isfinite(value) else float("inf"))
-
-
-def require_expectation(folder: Path) -> None:
-    """What a checkpoint must have.
-
-    Raises:
-        CheckpointError: it is of crystals, or its errors were never measured.
-    """
-    predictor = _predictor(folder)
-    if predictor.card.periodic or predictor.checkpoint.expectation is None:
-        raise CheckpointError(
-            f"{folder} does not say what error to expect of its guesses, so nothing can be chosen by it.",
-            hint="Take a checkpoint of molecules with expectation.json; benchmarks/expectation.py fits one.",
-        )
-
-
-@cache
-def _predictor(folder: Path) -> Predictor:
-    """Loaded once in each worker."""
-    torch.set_float32_matmul_precision("highest")
-    return Predictor.load(folder, verify_golden=False)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from model.checkpoint.card import read_card
+from model.checkpoint.expectation import read_expectation
 from model.checkpoint.store import CARD
+from model.errors import CheckpointError
 from model.structure import SYMBOLS
 from training.atomic import write_text
 from training.evaluate.finished import Finished
@@ -22,7 +24,7 @@ from training.generate.plan import formula_of, lines_of, make_plan, split_of
 from training.generate.recipe import Recipe, SplitConfig
 from training.pool import parallel_map
 from training.selection.choose import Rules, choose
-from training.selection.expected import Candidate, Judged, judge, require_expectation
+from training.selection.expected import Candidate, Judged, judge
 from training.selection.neighbours import neighbours
 from training.tables import ConfigError
 
@@ -80,10 +82,14 @@ def select(
 
     Raises:
         ConfigError: no pool.
-        CheckpointError: the checkpoint expects nothing.
+        CheckpointError: it is of crystals, or its errors were never measured.
     """
-    require_expectation(checkpoint)
     card = read_card(checkpoint / CARD)
+    if card.periodic or read_expectation(checkpoint, card.weights_sha256) is None:
+        raise CheckpointError(
+            f"{checkpoint} does not say what error to expect of its guesses, so nothing can be chosen by it.",
+            hint="Take a checkpoint of molecules with expectation.json; benchmarks/expectation.py fits one.",
+        )
     candidates, left_out = _candidates(known, pool, [SYMBOLS[z] for z in card.elements])
     if not candidates:
         raise ConfigError(
