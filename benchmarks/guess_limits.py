@@ -1,8 +1,9 @@
 """What limits a guess in settings that are not the model's: the model, or that it is another level's density?
 
 ``OMP_NUM_THREADS=1 python benchmarks/guess_limits.py [--settings NAME ...] [--runs FILE] [--record]``; half an hour.
-SCF cycles from PySCF's own guess, from the model's, and from the *exact* B3LYP/def2-SVP orbitals, projected to another basis;
-molecules that took no part in guess_settings.py. With ``--runs`` every row is a line of that file, and not run again.
+SCF cycles from PySCF's own guess, from the model's Fock matrix, and from the *exact* one of B3LYP/def2-SVP, each carried over
+to another basis; molecules that took no part in guess_settings.py. With ``--runs`` every row is a line of that file, and not
+run again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import scipy.linalg
 from ase.build import molecule
 from guess_settings import SETTINGS, Setting
 from machine import DEFAULT_CHECKPOINT, describe
@@ -23,7 +25,8 @@ from recorded import Cell, Column, Table, as_markdown, record
 from model.integrals.pyscf_molecule import build_mole
 from model.predictor import Predictor
 from model.structure import Structure
-from tracegrad_client.adapters.pyscf.density import projected, starting_density
+from tracegrad_client.adapters.pyscf.density import starting_density
+from tracegrad_client.adapters.pyscf.other_basis import atomic_charges, carried_over
 
 MOLECULES: Final = ("N2H4", "H3CNH2", "H2CCO", "H2CCHF", "CH3OCH3", "C3H4_C3v", "HCF3", "CH2NHCH2")
 FOREIGN: Final = ("PCM", "PBE", "PBE0", "wB97X", "r2SCAN", "HF", "6-31G*", "cc-pVDZ", "PBE0/cc-pVDZ")
@@ -33,7 +36,7 @@ COLUMNS: Final = [
     Column(name="molecules"),
     Column(name="own guess, cycles"),
     Column(name="model, cycles"),
-    Column(name="exact density, cycles"),
+    Column(name="exact Fock matrix, cycles"),
     Column(name="model, ratio", digits=2),
     Column(name="exact, ratio", digits=2),
 ]
@@ -72,26 +75,27 @@ def measure(predictor: Predictor, name: str, settings: list[str]) -> list[dict[s
     atoms = molecule(name)
     structure = Structure(atoms.numbers, atoms.positions)
     prediction = predictor.predict([structure])[0]
-    assert prediction.orbitals is not None
     exact = dft.RKS(build_mole(structure, "def2-svp"), xc="b3lyp")
     exact.kernel()
-    orbitals = {"own": None, "model": prediction.orbitals.coefficients, "exact": exact.mo_coeff}
+    focks = {"own": None, "model": prediction.hamiltonian, "exact": exact.get_fock()}
     found = []
     for setting in settings:
-        cycles = {start: cycles_from(SETTINGS[setting], name, exact.mol, given) for start, given in orbitals.items()}
+        cycles = {start: cycles_from(SETTINGS[setting], name, exact.mol, given) for start, given in focks.items()}
         found.append({"setting": setting, "molecule": name, **cycles})
     return found
 
 
 def cycles_from(setting: Setting, name: str, source: Any, given: NDArray[np.float64] | None) -> int:
-    """Cycles to convergence from orbitals in the basis of ``source``, or from PySCF's own guess."""
+    """Cycles to convergence from a Fock matrix in the basis of ``source``, or from PySCF's own guess."""
     mf = setting.calculation(name)
     density = None
     if given is not None:
-        electrons = mf.mol.nelec
         if setting.basis != "def2-svp":
-            given = projected(given[:, : electrons[0]], source, mf.mol, mf.get_ovlp())
-        density = starting_density("restricted", [given], electrons)
+            charges = atomic_charges(source)
+            assert charges is not None
+            given = carried_over(given, source, mf.mol, charges)
+        _, orbitals = scipy.linalg.eigh(given, mf.get_ovlp())
+        density = starting_density("restricted", [orbitals], mf.mol.nelec)
     mf.kernel(dm0=density)
     if not mf.converged:
         raise RuntimeError(f"{name} did not converge.")

@@ -1,28 +1,38 @@
-"""A prediction's guess in another basis: its occupied orbitals, projected.
+"""A prediction's guess in another basis (docs/decisions/0023-other-bases.md).
 
-    C' = S'^-1 S'' C, orthonormal again from the lowest up
+What the model says beyond a potential that every basis knows is carried over, and the sum is solved there:
 
-with S' the overlap of the other basis and S'' that of both. Empty orbitals and the Hamiltonian are not projected: the
-model knows nothing of the space that another basis adds.
+    F' = V' + c S' + Q^T (F - V - c S) Q,    Q = S^-1 S'',    c = <F - V, S> / <S, S>
+
+with S and S' the overlaps of the model's and the other basis, S'' that of both, and V and V' the kinetic energy, the nuclei
+and a superposition of atomic potentials in each (SAP; Lehtola, Visscher and Engel, J. Chem. Phys. 152, 144105, 2020). Its
+orbitals start an SCF; as a Hamiltonian it is not shown, since the model knows nothing of the space that is added.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from pyscf import gto
+from pyscf.df import incore
 
 from model.electronic.guess import check_guess, make_guess
-from model.electronic.solve import Orbitals
+from model.electronic.solve import solve
 from model.errors import NumericalError, UnsupportedBasisError
 from model.integrals.pyscf_molecule import MoleculeIntegrals, bare_mole, load_basis
 from model.orbitals.space import OrbitalSpace
+from model.structure import SYMBOLS
 
 if TYPE_CHECKING:
     from model.predictor import Prediction
     from model.structure import Structure
+
+POTENTIALS: Final = "sapgrasplarge"
+"""PySCF's name of the atomic potentials: charges of Gaussians, exchange of the local density, relativistic atoms."""
 
 MOST_LOST: Final = 0.1
 """Of the norm of one orbital. Minimal bases lose 0.03; bases for pseudopotentials, which have no core functions, 0.9."""
@@ -44,7 +54,7 @@ def target_space(basis: str, structure: Structure) -> OrbitalSpace:
 
 
 def projected(prediction: Prediction, space: OrbitalSpace) -> Prediction:
-    """The same molecule's guess in another basis; its Hamiltonian and reference are empty, its energies the model's own.
+    """The same molecule's guess in another basis; its Hamiltonian and reference are empty.
 
     Args:
         prediction: with orbitals and guess.
@@ -61,26 +71,28 @@ def projected(prediction: Prediction, space: OrbitalSpace) -> Prediction:
     if len(integrals.overlap) < n_occupied:
         raise UnsupportedBasisError(f"{refused}: it has fewer functions.", field="basis", hint="Name a larger basis.")
     source = bare_mole(structure.numbers, structure.positions_angstrom, prediction.space.name)
-    across = (
-        np.asarray(gto.intor_cross("int1e_ovlp", integrals.bare, source))
-        @ prediction.orbitals.coefficients[:, :n_occupied]
-    )
+    across = np.asarray(gto.intor_cross("int1e_ovlp", source, integrals.bare))
+    coefficients = prediction.orbitals.coefficients
     try:
-        raw = np.linalg.solve(integrals.overlap, across)
-        lost = float((1.0 - np.einsum("am,am->m", across, raw)).max())
+        occupied = across.T @ coefficients[:, :n_occupied]
+        lost = float((1.0 - np.einsum("am,am->m", occupied, np.linalg.solve(integrals.overlap, occupied))).max())
         if lost > MOST_LOST:
             raise UnsupportedBasisError(
                 f"{refused}: one of them loses {lost:.0%} of its norm.",
                 field="basis",
                 hint="The model is all-electron; a basis made for pseudopotentials has no functions for the core.",
             )
-        # Cholesky's triangle is Gram-Schmidt in the order of the columns
-        lower = np.linalg.cholesky(raw.T @ integrals.overlap @ raw)
+        overlap = prediction.overlap
+        own = overlap @ coefficients
+        # of the guess's orbitals, from which intruders were taken
+        beyond = (own * prediction.orbitals.energies) @ own.T - _potential(source, structure)
+        shift = np.vdot(beyond, overlap) / np.vdot(overlap, overlap)  # the added functions' levels move with the others
+        carry = np.linalg.solve(overlap, across)
+        fock = _potential(integrals.bare, structure) + shift * integrals.overlap
+        fock += carry.T @ (beyond - shift * overlap) @ carry
+        orbitals = solve(fock, integrals.factor, structure.n_electrons)
     except np.linalg.LinAlgError as error:
         raise NumericalError(f"The guess could not be projected to {space.name}: {error}.") from error
-    coefficients = np.linalg.solve(lower, raw.T).T
-    occupied = slice(0, n_occupied)
-    orbitals = Orbitals(prediction.orbitals.energies[occupied], coefficients, prediction.orbitals.occupations[occupied])
     guess = make_guess(orbitals)
     return replace(
         prediction,
@@ -95,3 +107,21 @@ def projected(prediction: Prediction, space: OrbitalSpace) -> Prediction:
         checks=check_guess(guess, integrals.overlap),
         expected=None,
     )
+
+
+def _potential(mole: Any, structure: Structure) -> NDArray[np.float64]:
+    """Kinetic energy, nuclei and the atoms' potentials in the basis of ``mole``, (ao, ao), hartree."""
+    total = mole.intor_symmetric("int1e_kin") + mole.intor_symmetric("int1e_nuc")
+    for number, position in zip(structure.numbers.tolist(), mole.atom_coords(), strict=True):
+        exponents, charges = _atomic_charges(number).T
+        atom = gto.fakemol_for_cgtf_charge(position[None], exponents, charges)
+        total -= incore.aux_e2(mole, atom, "int3c2e")[:, :, 0]
+    return np.asarray(total)
+
+
+@lru_cache
+def _atomic_charges(number: int) -> NDArray[np.float64]:
+    """Exponents and charges of the Gaussians that stand for an atom's electrons, (Gaussian, 2)."""
+    symbol = SYMBOLS[number]
+    shells = gto.basis.load(POTENTIALS, symbol)
+    return np.asarray((shells[symbol] if isinstance(shells, dict) else shells)[0][1:], dtype=np.float64)

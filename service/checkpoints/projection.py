@@ -55,8 +55,8 @@ async def projection_of(
         )
     space = await asyncio.to_thread(_space, options.basis, structure)
     text = (
-        f"projected: the model's basis is {choice.model.predictor.card.basis.name}; its occupied orbitals were projected to "
-        f"{space.name}. Their energies are the model's, and there are no empty orbitals."
+        f"projected: the model's basis is {choice.model.predictor.card.basis.name}; orbitals and energies in {space.name} "
+        "are a start for an SCF: the functions that it adds know only atomic potentials."
     )
     kept = [warning for warning in choice.warnings if not warning.startswith("basis mismatch")]
     return space, replace(choice, warnings=(*kept, text))

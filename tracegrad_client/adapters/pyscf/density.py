@@ -1,9 +1,7 @@
-"""A model's orbitals as the starting density of any calculation: another basis, another treatment of spin.
+"""A closed shell's orbitals as the starting density of any calculation, whatever its treatment of spin.
 
-The model's orbitals are those of a closed shell in its own basis. In another basis they are projected, C' = S'⁻¹ S'' C with
-S'' the overlap of the two bases, and made orthonormal again from the lowest up, so that what the lowest orbitals span does
-not depend on the higher ones. For an ion or an open shell the orbitals are the neutral closed shell's at the same geometry
-(the parent), filled with the electrons that there are.
+For an ion or an open shell the orbitals are the neutral closed shell's at the same geometry (the parent), filled with the
+electrons that there are.
 """
 
 from __future__ import annotations
@@ -14,36 +12,12 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
-from pyscf import gto, lib
+from pyscf import lib
 
 from tracegrad_client.adapters.pyscf.calculation import Treatment
 from tracegrad_client.guess import Guess
 
 Matrix = NDArray[np.float64]
-
-
-def projected(coefficients: Matrix, source: Any, target: Any, overlap: Matrix) -> Matrix:
-    """Orbitals in another basis, orthonormal, (ao of target, mo).
-
-    Args:
-        coefficients: in the basis of ``source``, (ao of source, mo), in the order of their energies.
-        source, target: PySCF molecules at the same geometry; ghost atoms and Cartesian functions are allowed in both.
-        overlap: of the target, (ao, ao).
-    """
-    across = cross_overlap(target, source)
-    raw = scipy.linalg.solve(overlap, across @ coefficients, assume_a="pos")
-    # Cholesky's triangle is Gram-Schmidt in the order of the columns
-    lower = np.linalg.cholesky(raw.T @ overlap @ raw)
-    return np.asarray(scipy.linalg.solve_triangular(lower, raw.T, lower=True).T)
-
-
-def cross_overlap(one: Any, other: Any) -> Matrix:
-    """Overlap of two molecules' functions, (ao of one, ao of other), spherical or Cartesian each as it is."""
-    if one.cart == other.cart:
-        return np.asarray(gto.intor_cross("int1e_ovlp", one, other))
-    # PySCF knows no mixed integrals; spherical functions are combinations of Cartesian ones
-    across = gto.intor_cross("int1e_ovlp_cart", one, other)
-    return np.asarray(across @ other.cart2sph_coeff() if one.cart else one.cart2sph_coeff().T @ across)
 
 
 def starting_density(treatment: Treatment, orbitals: Sequence[Matrix], electrons: tuple[int, int]) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tracegrad_client.adapters.pyscf.density import projected
-from tracegrad_client.adapters.pyscf.orbitals import in_basis_of, model_molecule
+from tracegrad_client.adapters.pyscf.orbitals import in_basis_of
+from tracegrad_client.adapters.pyscf.other_basis import orbitals_in_basis
 from tracegrad_client.errors import InvalidInputError
 from tracegrad_client.guess import Guess
 from tracegrad_client.structure import Molecule, ao_labels
@@ -33,9 +33,10 @@ def atoms_of(mol: Any) -> Molecule:
 
 
 def projected_guess(guess: Guess, mol: Any) -> Guess:
-    """The guess in the Mole's basis: as it is where that is the model's, else its occupied orbitals, projected.
+    """The guess in the Mole's basis: as it is where that is the model's, else carried over (``other_basis``).
 
-    What is projected has no empty orbitals (``lumo`` and ``gap`` are None), and its energies are those of the model's basis.
+    With a PySCF that has no atomic potentials it has no empty orbitals (``lumo`` and ``gap`` are None), and its energies are
+    those of the model's basis.
 
     Args:
         guess: in the model's basis, of the same nuclei and electrons.
@@ -48,18 +49,19 @@ def projected_guess(guess: Guess, mol: Any) -> Guess:
     overlap = np.asarray(mol.intor_symmetric("int1e_ovlp"))
     if in_basis_of(guess, mol, overlap):
         return guess
-    occupied = guess.mo_occ > 0
-    if len(overlap) < occupied.sum():
+    n_occupied = int((guess.mo_occ > 0).sum())
+    if len(overlap) < n_occupied:
         raise InvalidInputError(
             f"The Mole has {len(overlap)} orbitals, too few for {guess.n_electrons} electrons.", hint="Set its basis."
         )
-    orbitals = projected(guess.mo_coeff[:, occupied], model_molecule(guess, mol), mol, overlap)
+    orbitals, energies = orbitals_in_basis(guess, mol, overlap, n_occupied)
+    occupied = orbitals[:, :n_occupied]
     return replace(
         guess,
-        density_matrix=2.0 * orbitals @ orbitals.T,
+        density_matrix=2.0 * occupied @ occupied.T,
         mo_coeff=orbitals,
-        mo_occ=guess.mo_occ[occupied],
-        mo_energy=guess.mo_energy[occupied],
+        mo_occ=np.where(np.arange(orbitals.shape[1]) < n_occupied, 2.0, 0.0),
+        mo_energy=energies,
         basis=mol.basis if isinstance(mol.basis, str) else "the Mole's own",
         ao_labels=ao_labels(mol),
         projected_from=guess.basis,

@@ -9,9 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from tracegrad_client.adapters.pyscf.calculation import functional_difference, treatment
-from tracegrad_client.adapters.pyscf.density import projected, starting_density
+from tracegrad_client.adapters.pyscf.density import starting_density
 from tracegrad_client.adapters.pyscf.history import ErrorHistory, Lesson, subject_of
-from tracegrad_client.adapters.pyscf.orbitals import GuessSource, ask_for_orbitals, in_basis_of, model_molecule
+from tracegrad_client.adapters.pyscf.orbitals import GuessSource, ask_for_orbitals, in_basis_of
+from tracegrad_client.adapters.pyscf.other_basis import orbitals_in_basis
 from tracegrad_client.adapters.pyscf.report import GuessReport
 from tracegrad_client.guess import Guess
 
@@ -90,8 +91,7 @@ class Start:
                 if improved is not None:
                     orbitals, learned = improved, len(state.history)
         else:
-            needed = guess.mo_coeff[:, : max(mol.nelec)]
-            orbitals = [projected(needed, model_molecule(guess, mol), mol, overlap)]
+            orbitals = [orbitals_in_basis(guess, mol, overlap, max(mol.nelec))[0]]
         # The server compares names of functionals and bases; here the things themselves are compared, and only this is said.
         notes = tuple(text for text in guess.warnings if not text.startswith(("xc mismatch", "basis mismatch")))
         difference = functional_difference(getattr(mf, "xc", "hf"), guess.xc)
