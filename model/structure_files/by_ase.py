@@ -9,11 +9,15 @@ import warnings
 from pathlib import Path
 from typing import Final
 
+from model.structure_files.cif import bad_row_of_atoms, check_cif
 from model.structure_files.frame import Frame, Frames, ManyFramesError, UnreadableError
 from model.structure_files.stated import Stated
 from model.structure_files.xyz import from_atoms
 
 _IN_ESPRESSO: Final = re.compile(r"^\s*(tot_charge|tot_magnetization)\s*=\s*([^\s,!]+)", re.MULTILINE | re.IGNORECASE)
+
+_QUOTED: Final = re.compile(r"[`'\"]([^`'\"]+)[`'\"]")
+"""What an error of ASE's or Python's cites: a word that is no number, an element, a space group."""
 
 
 class _Lines(io.StringIO):
@@ -71,25 +75,28 @@ def read_by_ase(file_format: str, text: str, max_frames: int) -> Frames:
         raise UnreadableError(
             "There is no Masses section.", hint="It is needed: it says which element each atom type is."
         )
+    if file_format == "cif":
+        check_cif(text)
     known = ioformats[file_format]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are for those who program with ASE
         index = slice(0, max_frames + 1)
-        if known.acceptsfd:
-            stream = io.BytesIO(text.encode()) if known.isbinary else _Lines(text)
-            try:
+        stream = io.BytesIO(text.encode()) if known.isbinary else _Lines(text)
+        try:
+            if known.acceptsfd:
                 found = list(read(stream, index=index, format=file_format))
-            except Exception as error:
-                place = stream.place if isinstance(stream, _Lines) else None
-                if place is None or isinstance(error, MemoryError):
-                    raise
-                detail = f"A reader of {file_format} files stops here: what is wrong is in this line or shortly before."
-                raise UnreadableError(detail, line=place) from error
-        else:
-            with tempfile.TemporaryDirectory(dir=".") as folder:
-                path = Path(folder, "structure")
-                path.write_text(text)
-                found = list(read(str(path), index=index, format=file_format))
+            else:
+                with tempfile.TemporaryDirectory(dir=".") as folder:
+                    path = Path(folder, "structure")
+                    path.write_text(text)
+                    found = list(read(str(path), index=index, format=file_format))
+        except MemoryError:
+            raise
+        except Exception as error:
+            explained = _explained(error, file_format, text, stream)
+            if explained is None:
+                raise
+            raise explained from error
     if len(found) > max_frames:
         raise ManyFramesError
     frames: Frames = []
@@ -108,3 +115,21 @@ def read_by_ase(file_format: str, text: str, max_frames: int) -> Frames:
             frame.pbc = (False, False, False)  # its box is that of the grid; a cube does not say whether it repeats
         frames.append(frame)
     return frames
+
+
+def _explained(error: Exception, file_format: str, text: str, stream: io.IOBase) -> UnreadableError | None:
+    """What is wrong with the text and where, as far as the reader's error or the place where it stopped tells."""
+    if file_format == "cif" and (bad := bad_row_of_atoms(text)) is not None:
+        return bad
+    place = stream.place if isinstance(stream, _Lines) else None
+    if place is not None:
+        detail = f"A reader of {file_format} files stops here: what is wrong is in this line or shortly before."
+        return UnreadableError(detail, line=place)
+    if isinstance(error, TypeError | AttributeError):
+        return None  # they cite Python's names
+    detail = f"A reader of {file_format} files does not understand what stands here."
+    for cited in _QUOTED.findall(str(error)):
+        for number, line in enumerate(text.splitlines(), 1):
+            if cited in line.split() or (len(cited) > 1 and cited in line):
+                return UnreadableError(detail, line=number)
+    return None

@@ -1,4 +1,4 @@
-"""What ASE cannot read is told with its line, where its reader goes line by line."""
+"""What ASE cannot read is told with its line, where its reader goes line by line or says what it did not understand."""
 
 from __future__ import annotations
 
@@ -30,8 +30,62 @@ def test_the_line_where_reading_stops_is_named(file_format, text, right, wrong, 
     assert refused.value.line in lines
 
 
-def test_no_line_is_made_up_where_all_of_them_are_read_first():
-    broken = "lattice_vector 5 0 0\nlattice_vector 0 5 0\nlattice_vector 0 0 z\natom 0 0 0 C\n"
+CIF = """data_sheet
+_cell_length_a 2.46(1)
+_cell_length_b 2.46
+_cell_length_c 10
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 120
+_space_group_name_H-M_alt 'P 1'
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+C1 0.0(1) 0 .5
+# the other one
+C2 0.333 0.667 0.5
+"""
+AIMS = "lattice_vector 5 0 0\nlattice_vector 0 5 0\nlattice_vector 0 0 5\natom 0 0 0 C\n"
+ESPRESSO = """&system
+ ibrav=0, nat=1, ntyp=1
+/
+ATOMIC_SPECIES
+ C 12.0 c.upf
+CELL_PARAMETERS angstrom
+5 0 0
+0 5 0
+0 0 5
+ATOMIC_POSITIONS angstrom
+C 0 0 0.5
+"""
+
+
+@pytest.mark.parametrize(
+    ("file_format", "text", "right", "wrong", "line", "said"),
+    [
+        ("cif", CIF, "c 10\n", "c ten\n", 4, "_cell_length_c is no number"),
+        ("cif", CIF, "0.333 ", "x.333 ", 16, "_atom_site_fract_x of this atom is no number"),
+        ("cif", CIF, " 0.667", "", 16, "has 3 values, and the loop has 4 columns"),
+        ("cif", CIF, "C2", "Xy2", 16, "does not understand"),
+        ("cif", CIF, "'P 1'", "'P one'", 8, "does not understand"),
+        ("cif", CIF, "_cell_length_b 2.46\n", "", None, "no _cell_length_b"),
+        ("aims", AIMS, "0 0 5\n", "0 0 z\n", 3, "does not understand"),
+        ("aims", AIMS, "C\n", "Xy\n", 4, "does not understand"),
+    ],
+)
+def test_readers_that_take_the_whole_file_are_explained(file_format, text, right, wrong, line, said):
+    (frame,) = read_structures(file_format, text, 1)
+    assert (len(frame.numbers), frame.pbc) == (text.count("C1") + text.count("C2") or 1, (True, True, True))
+    assert right in text
+    with pytest.raises(UnreadableError, match=said) as refused:
+        read_structures(file_format, text.replace(right, wrong), 1)
+    assert refused.value.line == line
+
+
+def test_no_line_is_made_up_where_the_error_cites_nothing_of_the_file():
+    assert len(read_structures("espresso-in", ESPRESSO, 1)) == 1
     with pytest.raises(Exception) as refused:  # noqa: PT011  whatever ASE's reader raises
-        read_structures("aims", broken, 1)
+        read_structures("espresso-in", ESPRESSO.replace("0.5", "half"), 1)
     assert not isinstance(refused.value, UnreadableError)
