@@ -75,12 +75,13 @@ def special_path(structure: Structure, path: str | None, n_points: int | None) -
     if path is not None:
         pieces = parse_path_string(path)
         if not all(name in names for piece in pieces for name in piece) or min(map(len, pieces)) < 2:
+            usual = special_path(structure, None, None).name
             raise ServiceError(
                 "invalid_request",
                 "The path has pieces of fewer than two points, or names that this lattice does not have.",
                 field="path",
                 allowed=sorted(names),
-                hint=f"Join names, with a comma between pieces that do not touch; the usual path here is {known.path}.",
+                hint=f"Join names, with a comma between pieces that do not touch; the usual path here is {usual}.",
             )
     made = cell.bandpath(path, npoints=n_points or DEFAULT_POINTS, pbc=pbc)
     distances, corners, labels = made.get_linear_kpoint_axis()

@@ -227,6 +227,8 @@ def test_a_direction_of_vacuum_is_not_in_the_usual_path(crystals):
     assert not np.any(np.array(slab["kpts"])[:, 2])
     named = asked(crystals, "bands", atoms, path="GA", npoints=5, kmesh="3x3x1")["results"]
     assert named["path"] == "GA", "what is named is taken"
+    unknown = crystals.post("/v1/bands", json=body_of(atoms, path="GQ")).json()
+    assert "the usual path here is GMKG." in unknown["hint"]
     atoms.cell[2, 2] = 8.0
     assert "A" in asked(crystals, "bands", atoms, npoints=30, kmesh="3x3x1")["results"]["path"]
 
