@@ -1,12 +1,15 @@
-"""A prediction's guess in another basis (docs/decisions/0023-other-bases.md).
+"""A prediction's guess at another level than the model's: in another basis, for another functional.
 
-What the model says beyond a potential that every basis knows is carried over, and the sum is solved there:
+In another basis (docs/decisions/0023-other-bases.md): what the model says beyond a potential that every basis knows is
+carried over, and the sum is solved there:
 
     F' = V' + c S' + Q^T (F - V - c S) Q,    Q = S^-1 S'',    c = <F - V, S> / <S, S>
 
 with S and S' the overlaps of the model's and the other basis, S'' that of both, and V and V' the kinetic energy, the nuclei
 and a superposition of atomic potentials in each (SAP; Lehtola, Visscher and Engel, J. Chem. Phys. 152, 144105, 2020). Its
 orbitals start an SCF; as a Hamiltonian it is not shown, since the model knows nothing of the space that is added.
+
+For another functional (docs/decisions/0024-other-functionals.md): F and a fitted difference of the two, ``reference.shift``.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from model.structure import SYMBOLS
 
 if TYPE_CHECKING:
     from model.predictor import Prediction
+    from model.reference.shift import FunctionalShift
     from model.structure import Structure
 
 POTENTIALS: Final = "sapgrasplarge"
@@ -51,6 +55,36 @@ def target_space(basis: str, structure: Structure) -> OrbitalSpace:
         raise UnsupportedBasisError(
             "PySCF's library has no basis of this name.", field="basis", hint="Give a name such as cc-pvdz or 6-31g*."
         ) from error
+
+
+def shifted(prediction: Prediction, shift: FunctionalShift) -> Prediction:
+    """The same molecule's guess for another functional; its Hamiltonian and reference are empty.
+
+    Args:
+        prediction: with orbitals and guess, in the model's basis.
+        shift: of the model's checkpoint.
+    """
+    integrals = MoleculeIntegrals(prediction.structure, prediction.space.name)
+    fock = _fock(prediction)
+    orbitals = solve(fock + shift.evaluate(fock, integrals), integrals.factor, prediction.structure.n_electrons)
+    guess = make_guess(orbitals)
+    return replace(
+        prediction,
+        hamiltonian=np.empty((0, 0)),
+        reference=np.empty((0, 0)),
+        orbitals=guess.orbitals,
+        guess=guess,
+        checks=check_guess(guess, integrals.overlap),
+        expected=None,
+    )
+
+
+def _fock(prediction: Prediction) -> NDArray[np.float64]:
+    """The matrix whose eigenpairs the guess's orbitals are: H, less the intruders that were taken out of them."""
+    if prediction.orbitals is None:
+        raise NumericalError("The prediction has no orbitals.")
+    own = prediction.overlap @ prediction.orbitals.coefficients
+    return np.asarray((own * prediction.orbitals.energies) @ own.T)
 
 
 def projected(prediction: Prediction, space: OrbitalSpace) -> Prediction:
@@ -83,9 +117,7 @@ def projected(prediction: Prediction, space: OrbitalSpace) -> Prediction:
                 hint="The model is all-electron; a basis made for pseudopotentials has no functions for the core.",
             )
         overlap = prediction.overlap
-        own = overlap @ coefficients
-        # of the guess's orbitals, from which intruders were taken
-        beyond = (own * prediction.orbitals.energies) @ own.T - _potential(source, structure)
+        beyond = _fock(prediction) - _potential(source, structure)
         shift = np.vdot(beyond, overlap) / np.vdot(overlap, overlap)  # the added functions' levels move with the others
         carry = np.linalg.solve(overlap, across)
         fock = _potential(integrals.bare, structure) + shift * integrals.overlap

@@ -18,7 +18,7 @@ from service.answers.bytes import ENCODERS
 from service.answers.files import WRITERS, is_dear, write_cube
 from service.answers.output_formats import PICTURE_FORMATS, OutputFormat, headers_of, refuse_array_options
 from service.checkpoints.choice import Choice, Wanted
-from service.checkpoints.projection import in_target, projection_of
+from service.checkpoints.projection import Target, in_target, target_of
 from service.crystals.cell_size import CellSize
 from service.crystals.folders import program_file, refuse_unwritable
 from service.crystals.own_overlap import own_integrals, refuse_needless_overlap
@@ -53,7 +53,6 @@ from service.structures.pool import RawStructure
 
 if TYPE_CHECKING:
     from model.checkpoint.card import Card
-    from model.orbitals.space import OrbitalSpace
     from model.predictor import CrystalPrediction, Prediction
 
 _STEMS: Final[Mapping[type[StructureOptions], str]] = {GuessOptions: "guess", BandsOptions: "bands", DosOptions: "dos"}
@@ -154,7 +153,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
         n_orbitals = model.predictor.count_orbitals(structure)
         card = model.predictor.card
         plan = given = None
-        target, choice = await projection_of(options, ask.form, structure, choice)
+        target, choice = await target_of(options, ask.form, structure, choice)
         if structure.is_periodic:
             refuse_unwritable(card, ask.form.name)
             if getattr(options, "overlap", None) is not None:
@@ -165,7 +164,7 @@ async def answer(services: Services, ask: Ask) -> Answered:
             plan = await asyncio.to_thread(plan_crystal, options, ask.form, structure, size, ask.limits)
             need = need_of_crystal(model.predictor, structure, size, blocks, ask.form, plan)
         else:
-            n_largest = n_orbitals if target is None else max(n_orbitals, target.count_orbitals(structure.numbers))
+            n_largest = max(n_orbitals, target.count_orbitals(structure))
             ask.limits.check_orbitals(n_largest)
             refuse_crystal_options(options, ask.form)
             need = await asyncio.to_thread(need_of, model.predictor, structure, n_largest, ask.form, ask.outputs)
@@ -290,8 +289,8 @@ class _Known:
     about: Mapping[str, Any]
     warnings: tuple[str, ...]
     defaults: list[str]
-    given: Given | None = None
-    target: OrbitalSpace | None = None
+    given: Given | None
+    target: Target
 
 
 def _written(

@@ -1,4 +1,6 @@
-"""``python -m training generate | fit | evaluate | release | predict | select | inspect | convert``: each stands alone.
+"""``python -m training generate | fit | evaluate | release | predict | select | shift | inspect | convert``.
+
+Each command stands alone.
 
 Worker processes import this file again, so what is heavy is imported by the command that needs it.
 """
@@ -16,6 +18,7 @@ from model.errors import ModelError
 from training.data.sources import DatasetError
 from training.predict import command as predict_command
 from training.selection import command as select_command
+from training.shift import command as shift_command
 from training.tables import ConfigError
 
 
@@ -117,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(
             "select", help="choose molecules to label next, by the error that a checkpoint expects of itself"
         )
+    )
+
+    shift_command.add_arguments(
+        commands.add_parser("shift", help="make a checkpoint's guesses serve other functionals (resumable)")
     )
 
     inspect = commands.add_parser("inspect", help="say what a file or folder of labels is, and check it")
@@ -258,6 +265,7 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int | None]]] = {
     "release": _release,
     "predict": predict_command.run,
     "select": select_command.run,
+    "shift": shift_command.run,
     "inspect": _inspect,
     "convert": _convert,
 }

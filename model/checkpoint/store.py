@@ -2,7 +2,7 @@
 
 Weights are groups of tensors: ``network/...``, ``standardisation/...``, ``reference/...`` unless the card says that there
 is no reference, and ``integrals/...`` (float64) if its integrals are ``two_centre``. Every expected tensor must be there with
-its shape, and no other. ``expectation.json`` may lie beside them (``expectation``).
+its shape, and no other. ``expectation.json`` (``expectation``) and ``shifts.json`` (``shifts``) may lie beside them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from model.checkpoint.limits import (
 )
 from model.checkpoint.migrations import migrate_golden
 from model.checkpoint.parameter_count import no_larger_than
+from model.checkpoint.shifts import Shifts, read_shifts
 from model.errors import CheckpointError
 from model.hamiltonian_model import HamiltonianModel
 from model.integrals.two_centre_tables import TwoCentreTables
@@ -54,12 +55,14 @@ class Checkpoint:
         model: network in eval mode, tables, reference, space.
         golden: stored answers (``golden.golden_record``).
         expectation: what error its guesses have, if that was measured.
+        shifts: to other functionals, if some were fitted.
     """
 
     card: Card
     model: HamiltonianModel
     golden: dict[str, Any]
     expectation: Expectation | None = None
+    shifts: Shifts | None = None
 
 
 def sha256_of(path: Path) -> str:
@@ -141,7 +144,8 @@ def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float3
     standardisation.load_state_dict(_group(tensors, "standardisation/"))
     model.eval().requires_grad_(False)
     expectation = read_expectation(folder, card.weights_sha256)
-    return Checkpoint(card, model.to(device=device, dtype=dtype), golden, expectation)
+    shifts = read_shifts(folder, card.weights_sha256, space)
+    return Checkpoint(card, model.to(device=device, dtype=dtype), golden, expectation, shifts)
 
 
 def _read_weights(folder: Path, card: Card) -> dict[str, Tensor]:

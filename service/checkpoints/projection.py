@@ -1,19 +1,21 @@
-"""Guesses in another basis than the model's: ``basis=`` with ``project=true``, which guesses of molecules have."""
+"""Guesses of molecules at another level than the model's: shifted to the functional that was asked for where the checkpoint
+has a shift, and with ``project=true`` in another basis."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from service.answers.output_formats import GUESS_FORMATS, OutputFormat
 from service.checkpoints.choice import Choice
 from service.errors import ServiceError
-from service.schemas.requests import StructureOptions
+from service.schemas.requests import GuessOptions, StructureOptions
 
 if TYPE_CHECKING:
     from model.orbitals.space import OrbitalSpace
     from model.predictor import Prediction
+    from model.reference.shift import FunctionalShift
     from model.structure import Structure
 
 NEED_HAMILTONIAN: Final = frozenset({"hamiltonian", "blocks"})
@@ -22,16 +24,61 @@ WITHOUT_HAMILTONIAN: Final = tuple(
 )
 
 
-async def projection_of(
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a guess is made for, where that is not the model's own level.
+
+    Attributes:
+        space: another basis, or None.
+        shift: to another functional, or None.
+    """
+
+    space: OrbitalSpace | None = None
+    shift: FunctionalShift | None = None
+
+    def count_orbitals(self, structure: Structure) -> int:
+        """Of the other basis; 0 without one."""
+        return 0 if self.space is None else self.space.count_orbitals(structure.numbers)
+
+
+async def target_of(
     options: StructureOptions, form: OutputFormat, structure: Structure, choice: Choice
-) -> tuple[OrbitalSpace | None, Choice]:
-    """The orbitals to project to, None where nothing is to be projected, and the choice with what is to be said of it.
+) -> tuple[Target, Choice]:
+    """What the guess is to be made for, and the choice with what is to be said of it.
 
     Raises:
-        ServiceError: ``invalid_request``: no basis, a crystal, or what needs a Hamiltonian.
+        ServiceError: ``invalid_request``: ``project`` without a basis, for a crystal, or with what needs a Hamiltonian.
         UnsupportedBasisError, UnsupportedElementError: PySCF's library has no such basis.
     """
-    if not getattr(options, "project", False):
+    if not isinstance(options, GuessOptions):
+        return Target(), choice
+    space, choice = await _other_basis(options, form, structure, choice)
+    shift, choice = _other_functional(options, form, structure, choice)
+    return Target(space, shift), choice
+
+
+def _other_functional(
+    options: GuessOptions, form: OutputFormat, structure: Structure, choice: Choice
+) -> tuple[FunctionalShift | None, Choice]:
+    """A shift to the functional that was asked for, if there is one and nothing is asked for that needs a Hamiltonian."""
+    shifts = choice.model.predictor.checkpoint.shifts
+    if shifts is None or options.xc is None or "xc" not in choice.differences or structure.is_periodic:
+        return None, choice
+    shift = shifts.find(options.xc)
+    if shift is None or form.name not in WITHOUT_HAMILTONIAN or NEED_HAMILTONIAN.intersection(options.outputs):
+        return None, choice
+    text = (
+        f"xc shifted: the model was trained on {choice.model.predictor.card.level.xc}; the guess was shifted to the "
+        "functional that was asked for, by a difference that was fitted to other molecules."
+    )
+    kept = [warning for warning in choice.warnings if not warning.startswith("xc mismatch")]
+    return shift, replace(choice, warnings=(*kept, text))
+
+
+async def _other_basis(
+    options: GuessOptions, form: OutputFormat, structure: Structure, choice: Choice
+) -> tuple[OrbitalSpace | None, Choice]:
+    if not options.project:
         return None, choice
     if options.basis is None:
         raise _refused(
@@ -49,7 +96,7 @@ async def projection_of(
             allowed=list(WITHOUT_HAMILTONIAN),
             hint="Ask for another format, or leave project out.",
         )
-    if NEED_HAMILTONIAN.intersection(getattr(options, "outputs", ())):
+    if NEED_HAMILTONIAN.intersection(options.outputs):
         raise _refused(
             "There is no Hamiltonian in another basis than the model's.", "outputs", "Leave out hamiltonian and blocks."
         )
@@ -62,17 +109,21 @@ async def projection_of(
     return space, replace(choice, warnings=(*kept, text))
 
 
-def in_target(prediction: Prediction, space: OrbitalSpace | None) -> Prediction:
-    """The prediction as it is to be shown: projected, if there is an other space.
+def in_target(prediction: Prediction, target: Target) -> Prediction:
+    """The prediction as it is to be shown: shifted, projected, or as it is.
 
     Raises:
         UnsupportedBasisError: the basis does not hold the occupied orbitals.
     """
-    if space is None:
-        return prediction
-    from model.projection import projected
+    if target.shift is not None:
+        from model.projection import shifted
 
-    return projected(prediction, space)
+        prediction = shifted(prediction, target.shift)
+    if target.space is not None:
+        from model.projection import projected
+
+        prediction = projected(prediction, target.space)
+    return prediction
 
 
 def _space(basis: str, structure: Structure) -> OrbitalSpace:

@@ -322,6 +322,16 @@ def test_the_server_hears_functional_and_basis_and_a_difference_is_told_once(
         assert text.startswith(start)
 
 
+def test_a_guess_that_was_shifted_to_the_functional_is_no_warning(water: Any, server: Any, client: Client) -> None:
+    server.warnings = ["xc shifted: the model was trained on b3lyp.", "Something else."]
+    ours = client.attach(rks(water, "pbe0"))
+    with pytest.warns(TraceGradWarning, match="Something else") as told:
+        ours.get_init_guess()
+    assert len(told) == 1
+    assert ours.tracegrad.warnings == ("Something else.",)
+    assert "shifted from b3lyp to this functional" in ours.tracegrad.reason
+
+
 def test_what_is_no_name_is_not_stated(water: Any, server: Any, client: Client) -> None:
     mol = gto.M(atom=water.atom, basis={"O": "def2-svp", "H": "def2-svp"}, verbose=0)
     quiet(client.attach(rks(mol, "b3lyp")))

@@ -22,6 +22,7 @@ from service.http.connections import ConnectionLimits, protocol_with
 from service.serving.local import LocalBackend
 from service.settings import Settings
 
+DEFAULT = Path(__file__).resolve().parents[2] / "checkpoints" / "default"
 WATER_NUMBERS = [8, 1, 1]
 WATER_POSITIONS = [[0.0, 0.0, 0.119], [0.0, 0.763, -0.477], [0.0, -0.763, -0.477]]
 Serve = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
@@ -72,6 +73,15 @@ def predictor(checkpoints: Path) -> Predictor:
 @pytest.fixture(scope="session")
 def client(settings: Settings) -> Iterator[httpx.Client]:
     with serving(create_app(settings)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A service with the default checkpoint alone."""
+    folder = tmp_path_factory.mktemp("shipped")
+    (folder / "default").symlink_to(DEFAULT, target_is_directory=True)
+    with serving(create_app(Settings(checkpoints=folder, device="cpu"))) as client:
         yield client
 
 

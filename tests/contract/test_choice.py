@@ -69,7 +69,7 @@ def client(serve: Any, shelf: Path) -> Iterator[httpx.Client]:
         ({"structure": HYDROXIDE, "charge": -1}, "ions", None),
         ({"xc": "B3LYP5"}, "vwn5", None),
         ({"xc": "b3lypg", "basis": "def2svp"}, "default", None),
-        ({"xc": "pbe"}, "default", "xc mismatch"),
+        ({"xc": "tpss"}, "default", "xc mismatch"),
         ({"basis": "cc-pvtz"}, "default", "basis mismatch"),
         ({"structure": HYDROXIDE, "charge": -1, "xc": "b3lyp5"}, "ions", "xc mismatch"),
         ({"structure": HYDROXIDE, "charge": -1, "model": "ions"}, "ions", None),

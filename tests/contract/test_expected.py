@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from service.app import create_app
-from service.settings import Settings
-
-DEFAULT = Path(__file__).resolve().parents[2] / "checkpoints" / "default"
 WATER: dict[str, Any] = {
     "kind": "atoms",
     "numbers": [8, 1, 1],
     "positions": [[0.0, 0.0, 0.0], [0.0, 0.763, -0.477], [0.0, -0.763, -0.477]],
 }
-
-
-@pytest.fixture(scope="module")
-def shipped(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    folder = tmp_path_factory.mktemp("shipped")
-    (folder / "default").symlink_to(DEFAULT, target_is_directory=True)
-    with serve(create_app(Settings(checkpoints=folder, device="cpu"))) as client:
-        yield client
 
 
 @pytest.mark.parametrize("path", ["/v1/predict", "/v1/initial-guess"])

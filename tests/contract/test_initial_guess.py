@@ -208,7 +208,7 @@ def test_multipart_downloads_a_chkfile(client, water_xyz):
 
 @pytest.mark.parametrize("file_format", ["json", "chk", "npz"])
 def test_another_functional_is_a_warning_in_every_format(client, water, file_format):
-    body = {**water, "xc": "r2scan"}
+    body = {**water, "xc": "tpss"}
     reply = client.post(f"/v1/initial-guess?format_out={file_format}", json=body)
     assert reply.status_code == 200
     assert any("xc mismatch" in value for value in reply.headers.get_list("warning"))

@@ -102,8 +102,21 @@ def _normal_equations(
     layout = TermLayout(basis, len(exponents))
     response = None if step1 is None else first_response(layout, molecule, exponents, step1)
     terms = term_matrices(layout, molecule, exponents, response)
-    target = frame.fock - molecule.core
-    energies, orbitals = scipy.linalg.eigh(frame.fock, molecule.overlap)
+    return normal_equations(terms, frame.fock - molecule.core, frame.fock, molecule)
+
+
+def normal_equations(
+    terms: NDArray[np.float64], target: NDArray[np.float64], fock: NDArray[np.float64], molecule: Surroundings
+) -> NormalEquations:
+    """Of one molecule.
+
+    Args:
+        terms: every coefficient's own matrix, (coefficient, ao, ao).
+        target: what their sum is to be, (ao, ao), hartree.
+        fock: converged, (ao, ao), hartree: gives orbitals and gaps of the density part.
+        molecule: gives S and the number of occupied orbitals.
+    """
+    energies, orbitals = scipy.linalg.eigh(fock, molecule.overlap)
     n_occupied = molecule.n_occupied
     occupied, virtual = orbitals[:, :n_occupied], orbitals[:, n_occupied:]
     gaps = energies[None, n_occupied:] - energies[:n_occupied, None]

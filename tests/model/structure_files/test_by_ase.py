@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model.structure_files.frame import UnreadableError
+from model.structure_files.frame import Frame, UnreadableError
 from model.structure_files.read import read_structures
 
 POSCAR = "C2\n1.0\n2.46 0 0\n-1.23 2.13 0\n0 0 10\nC\n2\nDirect\n0 0 0.5\n0.333 0.667 0.5\n"
@@ -77,6 +77,7 @@ C 0 0 0.5
 )
 def test_readers_that_take_the_whole_file_are_explained(file_format, text, right, wrong, line, said):
     (frame,) = read_structures(file_format, text, 1)
+    assert isinstance(frame, Frame)
     assert (len(frame.numbers), frame.pbc) == (text.count("C1") + text.count("C2") or 1, (True, True, True))
     assert right in text
     with pytest.raises(UnreadableError, match=said) as refused:

@@ -19,6 +19,10 @@ from tracegrad_client.guess import Guess
 MOST_REPORTS: Final = 10_000
 """Reports that are kept, so that a trajectory of any length does not fill the memory."""
 
+SHIFTED: Final = "xc shifted"
+SAID_HERE: Final = ("xc mismatch", "basis mismatch", SHIFTED)
+"""How warnings of the server's begin that compare names; here the things themselves are compared, and only that is said."""
+
 NOT_ASKED: Final = GuessReport(False, "The SCF has not asked for a guess yet.")
 
 
@@ -57,6 +61,7 @@ class Start:
         notes: warnings of the server's and of ours.
         parent: the closed shell that was asked for in place of an ion or open shell, or None.
         projected_from: the model's basis, where it is not the calculation's.
+        shifted: whether the server shifted it to the calculation's functional.
         learned_from: geometries whose errors were taken into account.
         lesson: what is needed to learn from the converged calculation; None where nothing can be.
     """
@@ -66,6 +71,7 @@ class Start:
     notes: tuple[str, ...]
     parent: str | None
     projected_from: str | None
+    shifted: bool
     learned_from: int
     lesson: Lesson | None
 
@@ -92,9 +98,9 @@ class Start:
                     orbitals, learned = improved, len(state.history)
         else:
             orbitals = [orbitals_in_basis(guess, mol, overlap, max(mol.nelec))[0]]
-        # The server compares names of functionals and bases; here the things themselves are compared, and only this is said.
-        notes = tuple(text for text in guess.warnings if not text.startswith(("xc mismatch", "basis mismatch")))
-        difference = functional_difference(getattr(mf, "xc", "hf"), guess.xc)
+        notes = tuple(text for text in guess.warnings if not text.startswith(SAID_HERE))
+        shifted = any(text.startswith(SHIFTED) for text in guess.warnings)
+        difference = None if shifted else functional_difference(getattr(mf, "xc", "hf"), guess.xc)
         if difference is not None:
             notes = (difference, *notes)
         return cls(
@@ -103,6 +109,7 @@ class Start:
             notes,
             parent,
             None if fits else guess.basis,
+            shifted,
             learned,
             lesson,
         )
@@ -113,6 +120,8 @@ class Start:
         how = f"Guess of {model}"
         if self.parent is not None:
             how += f", orbitals of the {self.parent}"
+        if self.shifted:
+            how += f", shifted from {self.guess.xc} to this functional"
         if self.projected_from is not None:
             how += f", projected from {self.projected_from}"
         if self.learned_from:

@@ -1,0 +1,1 @@
+"""Fits a checkpoint's shifts to other functionals (``model.reference.shift``)."""
