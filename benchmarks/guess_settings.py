@@ -137,6 +137,8 @@ def measure(setting: Setting, name: str, client: Client) -> dict[str, Any]:
     own, ours = setting.calculation(name), client.attach(setting.calculation(name), parents=setting.parents)
     energies = own.kernel(), ours.kernel()
     report = ours.tracegrad
+    if "[unreachable]" in report.reason:
+        raise RuntimeError(f"The server of this benchmark has ended: {report.reason}")
     return {
         "converged": bool(own.converged and ours.converged),
         "own": int(own.cycles),

@@ -58,7 +58,6 @@ class Child:
             settings.model_dump_json(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C in the terminal is the service's, which then ends its jobs
         )
         child = cls(process)
         try:

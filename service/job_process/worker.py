@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NICENESS: Final = 10
-OUT_OF_MEMORY_SCORE: Final = 800
+KILLED_BEFORE_THE_SERVICE: Final = "800"
 
 
 class RemoteMemory:
@@ -189,23 +189,14 @@ async def serve(settings: Settings, output: int) -> None:
     os._exit(0)  # what runs in threads has nobody to answer to
 
 
-def give_way() -> None:
-    """Lower the priority of this process, and have the kernel kill it before the service.
-
-    Linux with autogroups shares the processor between sessions first and looks at niceness only within one; this process
-    leads a session of its own, so that the session gets it too.
-    """
-    os.nice(NICENESS)
-    for name, value in (("autogroup", NICENESS), ("oom_score_adj", OUT_OF_MEMORY_SCORE)):
-        with contextlib.suppress(OSError):
-            Path("/proc/self", name).write_text(str(value))
-
-
 def main() -> None:
     """Serve until standard input closes. Argument: the settings as JSON."""
     output = os.dup(1)
     os.dup2(2, 1)  # what libraries print belongs in the log
-    give_way()
+    os.setpgid(0, 0)  # a Ctrl-C in the terminal is the service's, which then ends its jobs
+    os.nice(NICENESS)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(KILLED_BEFORE_THE_SERVICE)
     from service.__main__ import prepare_environment
 
     prepare_environment()

@@ -97,7 +97,7 @@ class ParserProcess:
                 "OPENBLAS_NUM_THREADS": "1",
                 "LC_ALL": "C.UTF-8",
             },
-            start_new_session=True,
+            process_group=0,  # a Ctrl-C in the terminal is the service's; its session's share of the processor stays one
         )
         try:
             self._receive(START_TIMEOUT_S)
