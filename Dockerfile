@@ -5,18 +5,21 @@
 # without torch's own index: --build-arg TORCH_INDEX=https://pypi.org/simple   takes the CUDA build of the same version
 #                   (several GB; it runs on a CPU too)
 # base by digest:   --build-arg PYTHON_IMAGE=python:3.11-slim@sha256:...
+# the default checkpoint's forward pass compiled for x86-64-v3: --build-arg COMPILED=yes   takes some minutes more, of a build on
+#                   x86-64; the image has 18 MB more and no compiler all the same
 #
 # The versions are those of constraints.txt in all cases; TORCH_INDEX only chooses which build of torch is taken. Layers, from
 # what changes least: base, dependencies (about 1.2 GB), product (a few MB). A change of code makes the last one anew.
 
 ARG PYTHON_IMAGE=python:3.11-slim
+ARG COMPILED=no
 
 # The names of the dependencies alone: other changes of pyproject.toml leave the layer of the dependencies as it is.
 FROM ${PYTHON_IMAGE} AS requirements
 COPY pyproject.toml /
 RUN python -c "import tomllib; p = tomllib.load(open('/pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; print(*p['dependencies'], *e['tracing'], *e['pictures'], sep='\n')" > /requirements.txt
 
-FROM ${PYTHON_IMAGE} AS dependencies
+FROM ${PYTHON_IMAGE} AS installed
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/tracegrad
@@ -33,10 +36,12 @@ RUN echo /opt/product > "$(python -c 'import sysconfig; print(sysconfig.get_path
 COPY deploy/pins-*.txt /pins/
 RUN pins="/pins/pins-cp$(python -c 'import sys; print(*sys.version_info[:2], sep="")')-linux-$(uname -m).txt"; \
     if [ -f "$pins" ]; then pip install --no-deps --require-hashes --requirement "$pins"; fi
-# Left out: tests of the dependencies, C++ headers and build tools of torch. Nothing here is imported by anything that runs.
 RUN pip install --constraint /constraints.txt --requirement /requirements.txt && pip check \
- && pip inspect --local > /opt/tracegrad/packages.json \
- && cd /opt/tracegrad/lib/python3*/site-packages \
+ && pip inspect --local > /opt/tracegrad/packages.json
+
+# Left out: tests of the dependencies, C++ headers and build tools of torch. Nothing here is imported by anything that runs.
+FROM installed AS dependencies
+RUN cd /opt/tracegrad/lib/python3*/site-packages \
  && rm -rf torch/test torch/include torch/share \
  && find torch/bin -type f ! -name torch_shm_manager -delete \
  && find . -type d \( -name tests -o -name test \) -path './*/*' \
@@ -62,6 +67,18 @@ COPY --from=kernel /coulomb ./model/integrals
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
  && /build/bin/pip install --no-deps --target /product /wheel/*.whl
 
+# One of these two, by the argument COMPILED; the compiler and torch's headers stay here.
+FROM ${PYTHON_IMAGE} AS compiled-no
+RUN mkdir /compiled
+
+FROM installed AS compiled-yes
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+COPY --from=product /product /opt/product
+COPY checkpoints/default /checkpoint
+RUN OMP_NUM_THREADS=1 python -m model.exported /checkpoint -o /compiled
+
+FROM compiled-${COMPILED} AS compiled
+
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 tracegrad \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tracegrad
@@ -75,9 +92,11 @@ ENV PATH=/opt/tracegrad/bin:$PATH \
     TRACEGRAD_HOST=0.0.0.0 \
     TRACEGRAD_PORT=8000 \
     TRACEGRAD_CHECKPOINTS=/checkpoints \
+    TRACEGRAD_COMPILED=/opt/compiled \
     TRACEGRAD_JOBS_FOLDER=/jobs
 # Copied, not installed from a mount of the other stage: builders other than BuildKit do not see that what is mounted has changed.
 COPY --from=product /product /opt/product
+COPY --from=compiled /compiled /opt/compiled
 ARG VERSION=0.0.0
 ARG REVISION=unknown
 ARG SOURCE=

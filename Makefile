@@ -12,7 +12,7 @@ TORCH_INDEX ?=
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test container check format train evaluate benchmark openapi pins sbom licences advisories clean
+.PHONY: help setup serve demo test container check format train evaluate benchmark compiled openapi pins sbom licences advisories clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,9 @@ evaluate: $(READY) ## every figure of the default checkpoint on val, test, ood67
 
 benchmark: $(READY) ## request latency and the parts of a prediction
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/prediction_parts.py
+
+compiled: $(READY) ## compile the default checkpoint's forward pass, which the service then takes (two minutes; needs g++)
+	OMP_NUM_THREADS=1 $(BIN)/python -m model.exported checkpoints/default
 
 openapi: $(READY) ## write docs/openapi.json, the table of errors in docs/api.md and tracegrad.env.example
 	$(BIN)/python -m service.documents

@@ -1,120 +1,133 @@
-"""Is an exported network faster? torch.export with dynamic sizes, AOTInductor, loaded again; against eager, in one process.
+"""A checkpoint's compiled forward pass (``model.exported``) beside the network: CPU time, deviation, peak memory.
 
-``python benchmarks/exported.py [--models QHNetV2 ...]`` needs a C++ compiler. An experiment: the service does not use it.
-
-Process CPU seconds on one thread, median of interleaved repeats; float32, random weights. One package serves all sizes.
+``python benchmarks/exported.py [--checkpoint FOLDER] [--record]`` compiles first: two minutes, and a C++ compiler.
+Process CPU ms of one thread, median of interleaved repeats; peaks are of one pass in a fork of the process.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
-from backbones import DAMPING, MODELS, batch_of, cpu_seconds, network_of, row_of
-from machine import describe
-from torch import Tensor, nn
+from ase.build import molecule
+from ase.io import read
+from machine import DEFAULT_CHECKPOINT, describe
+from memory_peak import Meter, alkane, forked
+from recorded import Cell, Column, Figure, Table, as_markdown, record
 
-from model.architectures.interface import InputCoefficients
-from model.network import HamiltonianNetwork
-from model.pairs.graph import AtomGraph
+from model.checkpoint import store
+from model.exported import package
+from model.exported.__main__ import make
+from model.hamiltonian_model import HamiltonianModel
+from model.preparation import Prepared
+from model.structure import Structure
 
-EXPORTABLE = [name for name in MODELS if MODELS[name]["backbone"] in ("qhnet", "qhnetv2")]
-MOLECULES = ("water", "ethanol", "c6h11no2", "lisinopril")
-REPEATS = 9
-
-
-class SymbolicGraph(AtomGraph):
-    """A graph whose number of atoms may stay a symbol."""
-
-    @property
-    def n_atoms(self) -> int:
-        return self.numbers.shape[0]
-
-
-class Flat(nn.Module):
-    """The network with tensors as arguments, as an exported program wants them."""
-
-    def __init__(self, network: HamiltonianNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(
-        self,
-        numbers: Tensor,
-        edge_index: Tensor,
-        edge_vectors: Tensor,
-        pair_index: Tensor,
-        pair_vectors: Tensor,
-        diagonal: Tensor,
-        pair: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        graph = SymbolicGraph(numbers, numbers, edge_index, edge_vectors, pair_index, pair_vectors, 1)
-        output = self.network(graph, InputCoefficients(diagonal, pair))
-        return output.diagonal, output.pair
-
-
-def arguments_of(molecule: str, network: HamiltonianNetwork) -> tuple[Tensor, ...]:
-    """Inputs of ``Flat``."""
-    graph, known = batch_of(molecule, network)
-    vectors = (graph.edge_index, graph.edge_vectors, graph.pair_index, graph.pair_vectors)
-    return (graph.numbers, *vectors, known.diagonal, known.pair)
-
-
-def compiled(network: HamiltonianNetwork, package: Path) -> None:
-    """Writes an AOTInductor package for any number of atoms, edges and pairs."""
-    example = arguments_of("ethanol", network)
-    atoms, edges, pairs = (torch.export.Dim(name, min=2, max=limit) for name, limit in SIZES.items())
-    shapes = ({0: atoms}, {1: edges}, {0: edges}, {1: pairs}, {0: pairs}, {0: atoms}, {0: pairs})
-    with torch.no_grad():
-        program = torch.export.export(Flat(network), example, dynamic_shapes=shapes)
-        torch._inductor.aoti_compile_and_package(program, package_path=str(package))
-
-
-SIZES = {"atoms": 2**14, "edges": 2**24, "pairs": 2**24}
+SMALL = ("H2O", "CH3CH2OH", "C6H6")
+FILES = ("c6h11no2", "c11h13no4", "c17h17no4", "lisinopril")
+LONGEST_CHAIN = 33
+"""Carbon atoms of the largest molecule: C33H68, 101 atoms."""
+REPEATS = 15
+REPEATS_LARGE = 3
+LARGE_ATOMS = 50
+COLUMNS = [
+    Column(name="molecule"),
+    Column(name="atoms"),
+    Column(name="blocks"),
+    Column(name="network", unit="ms", digits=1),
+    Column(name="spread", digits=2),
+    Column(name="exported", unit="ms", digits=1),
+    Column(name="spread, exported", digits=2),
+    Column(name="ratio", digits=2),
+    Column(name="largest deviation, relative"),
+    Column(name="peak of the network", unit="MB", digits=0),
+    Column(name="peak, exported", unit="MB", digits=0),
+]
 
 
 def main() -> None:
     """Print one table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", default=EXPORTABLE, choices=EXPORTABLE)
-    chosen = parser.parse_args().models
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
+    parser.add_argument("--record", action="store_true")
+    chosen = parser.parse_args()
     torch.set_num_threads(1)
-    print(describe(), f"weights times {DAMPING}", sep="; ", end="\n\n")
-    columns = ["compile, s", "package, MB", "load, s", "eager, s", "exported, s", "speed", "largest deviation"]
-    print(row_of("model, molecule", columns))
-    print("|" + "---|" * (len(columns) + 1), flush=True)
-    for name in chosen:
-        network = network_of(MODELS[name], "both")
-        with torch.no_grad():
-            for parameter in network.parameters():
-                if not parameter.any():  # read-outs start at zero, and there would be nothing to compare
-                    parameter.normal_(std=0.1)
-        with tempfile.TemporaryDirectory() as folder:
-            package = Path(folder) / "network.pt2"
-            started = time.perf_counter()
-            compiled(network, package)
-            compile_seconds = time.perf_counter() - started
-            started = time.perf_counter()
-            loaded = torch._inductor.aoti_load_package(str(package))
-            load_seconds = time.perf_counter() - started
-            size = package.stat().st_size / 1e6
-        eager = Flat(network)
-        for molecule in MOLECULES:
-            with torch.inference_mode():
-                arguments = arguments_of(molecule, network)
-                ours, theirs = eager(*arguments), loaded(*arguments)
-                deviation = max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(ours, theirs, strict=True))
-                times: tuple[list[float], list[float]] = ([], [])
-                for _ in range(REPEATS):
-                    times[0].append(cpu_seconds(lambda: eager(*arguments)))  # noqa: B023
-                    times[1].append(cpu_seconds(lambda: loaded(*arguments)))  # noqa: B023
-            one, other = (statistics.median(found) for found in times)
-            figures = [f"{compile_seconds:.0f}", f"{size:.0f}", f"{load_seconds:.2f}", f"{one:.4f}", f"{other:.4f}"]
-            print(row_of(f"{name}, {molecule}", [*figures, f"{one / other:.2f}x", f"{deviation:.0e}"]), flush=True)
+    checkpoint = store.load(chosen.checkpoint)
+    model = checkpoint.model
+    atoms = {name: molecule(name) for name in SMALL}
+    atoms |= {name: read(Path(__file__).parent / "molecules" / f"{name}.xyz") for name in FILES}
+    structures = {name: Structure(one.numbers, one.positions) for name, one in atoms.items()}
+    structures[f"alkane C{LONGEST_CHAIN}"] = alkane(LONGEST_CHAIN)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        compile_s = cpu_seconds_with_children(checkpoint, folder)
+        started = time.perf_counter()
+        model.exported = package.find(model, folder)
+        load_s = time.perf_counter() - started
+        size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+        table = Table(columns=COLUMNS, rows=[row(name, model, model.prepare(one)) for name, one in structures.items()])
+    figures = [
+        Figure(name="to export and compile, CPU", value=round(compile_s), unit="s"),
+        Figure(name="size", value=round(size, 1), unit="MB"),
+        Figure(name="to load", value=round(load_s, 3), unit="s"),
+    ]
+    print(describe())
+    print(as_markdown(table))
+    print(figures)
+    if chosen.record:
+        spread = "of the middle half of the repeats, relative: columns of the table"
+        version = checkpoint.card.version
+        print(record("exported", tables=[table], figures=figures, spread=spread, checkpoint=version))
+
+
+def cpu_seconds_with_children(checkpoint: store.Checkpoint, folder: Path) -> float:
+    """CPU seconds of compiling, the compiler's processes included."""
+
+    def now() -> float:
+        found = os.times()
+        return found.user + found.system + found.children_user + found.children_system
+
+    started = now()
+    print(make(checkpoint, folder), flush=True)
+    return now() - started
+
+
+def row(name: str, model: HamiltonianModel, prepared: Prepared) -> list[Cell]:
+    """As in ``COLUMNS``."""
+    exported = model.exported
+    assert exported is not None
+    with torch.inference_mode():
+        graph, raw = model.batch([prepared])
+        expected, found = model(graph, raw).blocks, exported(graph, raw)
+        assert found is not None
+        deviation = float((found - expected).abs().max() / expected.abs().max())
+        times: tuple[list[float], list[float]] = ([], [])
+        works: tuple[Callable[[], object], ...] = (lambda: model(graph, raw), lambda: exported(graph, raw))
+        for _ in range(REPEATS if graph.n_atoms < LARGE_ATOMS else REPEATS_LARGE):
+            for found_in, work in zip(times, works, strict=True):
+                started = time.process_time()
+                work()
+                found_in.append(1e3 * (time.process_time() - started))
+        peaks = [forked(partial(peak, work))[0] for work in works]
+    cells: list[Cell] = [name, graph.n_atoms, graph.n_blocks]
+    medians = [statistics.median(one) for one in times]
+    for one, middle in zip(times, medians, strict=True):
+        low, _, high = statistics.quantiles(one, n=4, method="inclusive")
+        cells += [round(middle, 1), round((high - low) / middle, 2)]
+    return [*cells, round(medians[0] / medians[1], 2), f"{deviation:.0e}", *peaks]
+
+
+def peak(work: Callable[[], object]) -> list[Cell]:
+    """What a pass adds to the process at most, MB."""
+    meter = Meter()
+    work()
+    return [meter.look()]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Where the time of a prediction goes, and what it costs beside the SCF it shortens.
 
 Process CPU seconds on one thread, median of interleaved repeats after a warm-up; ratios within one run are what counts.
-``python benchmarks/prediction_parts.py [--checkpoint FOLDER] [--record]``: recorded figures replace the older ones.
+``python benchmarks/prediction_parts.py [--checkpoint FOLDER] [--compiled FOLDER] [--record]``: recorded figures replace the
+older ones. With a folder that holds the checkpoint's package (``python -m model.exported``) the columns "exported" are of the
+compiled forward pass, run in turn with the network in the same repeats; everything around it is the same.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
@@ -41,9 +44,12 @@ COLUMNS = [
     Column(name="damping, orbitals, guess", unit="ms", digits=1),
     Column(name="outside / network", digits=2),
     Column(name="the same without the kernel", digits=2),
+    Column(name="exported", unit="ms", digits=1),
+    Column(name="total, exported", unit="ms", digits=1),
     Column(name="Fock", unit="ms", digits=0),
     Column(name="total / Fock", digits=3),
     Column(name="network / Fock", digits=3),
+    Column(name="total / Fock, exported", digits=3),
 ]
 
 
@@ -51,11 +57,14 @@ def main() -> None:
     """Print one row per molecule."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
+    parser.add_argument("--compiled", type=Path, metavar="FOLDER", help="of packages")
     parser.add_argument("--record", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     lib.num_threads(1)
-    predictor = Predictor.load(chosen.checkpoint)
+    predictor = Predictor.load(chosen.checkpoint, compiled=chosen.compiled)
+    if chosen.compiled and predictor.model.exported is None:
+        parser.error(f"{chosen.compiled} has no package of this checkpoint: python -m model.exported makes one")
     atoms = {name: molecule(name) for name in MOLECULES}
     atoms |= {name: read(Path(__file__).parent / "molecules" / f"{name}.xyz") for name in FILES}
     structures = {name: Structure(one.numbers, one.positions) for name, one in atoms.items()}
@@ -69,8 +78,8 @@ def main() -> None:
 
 def measure(predictor: Predictor, structures: Mapping[str, Structure]) -> list[list[Cell]]:
     """One row per molecule, as in ``COLUMNS``."""
-    timings: dict[str, list[tuple[float, float, float]]] = {name: [] for name in structures}
-    without: dict[str, list[tuple[float, float, float]]] = {name: [] for name in structures}
+    timings: dict[str, list[Parts]] = {name: [] for name in structures}
+    without: dict[str, list[Parts]] = {name: [] for name in structures}
     for repeat in range(REPEATS + 1):
         for name, structure in structures.items():
             parts = timed_parts(predictor, structure)
@@ -82,32 +91,61 @@ def measure(predictor: Predictor, structures: Mapping[str, Structure]) -> list[l
                     without[name].append(timed_parts(predictor, structure))
     rows: list[list[Cell]] = []
     for name, structure in structures.items():
-        prepare, network, finish = (statistics.median(row[part] for row in timings[name]) for part in range(3))
-        totals = sorted(sum(row) for row in timings[name])
+        found = timings[name]
+        prepare, network, finish = (
+            statistics.median(getattr(parts, part) for parts in found) for part in ("prepare", "network", "finish")
+        )
+        totals = sorted(parts.prepare + parts.network + parts.finish for parts in found)
         total, outside = statistics.median(totals), prepare + finish
-        by_pyscf = statistics.median(row[0] + row[2] for row in without[name])
+        by_pyscf = statistics.median(parts.prepare + parts.finish for parts in without[name])
         small = predictor.count_orbitals(structure) <= MOST_ORBITALS_OF_A_BUILD
         fock = 1e3 * fock_seconds(structure) if small else None
         spread = (totals[-2] - totals[1]) / total
         times = [round(time, 1) for time in (network, prepare, finish)]
         ratios = [round(outside / network, 2), round(by_pyscf / network, 2)]
         size = [len(structure), predictor.count_orbitals(structure)]
-        to_fock: list[Cell] = [None] * 3
+        exported: list[Cell] = [None] * 2
+        to_fock: list[Cell] = [None] * 4
         if fock is not None:
-            to_fock = [round(fock), round(total / fock, 3), round(network / fock, 3)]
-        rows.append([name, *size, round(total, 1), round(spread, 2), *times, *ratios, *to_fock])
+            to_fock = [round(fock), round(total / fock, 3), round(network / fock, 3), None]
+        passes = [parts.exported for parts in found if parts.exported is not None]
+        if passes:
+            with_it = statistics.median(p.prepare + p.finish + e for p, e in zip(found, passes, strict=True))
+            exported = [round(statistics.median(passes), 1), round(with_it, 1)]
+            if fock is not None:
+                to_fock[3] = round(with_it / fock, 3)
+        rows.append([name, *size, round(total, 1), round(spread, 2), *times, *ratios, *exported, *to_fock])
     return rows
 
 
-def timed_parts(predictor: Predictor, structure: Structure) -> tuple[float, float, float]:
-    """CPU milliseconds of preparation, network and what follows it."""
+@dataclass(frozen=True)
+class Parts:
+    """CPU milliseconds of a prediction: preparation, network, the compiled pass if there is one, and what follows."""
+
+    prepare: float
+    network: float
+    exported: float | None
+    finish: float
+
+
+def timed_parts(predictor: Predictor, structure: Structure) -> Parts:
+    """One prediction, and beside it one more forward pass."""
+    exported = predictor.model.exported
     started = time.process_time()
     prepared = predictor.prepare(structure)
     known = time.process_time()
+    predictor.model.exported = None
     blocks = predictor.forward([prepared])[0]
     passed = time.process_time()
+    predictor.model.exported = exported
+    other = None
+    if exported is not None:
+        began = time.process_time()
+        blocks = predictor.forward([prepared])[0]
+        other = 1e3 * (time.process_time() - began)
+    after = time.process_time()
     predictor.finish(prepared, blocks, orbitals=True, forward_ms=0.0)
-    return 1e3 * (known - started), 1e3 * (passed - known), 1e3 * (time.process_time() - passed)
+    return Parts(1e3 * (known - started), 1e3 * (passed - known), other, 1e3 * (time.process_time() - after))
 
 
 def fock_seconds(structure: Structure) -> float:

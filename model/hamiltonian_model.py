@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -47,6 +48,13 @@ class ModelOutput:
     network: Output
 
 
+class CompiledForward(Protocol):
+    """A compiled form of the forward pass, for inference; see ``model.exported``."""
+
+    def __call__(self, graph: AtomGraph, raw: InputCoefficients) -> Tensor | None:
+        """As ``HamiltonianModel.forward``: the blocks of a batch; None where it does not take the batch."""
+
+
 class HamiltonianModel(nn.Module):
     """The model of one checkpoint or run.
 
@@ -57,9 +65,14 @@ class HamiltonianModel(nn.Module):
         spin: spin treatment of the blocks.
         time_reversal: whether spinor blocks obey time reversal.
 
+    Attributes:
+        exported: what ``run`` takes in place of ``forward`` where it can; None for ``forward`` alone.
+
     Raises:
         CheckpointError: parts that do not fit each other.
     """
+
+    exported: CompiledForward | None
 
     def __init__(
         self,
@@ -75,6 +88,7 @@ class HamiltonianModel(nn.Module):
         tables: TwoCentreTables | None = None,
     ) -> None:
         super().__init__()
+        self.exported = None
         block_space = BlockSpace.of(space.template, spin, time_reversal=time_reversal)
         self.preparer = Preparer(
             space,
@@ -132,13 +146,8 @@ class HamiltonianModel(nn.Module):
         blocks = self.standardisation.blocks(output.diagonal, output.pair, atom_type, pair_type)
         return ModelOutput(blocks, output)
 
-    @torch.inference_mode()
-    def run(self, prepared: Sequence[Prepared]) -> list[NDArray[np.float64]]:
-        """A batch through the network, without gradients.
-
-        Returns:
-            each structure's template blocks, (item, component, row, column), hartree; what ``collect`` takes.
-        """
+    def batch(self, prepared: Sequence[Prepared]) -> tuple[AtomGraph, InputCoefficients]:
+        """Structures as one batch for ``forward``, in the network's type and on its device."""
         parameter = next(self.network.parameters())
         dtype, device = parameter.dtype, parameter.device
         graph = join_graphs([item.graph for item in prepared]).to(dtype=dtype, device=device)
@@ -147,7 +156,18 @@ class HamiltonianModel(nn.Module):
             return torch.from_numpy(np.concatenate(parts)).to(device=device, dtype=dtype)
 
         raw = InputCoefficients(tensor([item.on_site for item in prepared]), tensor([item.pair for item in prepared]))
-        blocks = self(graph, raw).blocks.double().cpu().numpy()
+        return graph, raw
+
+    @torch.inference_mode()
+    def run(self, prepared: Sequence[Prepared]) -> list[NDArray[np.float64]]:
+        """A batch through the network, without gradients.
+
+        Returns:
+            each structure's template blocks, (item, component, row, column), hartree; what ``collect`` takes.
+        """
+        graph, raw = self.batch(prepared)
+        found = None if self.exported is None else self.exported(graph, raw)
+        blocks = (self(graph, raw).blocks if found is None else found).double().cpu().numpy()
         results, atoms, pairs = [], 0, graph.n_atoms
         for item in prepared:
             n_atoms, n_pairs = item.blocks.pairs.n_atoms, len(item.blocks.listed)

@@ -24,7 +24,7 @@ _ERRORS: Final = re.compile(r"^\| status \| code \|.*?(?=^$)", re.MULTILINE | re
 _MEANINGS: Final = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.MULTILINE | re.DOTALL)
 _ENVIRONMENT_HEAD: Final = """\
 # Copy to tracegrad.env, which docker-compose.yml reads if it is there, and uncomment what is to be
-# different. HOST, PORT, CHECKPOINTS, JOBS_FOLDER and DEVICE are set in the containers already: leave them.
+# different. HOST, PORT, CHECKPOINTS, COMPILED, JOBS_FOLDER and DEVICE are set in the containers: leave them.
 # Written by python -m service.documents.
 """
 

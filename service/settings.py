@@ -43,6 +43,8 @@ class Settings(BaseSettings):
         host: address to listen on.
         port: TCP port to listen on.
         checkpoints: folder of checkpoints; each is loaded at start, in its newest version.
+        compiled: folder of compiled forward passes (``python -m model.exported``); one that belongs to a checkpoint, to this
+            torch and this processor runs in the network's place on the CPU. It is machine code: nobody else may write there.
         default_model: name of the model that is preferred when a request names none; with a comma two, for molecules and
             crystals.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
@@ -102,6 +104,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     checkpoints: Path = Path("checkpoints")
+    compiled: Path = Path("compiled")
     default_model: str | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")] = "auto"
     api_keys_file: Path | None = None

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from model.electronic.overlap import Matrix, OverlapFactor
 from model.electronic.solve import Orbitals, SpinOrbitals, density_matrix
+from model.geometry import CHECK
 
 TRACE_TOLERANCE = 1e-6
 IDEMPOTENCY_TOLERANCE = 1e-6
@@ -28,6 +29,12 @@ MINIMUM_GAP_HARTREE = 0.02
 
 INTRUDER_THRESHOLD = 0.01
 """Orbitals of H0's occupied space that H's may lack. Sound predictions: 0.003 on average, up to 0.008."""
+
+INTRUDER_WARNING = (
+    "The predicted Hamiltonian has an empty orbital among the occupied ones (an intruder), which most often means a wrong "
+    f"structure: {CHECK} Orbitals and guess were made with the reference's empty space; do not trust energies near the gap."
+)
+SANITY_WARNING = "The guess failed a sanity check (trace, idempotency, symmetry or gap); start from minao instead."
 
 
 @dataclass(frozen=True, eq=False)

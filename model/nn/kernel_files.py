@@ -36,14 +36,20 @@ def file_name(source: Path, real: str, level: str) -> str:
 
 def find(source: Path, real: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> Path | None:
     """The compiled kernel beside a source that suits this processor best; None where there is none."""
+    files = (source.with_name(file_name(source, real, level)) for level in levels(cpuinfo))
+    return next((found for found in files if found.is_file()), None)
+
+
+def levels(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """The keys of ``LEVELS`` that this processor has, the best first."""
     flags = _flags(cpuinfo)
     needed: frozenset[str] = frozenset().union(*LEVELS.values())
+    found = []
     for level, features in LEVELS.items():
-        found = source.with_name(file_name(source, real, level))
-        if needed <= flags and found.is_file():
-            return found
+        if needed <= flags:
+            found.append(level)
         needed -= features
-    return None
+    return found
 
 
 def compile_all(source: Path, folder: Path, compiler: str = "gcc") -> list[Path]:

@@ -73,7 +73,7 @@ class AtomGraph:
 
     @property
     def n_atoms(self) -> int:
-        return len(self.numbers)
+        return self.numbers.shape[0]  # len() would be a plain number where an exported program keeps a symbol
 
     @property
     def n_pairs(self) -> int:

@@ -68,7 +68,8 @@ class ModelLoader:
         checks = CheckList(candidate.folder.parent, before_each)
         print_of_files = fingerprint(candidate.folder)  # before they are read: a later change is seen by the next load
         with checks.check("weights") as figures:
-            predictor = Predictor.load(candidate.folder, device=self.device, verify_golden=False)
+            compiled = self._settings.compiled
+            predictor = Predictor.load(candidate.folder, device=self.device, verify_golden=False, compiled=compiled)
             if predictor.card != candidate.card:
                 raise CheckpointError("The checkpoint's files changed while they were read.", hint="Load it again.")
             figures["sha256"] = predictor.card.weights_sha256
@@ -76,6 +77,7 @@ class ModelLoader:
             predictor.verify_golden()
             figures["molecules"] = [str(entry["name"]) for entry in predictor.checkpoint.golden["structures"]]
             figures["allowed_hartree"] = GOLDEN_TOLERANCE_HARTREE
+            forward = figures["forward"] = "eager" if predictor.model.exported is None else "exported"
         with checks.check("equivariance") as figures:
             deviations = self_test(predictor, predictor.checkpoint.golden)
             figures["motions"] = sorted({deviation.motion for deviation in deviations})
@@ -90,7 +92,8 @@ class ModelLoader:
             if predictor.card.periodic:
                 import_for_crystals()
         card = predictor.card
-        logger.info("loaded %s %s on %s in %.1f s", card.name, card.version, self.device, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        logger.info("loaded %s %s on %s (%s) in %.1f s", card.name, card.version, self.device, forward, seconds)
         backend = self.build_backend(predictor, card.name)
         return LoadedModel(card.name, predictor, backend, tuple(checks.passed), print_of_files)
 

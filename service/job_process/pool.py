@@ -73,7 +73,11 @@ class JobProcesses:
                 request=asdict(request),
                 structure=asdict(raw),
                 models=[
-                    {"folder": str(model.predictor.folder), "sha256": model.predictor.card.weights_sha256}
+                    {
+                        "folder": str(model.predictor.folder),
+                        "sha256": model.predictor.card.weights_sha256,
+                        "forward": "eager" if model.predictor.model.exported is None else "exported",
+                    }
                     for model in services.registry.models
                 ],
                 defaults=[name for name in services.registry.defaults.values() if name is not None],

@@ -143,7 +143,9 @@ class Worker:
         loaded = []
         for entry in models:
             # the service has tested these weights; here only that they are the same
-            predictor = Predictor.load(Path(entry["folder"]), device=loader.device, verify_golden=False)
+            compiled = self._settings.compiled if entry["forward"] == "exported" else None
+            folder = Path(entry["folder"])
+            predictor = Predictor.load(folder, device=loader.device, verify_golden=False, compiled=compiled)
             name = predictor.card.name
             if predictor.card.weights_sha256 != entry["sha256"]:
                 raise RuntimeError(f"the files of {name} are not those that the service has loaded")

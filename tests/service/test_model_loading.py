@@ -143,6 +143,7 @@ def test_every_check_runs_and_has_its_figures(put, tmp_path, loader):
         assert list(figures) == announced == ["weights", "golden", "equivariance", "warm_up"]
         assert figures["weights"]["sha256"] == loaded.predictor.card.weights_sha256
         assert figures["golden"]["molecules"] == ["water"]
+        assert figures["golden"]["forward"] == "eager"
         assert figures["equivariance"]["motions"] == ["permutation", "reflection", "rotation", "translation"]
         found = figures["equivariance"]
         assert 0.0 < found["hamiltonian_hartree"] <= found["hamiltonian_allowed_hartree"]
