@@ -3,7 +3,7 @@
 Process CPU seconds on one thread, median of interleaved repeats after a warm-up; ratios within one run are what counts.
 ``python benchmarks/prediction_parts.py [--checkpoint FOLDER] [--compiled FOLDER] [--record]``: recorded figures replace the
 older ones. With a folder that holds the checkpoint's package (``python -m model.exported``) the columns "exported" are of the
-compiled forward pass, run in turn with the network in the same repeats; everything around it is the same.
+compiled forward pass: in each repeat all molecules are predicted with the network, and then all with the package.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -76,89 +76,111 @@ def main() -> None:
         print(record("prediction_parts", tables=[found], spread=spread, checkpoint=predictor.card.version))
 
 
-def measure(predictor: Predictor, structures: Mapping[str, Structure]) -> list[list[Cell]]:
-    """One row per molecule, as in ``COLUMNS``."""
-    timings: dict[str, list[Parts]] = {name: [] for name in structures}
-    without: dict[str, list[Parts]] = {name: [] for name in structures}
-    for repeat in range(REPEATS + 1):
-        for name, structure in structures.items():
-            parts = timed_parts(predictor, structure)
-            if not repeat:
-                continue
-            timings[name].append(parts)
-            if repeat <= REPEATS_WITHOUT:
-                with patch.object(MoleculeIntegrals, "coulomb", lambda *_: None):
-                    without[name].append(timed_parts(predictor, structure))
-    rows: list[list[Cell]] = []
-    for name, structure in structures.items():
-        found = timings[name]
-        prepare, network, finish = (
-            statistics.median(getattr(parts, part) for parts in found) for part in ("prepare", "network", "finish")
-        )
-        totals = sorted(parts.prepare + parts.network + parts.finish for parts in found)
-        total, outside = statistics.median(totals), prepare + finish
-        by_pyscf = statistics.median(parts.prepare + parts.finish for parts in without[name])
-        small = predictor.count_orbitals(structure) <= MOST_ORBITALS_OF_A_BUILD
-        fock = 1e3 * fock_seconds(structure) if small else None
-        spread = (totals[-2] - totals[1]) / total
-        times = [round(time, 1) for time in (network, prepare, finish)]
-        ratios = [round(outside / network, 2), round(by_pyscf / network, 2)]
-        size = [len(structure), predictor.count_orbitals(structure)]
-        exported: list[Cell] = [None] * 2
-        to_fock: list[Cell] = [None] * 4
-        if fock is not None:
-            to_fock = [round(fock), round(total / fock, 3), round(network / fock, 3), None]
-        passes = [parts.exported for parts in found if parts.exported is not None]
-        if passes:
-            with_it = statistics.median(p.prepare + p.finish + e for p, e in zip(found, passes, strict=True))
-            exported = [round(statistics.median(passes), 1), round(with_it, 1)]
-            if fock is not None:
-                to_fock[3] = round(with_it / fock, 3)
-        rows.append([name, *size, round(total, 1), round(spread, 2), *times, *ratios, *exported, *to_fock])
-    return rows
-
-
 @dataclass(frozen=True)
 class Parts:
-    """CPU milliseconds of a prediction: preparation, network, the compiled pass if there is one, and what follows."""
+    """CPU milliseconds of a prediction: preparation, forward pass, and what follows."""
 
     prepare: float
     network: float
-    exported: float | None
     finish: float
 
+    @property
+    def outside(self) -> float:
+        return self.prepare + self.finish
 
-def timed_parts(predictor: Predictor, structure: Structure) -> Parts:
-    """One prediction, and beside it one more forward pass."""
-    exported = predictor.model.exported
-    started = time.process_time()
-    prepared = predictor.prepare(structure)
-    known = time.process_time()
-    predictor.model.exported = None
-    blocks = predictor.forward([prepared])[0]
-    passed = time.process_time()
-    predictor.model.exported = exported
-    other = None
-    if exported is not None:
-        began = time.process_time()
+    @property
+    def total(self) -> float:
+        return self.outside + self.network
+
+
+def measure(predictor: Predictor, structures: Mapping[str, Structure]) -> list[list[Cell]]:
+    """One row per molecule, as in ``COLUMNS``."""
+    found, exported, without = ({name: list[Parts]() for name in structures} for _ in range(3))
+    compiled = predictor.model.exported
+    small = [name for name, one in structures.items() if predictor.count_orbitals(one) <= MOST_ORBITALS_OF_A_BUILD]
+    builds = {name: fock_build(structures[name]) for name in small}
+    focks: dict[str, list[float]] = {name: [] for name in small}
+    for repeat in range(REPEATS + 1):
+        predictor.model.exported = None
+        timed(predictor, structures, found)
+        if repeat <= REPEATS_WITHOUT:
+            with patch.object(MoleculeIntegrals, "coulomb", lambda *_: None):
+                timed(predictor, structures, without)
+        if compiled is not None:
+            predictor.model.exported = compiled
+            timed(predictor, structures, exported)
+        for name, build in builds.items():
+            focks[name].append(build())
+        if not repeat:  # to warm up
+            for kept in (found, exported, without):
+                for parts in kept.values():
+                    parts.clear()
+            for times in focks.values():
+                times.clear()
+    return [
+        row(predictor, name, structure, found[name], exported[name], without[name], focks.get(name))
+        for name, structure in structures.items()
+    ]
+
+
+def timed(predictor: Predictor, structures: Mapping[str, Structure], into: Mapping[str, list[Parts]]) -> None:
+    """Predict each structure once."""
+    for name, structure in structures.items():
+        started = time.process_time()
+        prepared = predictor.prepare(structure)
+        known = time.process_time()
         blocks = predictor.forward([prepared])[0]
-        other = 1e3 * (time.process_time() - began)
-    after = time.process_time()
-    predictor.finish(prepared, blocks, orbitals=True, forward_ms=0.0)
-    return Parts(1e3 * (known - started), 1e3 * (passed - known), other, 1e3 * (time.process_time() - after))
+        passed = time.process_time()
+        predictor.finish(prepared, blocks, orbitals=True, forward_ms=0.0)
+        done = time.process_time()
+        into[name].append(Parts(1e3 * (known - started), 1e3 * (passed - known), 1e3 * (done - passed)))
 
 
-def fock_seconds(structure: Structure) -> float:
-    """CPU seconds of one B3LYP Fock build inside an SCF (grid and integrals are there), median of 3."""
+def row(
+    predictor: Predictor,
+    name: str,
+    structure: Structure,
+    found: list[Parts],
+    exported: list[Parts],
+    without: list[Parts],
+    focks: list[float] | None,
+) -> list[Cell]:
+    """As in ``COLUMNS``; without a package its cells are empty, and without Fock builds those of the ratios."""
+    prepare, network, finish = (
+        statistics.median(getattr(parts, part) for parts in found) for part in ("prepare", "network", "finish")
+    )
+    totals = sorted(parts.total for parts in found)
+    total, outside = statistics.median(totals), prepare + finish
+    spread = (totals[-2] - totals[1]) / total
+    by_pyscf = statistics.median(parts.outside for parts in without)
+    with_it = statistics.median(parts.total for parts in exported) if exported else None
+    cells: list[Cell] = [name, len(structure), predictor.count_orbitals(structure), round(total, 1), round(spread, 2)]
+    cells += [round(time, 1) for time in (network, prepare, finish)]
+    cells += [round(outside / network, 2), round(by_pyscf / network, 2)]
+    cells += (
+        [None, None]
+        if with_it is None
+        else [round(statistics.median(e.network for e in exported), 1), round(with_it, 1)]
+    )
+    if focks is None:
+        return [*cells, *[None] * 4]
+    fock = statistics.median(focks)
+    ratios: list[Cell] = [round(time / fock, 3) for time in (total, network)]
+    return [*cells, round(fock), *ratios, None if with_it is None else round(with_it / fock, 3)]
+
+
+def fock_build(structure: Structure) -> Callable[[], float]:
+    """One B3LYP Fock build inside an SCF, CPU ms; grid and integrals are there before the first."""
     mf = dft.RKS(build_mole(structure, "def2-svp"), xc="b3lyp")
     density = mf.get_init_guess()
     mf.get_veff(dm=density)  # builds the grid and keeps the four-centre integrals
-    times = []
-    for _ in range(3):
+
+    def build() -> float:
         started = time.process_time()
         mf.get_veff(dm=density)
-        times.append(time.process_time() - started)
-    return statistics.median(times)
+        return 1e3 * (time.process_time() - started)
+
+    return build
 
 
 if __name__ == "__main__":
