@@ -75,7 +75,7 @@ FROM installed AS compiled-yes
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 COPY --from=product /product /opt/product
 COPY checkpoints/default /checkpoint
-RUN OMP_NUM_THREADS=1 python -m model.exported /checkpoint -o /compiled
+RUN OMP_NUM_THREADS=1 python -m model.exported /checkpoint -o /compiled --level x86-64-v3
 
 FROM compiled-${COMPILED} AS compiled
 

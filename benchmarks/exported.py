@@ -26,6 +26,7 @@ from model.checkpoint import store
 from model.exported import package
 from model.exported.__main__ import make
 from model.hamiltonian_model import HamiltonianModel
+from model.nn import kernel_files
 from model.preparation import Prepared
 from model.structure import Structure
 
@@ -94,7 +95,7 @@ def cpu_seconds_with_children(checkpoint: store.Checkpoint, folder: Path) -> flo
         return found.user + found.system + found.children_user + found.children_system
 
     started = now()
-    print(make(checkpoint, folder), flush=True)
+    print(make(checkpoint, folder, kernel_files.levels()[0]), flush=True)
     return now() - started
 
 

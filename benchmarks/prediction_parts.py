@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -31,6 +31,7 @@ MOLECULES = ("H2O", "CH4", "CH3CH2OH", "C6H6")
 FILES = ("c6h11no2", "c11h13no4", "c17h17no4")
 REPEATS = 7
 REPEATS_WITHOUT = 3
+FOCK_BUILDS = 7
 MOST_ORBITALS_OF_A_BUILD = 200
 """Of larger molecules a Fock build takes minutes, and is not timed."""
 COLUMNS = [
@@ -97,9 +98,6 @@ def measure(predictor: Predictor, structures: Mapping[str, Structure]) -> list[l
     """One row per molecule, as in ``COLUMNS``."""
     found, exported, without = ({name: list[Parts]() for name in structures} for _ in range(3))
     compiled = predictor.model.exported
-    small = [name for name, one in structures.items() if predictor.count_orbitals(one) <= MOST_ORBITALS_OF_A_BUILD]
-    builds = {name: fock_build(structures[name]) for name in small}
-    focks: dict[str, list[float]] = {name: [] for name in small}
     for repeat in range(REPEATS + 1):
         predictor.model.exported = None
         timed(predictor, structures, found)
@@ -109,16 +107,12 @@ def measure(predictor: Predictor, structures: Mapping[str, Structure]) -> list[l
         if compiled is not None:
             predictor.model.exported = compiled
             timed(predictor, structures, exported)
-        for name, build in builds.items():
-            focks[name].append(build())
         if not repeat:  # to warm up
             for kept in (found, exported, without):
                 for parts in kept.values():
                     parts.clear()
-            for times in focks.values():
-                times.clear()
     return [
-        row(predictor, name, structure, found[name], exported[name], without[name], focks.get(name))
+        row(predictor, name, structure, found[name], exported[name], without[name])
         for name, structure in structures.items()
     ]
 
@@ -143,9 +137,8 @@ def row(
     found: list[Parts],
     exported: list[Parts],
     without: list[Parts],
-    focks: list[float] | None,
 ) -> list[Cell]:
-    """As in ``COLUMNS``; without a package its cells are empty, and without Fock builds those of the ratios."""
+    """As in ``COLUMNS``; without a package its cells are empty."""
     prepare, network, finish = (
         statistics.median(getattr(parts, part) for parts in found) for part in ("prepare", "network", "finish")
     )
@@ -162,25 +155,24 @@ def row(
         if with_it is None
         else [round(statistics.median(e.network for e in exported), 1), round(with_it, 1)]
     )
-    if focks is None:
+    if predictor.count_orbitals(structure) > MOST_ORBITALS_OF_A_BUILD:
         return [*cells, *[None] * 4]
-    fock = statistics.median(focks)
+    fock = fock_ms(structure)
     ratios: list[Cell] = [round(time / fock, 3) for time in (total, network)]
     return [*cells, round(fock), *ratios, None if with_it is None else round(with_it / fock, 3)]
 
 
-def fock_build(structure: Structure) -> Callable[[], float]:
-    """One B3LYP Fock build inside an SCF, CPU ms; grid and integrals are there before the first."""
+def fock_ms(structure: Structure) -> float:
+    """CPU ms of one B3LYP Fock build inside an SCF (grid and integrals are there), median of builds one after another."""
     mf = dft.RKS(build_mole(structure, "def2-svp"), xc="b3lyp")
     density = mf.get_init_guess()
     mf.get_veff(dm=density)  # builds the grid and keeps the four-centre integrals
-
-    def build() -> float:
+    times = []
+    for _ in range(FOCK_BUILDS):
         started = time.process_time()
         mf.get_veff(dm=density)
-        return 1e3 * (time.process_time() - started)
-
-    return build
+        times.append(1e3 * (time.process_time() - started))
+    return statistics.median(times)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from model.checkpoint.golden import GOLDEN_TOLERANCE_HARTREE, golden_structure
 from model.errors import CheckpointError, ModelError
 from model.exported import package
 from model.exported.program import compile_package
+from model.exported.runner import ExportedForward
 from model.hamiltonian_model import HamiltonianModel
+from model.nn import kernel_files
 from model.preparation import Prepared
 
 EXAMPLE_BLOCKS: Final = 60
@@ -30,22 +32,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("compiled"), metavar="FOLDER", help="of packages; default: compiled"
     )
+    parser.add_argument(
+        "--level", help="of processors: x86-64-v3 (AVX2) or x86-64-v4; default: the best that this one has"
+    )
     parser.add_argument("--force", action="store_true", help="compile even if the package is there")
     chosen = parser.parse_args(arguments)
     try:
         checkpoint = store.load(chosen.checkpoint)
-        path = chosen.output / package.file_name(checkpoint.model)
+        level = chosen.level or next(iter(kernel_files.levels()), "x86-64-v3")
+        path = chosen.output / package.file_name(checkpoint.model, level)
         if path.is_file() and not chosen.force:
             print(f"{path} is there already; --force compiles it again.")
             return 0
-        print(make(checkpoint, chosen.output))
+        print(make(checkpoint, chosen.output, level))
     except ModelError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def make(checkpoint: store.Checkpoint, folder: Path) -> str:
+def make(checkpoint: store.Checkpoint, folder: Path, level: str) -> str:
     """Compile the forward pass of a checkpoint, run it on the golden structures, and say what came of it.
 
     Raises:
@@ -63,7 +69,7 @@ def make(checkpoint: store.Checkpoint, folder: Path) -> str:
     while sum(item.cost for item in example) < EXAMPLE_BLOCKS:
         example += golden
     started = time.perf_counter()
-    path = compile_package(model, example, folder)
+    path = compile_package(model, example, folder, level)
     seconds = time.perf_counter() - started
     deviation = _deviation(model, example, path)
     if not deviation <= GOLDEN_TOLERANCE_HARTREE:
@@ -86,10 +92,11 @@ def _deviation(model: HamiltonianModel, batch: Sequence[Prepared], path: Path) -
         CheckpointError: the package does not load or does not run.
     """
     graph, raw = model.batch(batch)
-    forward = package.find(model, path.parent)
+    reads_edges = model.network.config.edge_cutoff_angstrom > 0
+    forward = ExportedForward(path, reads_edges=reads_edges)
     with torch.inference_mode():
         expected = model(graph, raw).blocks
-        found = None if forward is None else forward(graph, raw)
+        found = forward(graph, raw)
     if found is None:
         raise CheckpointError(f"{path.name} was made and does not run.", hint="The log says why.")
     return float((found - expected).abs().max())

@@ -20,21 +20,27 @@ from model.nn import kernel_files
 
 logger = logging.getLogger(__name__)
 
-LEVEL: Final = "x86-64-v3"
-"""What packages are compiled for: AVX2, the lowest that is promised."""
-
 SOURCES: Final = Path(__file__).resolve().parents[1]
 
 
-def file_name(model: HamiltonianModel) -> str:
-    """Name of the package of a model: weights and tables, architecture, the program's own code, torch, processor."""
+def file_name(model: HamiltonianModel, level: str) -> str:
+    """Name of the package of a model: weights and tables, architecture, the program's own code, torch, processor.
+
+    Args:
+        model: the model.
+        level: of the processor, a key of ``kernel_files.LEVELS``.
+    """
+    return f"forward-{_digest_of(model)}-torch{torch.__version__}-{level}.so"
+
+
+def _digest_of(model: HamiltonianModel) -> str:
     digest = hashlib.sha256(_digest_of_code().encode())
     digest.update(json.dumps(model.network.config.to_mapping(), sort_keys=True).encode())
     for part in (model.network, model.standardisation):
         for name, value in (*part.named_parameters(), *part.named_buffers()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
             digest.update(value.detach().cpu().contiguous().numpy().data)
-    return f"forward-{digest.hexdigest()[:24]}-torch{torch.__version__}-{LEVEL}.so"
+    return digest.hexdigest()[:24]
 
 
 def find(model: HamiltonianModel, folder: Path) -> ExportedForward | None:
@@ -47,12 +53,10 @@ def find(model: HamiltonianModel, folder: Path) -> ExportedForward | None:
     parameter = next(model.network.parameters())
     if parameter.device.type != "cpu" or parameter.dtype != torch.float32 or not folder.is_dir():
         return None
-    path = folder.resolve() / file_name(model)
-    if not path.is_file():
-        logger.info("%s has no package of this network, torch and program: it runs as it is", folder)
-        return None
-    if LEVEL not in kernel_files.levels():
-        logger.info("packages are for %s, which this processor is not: the network runs as it is", LEVEL)
+    paths = [folder.resolve() / file_name(model, level) for level in kernel_files.levels()]
+    path = next((one for one in paths if one.is_file()), None)
+    if path is None:
+        logger.info("%s has no package of this network, torch, program and processor: it runs as it is", folder)
         return None
     open_to_all = [one for one in (path, path.parent) if one.stat().st_mode & stat.S_IWOTH]
     if open_to_all:

@@ -30,13 +30,14 @@ MOST: Final = {"atoms": 2**14, "pairs": 2**24, "edges": 2**24}
 """Sizes of a batch that a package takes at most."""
 
 OPTIONS: Final[dict[str, Any]] = {
-    "cpp.march": package.LEVEL,
-    "cpp.simdlen": 256,
     "cpp.threads": 1,
     "cpp.enable_floating_point_contract_flag": "fast",
     "cpp.vec_isa_ok": True,  # known from the processor; torch would compile a trial for every kind
 }
-"""For AVX2, and loops in one thread: a pass of a small molecule is too short for more; torch's own operators have theirs."""
+"""Loops in one thread: a pass of a small molecule is too short for more; torch's own operators have theirs."""
+
+VECTORS: Final = {"x86-64-v4": "VecAVX512", "x86-64-v3": "VecAVX2"}
+"""What torch calls a level's vector unit."""
 
 
 class Program(nn.Module):
@@ -68,12 +69,13 @@ class Program(nn.Module):
         return blocks
 
 
-def compile_package(model: HamiltonianModel, example: Sequence[Prepared], folder: Path) -> Path:
+def compile_package(model: HamiltonianModel, example: Sequence[Prepared], folder: Path, level: str) -> Path:
     """Compile the forward pass of a model.
 
     Args:
         model, example: see :func:`export`.
         folder: where the package goes; made if it is not there.
+        level: of processors, a key of ``VECTORS``; it runs on that one and above.
 
     Returns:
         the package.
@@ -81,13 +83,13 @@ def compile_package(model: HamiltonianModel, example: Sequence[Prepared], folder
     Raises:
         CheckpointError: no compiler, another processor, or a network that does not export.
     """
-    _check_machine()
+    _check_machine(level)
     exported = export(model, example)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / package.file_name(model)
+    path = folder / package.file_name(model, level)
     # beside its place, so that it can be renamed into it
     with tempfile.TemporaryDirectory(prefix=".compiling-", dir=folder) as temporary:
-        library = _compiled(exported, Path(temporary))
+        library = _compiled(exported, Path(temporary), level)
         library.chmod(0o644)
         os.replace(library, path)
     return path
@@ -119,16 +121,19 @@ def export(model: HamiltonianModel, example: Sequence[Prepared]) -> torch.export
         ) from error
 
 
-def _compiled(exported: torch.export.ExportedProgram, folder: Path) -> Path:
+def _compiled(exported: torch.export.ExportedProgram, folder: Path, level: str) -> Path:
     """The shared library of a program, in a folder for all that the compiler writes."""
-    from torch._inductor import aot_compile
+    from torch._inductor import aot_compile, cpu_vec_isa
     from torch._inductor.utils import fresh_cache
 
+    # this one alone: torch would take AMX and others, which no level promises
+    cpu_vec_isa.supported_vec_isa_list[:] = [getattr(cpu_vec_isa, VECTORS[level])()]
+    cpu_vec_isa.valid_vec_isa_list.cache_clear()
     arguments, named = exported.example_inputs or ((), {})
     program = exported.module(check_guards=False)
     with fresh_cache(dir=str(folder), delete=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about torch
-        made = aot_compile(program, arguments, named, options=OPTIONS)
+        made = aot_compile(program, arguments, named, options={**OPTIONS, "cpp.march": level})
     library = Path(str(made))
     if library.with_suffix(".json").exists():
         raise CheckpointError(
@@ -137,10 +142,11 @@ def _compiled(exported: torch.export.ExportedProgram, folder: Path) -> Path:
     return library
 
 
-def _check_machine() -> None:
-    if platform.machine() != "x86_64" or package.LEVEL not in kernel_files.levels():
+def _check_machine(level: str) -> None:
+    if platform.machine() != "x86_64" or level not in kernel_files.levels():
         raise CheckpointError(
-            f"Packages are for processors of {package.LEVEL} (AVX2) or above, and this is none.",
+            f"A package of {level!r} cannot be made and tried here: x86-64-v3 is AVX2, x86-64-v4 AVX-512.",
+            allowed=kernel_files.levels(),
             hint="The network is served as it is, without a package.",
         )
     from torch._inductor import config

@@ -37,6 +37,7 @@ from model.structure import Structure
 from tests.conftest import make_tiny_checkpoint
 from tests.tolerances import NOT_NOTHING, SAME_FLOAT32
 
+LEVEL = "x86-64-v3"
 MOLECULES = ("H2O", "CH3CH2OH", "C6H6", "HCN")
 DIATOMIC = Structure(np.array([9, 1]), np.array([[0.0, 0.0, 0.0], [0.1, 0.2, 0.89]]))
 ATOM = Structure(np.array([8]), np.zeros((1, 3)))
@@ -94,12 +95,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def compiled(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of its package."""
-    if package.LEVEL not in kernel_files.levels():
+    if LEVEL not in kernel_files.levels():
         pytest.skip("packages are for x86-64-v3, which this processor is not")
     if shutil.which("g++") is None:
         pytest.skip("no C++ compiler (g++) on this machine")
     folder = tmp_path_factory.mktemp("compiled")
-    assert f"{folder}/forward-" in make(store.load(tiny), folder)
+    assert f"{folder}/forward-" in make(store.load(tiny), folder, LEVEL)
     return folder
 
 
@@ -194,26 +195,26 @@ def test_a_package_of_anything_else_is_not_taken(
 ) -> None:
     caplog.set_level(logging.INFO)
     other = store.load(tiny).model
-    name = package.file_name(other)
+    name = package.file_name(other, LEVEL)
     assert (compiled / name).is_file()
     with torch.no_grad():
         next(other.network.parameters()).view(-1)[0] += 1e-3
-    assert package.file_name(other) != name
+    assert package.file_name(other, LEVEL) != name
     assert package.find(other, compiled) is None
     assert "no package of this network" in caplog.text
 
     model = predictor.model
     before = model.standardisation.target_mean.clone()
     model.standardisation.target_mean.add_(1e-3)
-    assert package.file_name(model) != name
+    assert package.file_name(model, LEVEL) != name
     model.standardisation.target_mean.copy_(before)
     with monkeypatch.context() as patch:
         patch.setattr(torch, "__version__", "2.99.0")
-        assert package.file_name(model) != name
+        assert package.file_name(model, LEVEL) != name
     with monkeypatch.context() as patch:
         patch.setattr(package, "_digest_of_code", lambda: "another program")
-        assert package.file_name(model) != name
-    assert package.file_name(model) == name
+        assert package.file_name(model, LEVEL) != name
+    assert package.file_name(model, LEVEL) == name
 
 
 def test_other_arithmetic_and_other_processors_have_none(
@@ -223,7 +224,7 @@ def test_other_arithmetic_and_other_processors_have_none(
     monkeypatch.setattr(kernel_files, "levels", lambda: [])
     assert Predictor.load(tiny, compiled=compiled).model.exported is None
     with pytest.raises(CheckpointError, match="AVX2"):
-        compile_package(store.load(tiny).model, [], compiled)
+        compile_package(store.load(tiny).model, [], compiled, LEVEL)
 
 
 def test_large_batches_of_several_threads_run_in_the_network(
@@ -237,6 +238,18 @@ def test_large_batches_of_several_threads_run_in_the_network(
     assert exported(*batch) is None, "benzene has 108 blocks"
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert exported(*batch) is not None
+
+
+def test_the_best_package_of_the_processor_is_taken(
+    tiny: Path, compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lower,) = compiled.iterdir()
+    shutil.copy(lower, tmp_path / lower.name)
+    better = shutil.copy(lower, tmp_path / lower.name.replace(LEVEL, "x86-64-v4"))
+    for levels, expected in ((["x86-64-v4", LEVEL], better), ([LEVEL], tmp_path / lower.name)):
+        monkeypatch.setattr(kernel_files, "levels", lambda levels=levels: levels)
+        exported = Predictor.load(tiny, compiled=tmp_path).model.exported
+        assert cast(ExportedForward, exported).path == expected
 
 
 def test_a_batch_of_another_type_runs_in_the_network(
@@ -323,7 +336,7 @@ def no_compiler() -> Iterator[None]:
 def test_without_a_compiler_the_command_says_so(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(kernel_files, "levels", lambda: [package.LEVEL])
+    monkeypatch.setattr(kernel_files, "levels", lambda: [LEVEL])
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     assert main([str(tiny), "-o", str(tmp_path / "packages")]) == 2
     said = capsys.readouterr().err
@@ -333,7 +346,7 @@ def test_without_a_compiler_the_command_says_so(
 
 
 def test_the_command_keeps_what_is_there(tiny: Path, compiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tiny), "-o", str(compiled)]) == 0
+    assert main([str(tiny), "-o", str(compiled), "--level", LEVEL]) == 0
     assert "is there already" in capsys.readouterr().out
     assert main([str(compiled)]) == 2
     assert "card.json" in capsys.readouterr().err
