@@ -1,7 +1,7 @@
 """What hostile callers do to honest ones: each attack by itself beside four callers with a water file, or all at once.
 
-``python benchmarks/attacks.py [--seconds 20] [--only NAME] [--together 600] [--record]`` starts ``python -m service``, with
-its default limits. Every attacker has an address of its own, as strangers have. For each attack: how long honest answers and
+``python benchmarks/attacks.py [--seconds 20] [--callers 20] [--only NAME] [--together 600] [--record]`` starts
+``python -m service`` with its default limits. Every attacker has an address of its own, as strangers have. For each attack: how long honest answers and
 ``/health/live`` took, how far the memory of the service and its processes grew and what was left of that once it was idle,
 and what the attackers were told; before them the same of nothing, since the machine may be busy. The exit code is 1 if an
 honest request was not answered rightly, the service restarted, or ended otherwise than by our SIGTERM.
@@ -114,14 +114,16 @@ def children(process: int) -> list[int]:
     return found
 
 
-async def fire(service: RunningService, names: Sequence[str], seconds: float, seed: int) -> Outcome:
-    """Attack for a time, while honest callers ask from a process of their own."""
+async def fire(
+    service: RunningService, names: Sequence[str], seconds: float, seed: int, callers_of_each: int | None = None
+) -> Outcome:
+    """Attack for a time, while honest callers ask from a process of their own; None takes each attack's number of callers."""
     outcome = Outcome()
     url = httpx.URL(service.url)
     async with AsyncExitStack() as stack:
         callers: list[tuple[str, Caller]] = []
         for index, name in enumerate(names):
-            for k in range(ATTACKS[name][0]):
+            for k in range(callers_of_each or ATTACKS[name][0]):
                 address = f"127.0.{index + 2}.{k + 1}"
                 http = await stack.enter_async_context(client(service.url, address))
                 callers.append(
@@ -232,6 +234,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each attack")
     parser.add_argument("--only", action="append", choices=list(ATTACKS), help="these attacks")
+    parser.add_argument("--callers", type=int, help="of each attack, instead of its own number")
     parser.add_argument("--together", type=float, default=0.0, help="seconds of all attacks at once, instead")
     parser.add_argument("--record", action="store_true", help="write benchmarks/results/attacks.json")
     arguments = parser.parse_args()
@@ -250,10 +253,10 @@ def main() -> int:
         assert service.process is not None
         for number, (name, attacks, seconds) in enumerate(rounds):
             probe, memory = HealthProbe(service.url), MemoryWatch(service.process)
-            outcome = asyncio.run(fire(service, attacks, seconds, seed=1000 * (number + 1)))
+            outcome = asyncio.run(fire(service, attacks, seconds, 1000 * (number + 1), arguments.callers))
             health, failures = probe.stop()
             outcome.faults.update({"/health/live failed": failures} if failures else {})
-            callers = sum(ATTACKS[attack][0] for attack in attacks)
+            callers = sum(arguments.callers or ATTACKS[attack][0] for attack in attacks)
             rows.append(report(name, callers, outcome, health, memory.stop()))
             faults += outcome.faults
             told += outcome.told
