@@ -12,7 +12,6 @@
 # what changes least: base, dependencies (about 1.2 GB), product (a few MB). A change of code makes the last one anew.
 
 ARG PYTHON_IMAGE=python:3.11-slim
-ARG COMPILED=no
 
 # The names of the dependencies alone: other changes of pyproject.toml leave the layer of the dependencies as it is.
 FROM ${PYTHON_IMAGE} AS requirements
@@ -67,17 +66,15 @@ COPY --from=kernel /coulomb ./model/integrals
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
  && /build/bin/pip install --no-deps --target /product /wheel/*.whl
 
-# One of these two, by the argument COMPILED; the compiler and torch's headers stay here.
-FROM ${PYTHON_IMAGE} AS compiled-no
-RUN mkdir /compiled
-
-FROM installed AS compiled-yes
-RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+# Empty unless it is asked for; the compiler and torch's headers stay here. One stage with a condition: builders other than BuildKit
+# do not follow a stage whose name is made of an argument.
+FROM installed AS compiled
+ARG COMPILED=no
 COPY --from=product /product /opt/product
 COPY checkpoints/default /checkpoint
-RUN OMP_NUM_THREADS=1 python -m model.exported /checkpoint -o /compiled --level x86-64-v3
-
-FROM compiled-${COMPILED} AS compiled
+RUN mkdir /compiled && if [ "$COMPILED" = yes ]; then \
+    apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/* \
+ && OMP_NUM_THREADS=1 python -m model.exported /checkpoint -o /compiled --level x86-64-v3; fi
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 tracegrad \
