@@ -67,7 +67,7 @@ def test_a_stop_under_load_ends_in_time_and_answers_what_was_accepted(checkpoint
             thread.start()
         wait_until(lambda: heard["before 200"] > 5 * CALLERS, 60)
         stopping.set()
-        time.sleep(0.05)  # what was sent before is there by now, or refused as what comes after
+        time.sleep(1.0)  # what was sent before is there by now, also on a busy machine
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         code = process.wait(60)
