@@ -1,10 +1,10 @@
 """What hostile callers do to honest ones: each attack by itself beside four callers with a water file, or all at once.
 
 ``python benchmarks/attacks.py [--seconds 20] [--callers 20] [--only NAME] [--together 600] [--record]`` starts
-``python -m service`` with its default limits. Every attacker has an address of its own, as strangers have. For each attack: how
-long honest answers and ``/health/live`` took, how far the memory of the service and its processes grew and what was left of
-that once it was idle, and what the attackers were told; before them the same of nothing, since the machine may be busy. The
-exit code is 1 if an honest request was not answered rightly, the service restarted, or ended otherwise than by our SIGTERM.
+``python -m service`` with its default limits. Every attacker has an address of its own, as strangers have. For each attack:
+how long honest answers and ``/health/live`` took, how far the memory of the service and its processes grew and what was left
+of that once it was idle, and what the attackers were told; before them the same of nothing, since the machine may be busy.
+The exit code is 1 if an honest request was not answered rightly, the service restarted, or ended other than by our SIGTERM.
 """
 
 from __future__ import annotations
