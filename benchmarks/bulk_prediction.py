@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true")
     chosen = parser.parse_args()
     predictor = Predictor.load(CHECKPOINT)
-    setattr(work, "_predictor", lambda checkpoint, device: predictor)  # noqa: B010  loading is not what is measured
+    setattr(work, "predictor_of", lambda checkpoint, device: predictor)  # noqa: B010  loading is not what is measured
     rows: list[list[Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

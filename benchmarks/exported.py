@@ -16,11 +16,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from ase.build import molecule
-from ase.io import read
 from machine import DEFAULT_CHECKPOINT, describe
 from memory_peak import Meter, alkane, forked
 from recorded import Cell, Column, Figure, Table, as_markdown, record
+from structures import structures_of
 
 from model.checkpoint import store
 from model.exported import package
@@ -28,7 +27,6 @@ from model.exported.__main__ import make
 from model.hamiltonian_model import HamiltonianModel
 from model.nn import kernel_files
 from model.preparation import Prepared
-from model.structure import Structure
 
 SMALL = ("H2O", "CH3CH2OH", "C6H6")
 FILES = ("c6h11no2", "c11h13no4", "c17h17no4", "lisinopril")
@@ -61,9 +59,7 @@ def main() -> None:
     torch.set_num_threads(1)
     checkpoint = store.load(chosen.checkpoint)
     model = checkpoint.model
-    atoms = {name: molecule(name) for name in SMALL}
-    atoms |= {name: read(Path(__file__).parent / "molecules" / f"{name}.xyz") for name in FILES}
-    structures = {name: Structure(one.numbers, one.positions) for name, one in atoms.items()}
+    structures = structures_of(SMALL, FILES)
     structures[f"alkane C{LONGEST_CHAIN}"] = alkane(LONGEST_CHAIN)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

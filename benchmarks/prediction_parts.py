@@ -17,11 +17,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from ase.build import molecule
-from ase.io import read
 from machine import DEFAULT_CHECKPOINT, describe
 from pyscf import dft, lib
 from recorded import Cell, Column, Table, as_markdown, record
+from structures import structures_of
 
 from model.integrals.pyscf_molecule import MoleculeIntegrals, build_mole
 from model.predictor import Predictor
@@ -66,9 +65,7 @@ def main() -> None:
     predictor = Predictor.load(chosen.checkpoint, compiled=chosen.compiled)
     if chosen.compiled and predictor.model.exported is None:
         parser.error(f"{chosen.compiled} has no package of this checkpoint: python -m model.exported makes one")
-    atoms = {name: molecule(name) for name in MOLECULES}
-    atoms |= {name: read(Path(__file__).parent / "molecules" / f"{name}.xyz") for name in FILES}
-    structures = {name: Structure(one.numbers, one.positions) for name, one in atoms.items()}
+    structures = structures_of(MOLECULES, FILES)
     found = Table(columns=COLUMNS, rows=measure(predictor, structures))
     print(describe())
     print(as_markdown(found))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -112,6 +112,11 @@ class HamiltonianModel(nn.Module):
             config, space, block_space, None if cutoffs is None else torch.from_numpy(cutoffs)
         )
         self.standardisation = Standardisation(space, len(self.preparer.inputs), block_space)
+
+    @property
+    def forward_form(self) -> Literal["eager", "exported"]:
+        """What ``run`` takes: the network itself, or its package."""
+        return "eager" if self.exported is None else "exported"
 
     @property
     def space(self) -> OrbitalSpace:

@@ -66,8 +66,12 @@ def shifted(prediction: Prediction, shift: FunctionalShift) -> Prediction:
     """
     integrals = MoleculeIntegrals(prediction.structure, prediction.space.name)
     fock = _fock(prediction)
-    orbitals = solve(fock + shift.evaluate(fock, integrals), integrals.factor, prediction.structure.n_electrons)
-    guess = make_guess(orbitals)
+    return _with_guess_of(prediction, fock + shift.evaluate(fock, integrals), integrals)
+
+
+def _with_guess_of(prediction: Prediction, fock: NDArray[np.float64], integrals: MoleculeIntegrals) -> Prediction:
+    """The prediction with the guess that a Fock matrix makes; what is the model's own is left out."""
+    guess = make_guess(solve(fock, integrals.factor, prediction.structure.n_electrons))
     return replace(
         prediction,
         hamiltonian=np.empty((0, 0)),
@@ -122,22 +126,15 @@ def projected(prediction: Prediction, space: OrbitalSpace) -> Prediction:
         carry = np.linalg.solve(overlap, across)
         fock = _potential(integrals.bare, structure) + shift * integrals.overlap
         fock += carry.T @ (beyond - shift * overlap) @ carry
-        orbitals = solve(fock, integrals.factor, structure.n_electrons)
+        found = _with_guess_of(prediction, fock, integrals)
     except np.linalg.LinAlgError as error:
         raise NumericalError(f"The guess could not be projected to {space.name}: {error}.") from error
-    guess = make_guess(orbitals)
     return replace(
-        prediction,
+        found,
         space=space,
-        hamiltonian=np.empty((0, 0)),
-        reference=np.empty((0, 0)),
         overlap=integrals.overlap,
         ao_labels=integrals.labels,
         atom_offsets=tuple(int(offset) for offset in space.atom_offsets(structure.numbers)),
-        orbitals=orbitals,
-        guess=guess,
-        checks=check_guess(guess, integrals.overlap),
-        expected=None,
     )
 
 

@@ -6,7 +6,6 @@ as a line over its result. Intervals hold nine of ten molecules that were left o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import model_validator
 
+from model.checkpoint.beside import OfWeights, read_beside
 from model.electronic.error_signs import Predicted, error_signs
 from model.electronic.guess import InitialGuess
 from model.errors import CheckpointError
@@ -48,11 +48,10 @@ class Expected:
     cycles_ratio: Estimate
 
 
-class Expectation(BaseModel):
+class Expectation(OfWeights):
     """The error model of one checkpoint.
 
     Attributes:
-        weights_sha256: of the weights whose errors it was fitted to.
         fitted_on: which molecules, in words.
         signs: names, in the order of the next three.
         centres, scales, weights: log error = intercept + sum of weight (sign - centre) / scale.
@@ -61,8 +60,6 @@ class Expectation(BaseModel):
         cycles_interval: what is added to the ratio at the lower and the upper end.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     fitted_on: str
     signs: list[str]
     centres: list[float]
@@ -145,18 +142,5 @@ def read_expectation(folder: Path, weights_sha256: str) -> Expectation | None:
     Raises:
         CheckpointError: a file that cannot be read, or is of other weights.
     """
-    path = folder / FILE
-    if not path.is_file():
-        return None
-    try:
-        found = Expectation.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        raise CheckpointError(
-            f"{folder.name}/{FILE} cannot be read: {str(error)[:200]}.", hint="Copy it again, or leave it out."
-        ) from error
-    if found.weights_sha256 != weights_sha256:
-        raise CheckpointError(
-            f"{folder.name}/{FILE} was fitted to the errors of weights {found.weights_sha256[:16]}..., not of these.",
-            hint="Fit it again (benchmarks/expectation.py), or leave it out.",
-        )
-    return found
+    relation, again = "was fitted to the errors of", "benchmarks/expectation.py"
+    return read_beside(folder / FILE, Expectation, weights_sha256, relation=relation, again=again)

@@ -1,21 +1,20 @@
 """Other functionals that a checkpoint's guesses serve: ``shifts.json`` beside its weights, which are untouched by it.
 
 For each functional the coefficients of ``model.reference.shift``, and what they were found to bring on molecules that took no
-part in the fit (``training.shifts``).
+part in the fit (``training.shift``).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from model.checkpoint.limits import check_size
+from model.checkpoint.beside import OfWeights, read_beside
 from model.errors import CheckpointError
 from model.level import fold_functional
 from model.orbitals.space import OrbitalSpace
@@ -23,7 +22,6 @@ from model.reference.shift import FunctionalShift
 from model.reference.terms import TermLayout
 
 FILE: Final = "shifts.json"
-MAX_BYTES: Final = 8 * 1024 * 1024
 
 
 class FittedFunctional(BaseModel):
@@ -43,17 +41,14 @@ class FittedFunctional(BaseModel):
     misplaced: tuple[float, float]
 
 
-class Stored(BaseModel):
+class Stored(OfWeights):
     """The file.
 
     Attributes:
-        weights_sha256: of the weights whose Hamiltonians are shifted.
         exponents: of the Gaussian charges, 1/bohr^2.
         functionals: in any order, each once.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     exponents: list[float] = Field(min_length=1, max_length=64)
     functionals: list[FittedFunctional] = Field(max_length=64)
 
@@ -72,11 +67,9 @@ class Shifts:
     """Those of a checkpoint.
 
     Attributes:
-        stored: what the file says.
         of_functional: by the folded name of the functional (``model.level.fold_functional``).
     """
 
-    stored: Stored
     of_functional: Mapping[str, FunctionalShift]
 
     def find(self, xc: str) -> FunctionalShift | None:
@@ -95,21 +88,10 @@ def read_shifts(folder: Path, weights_sha256: str, space: OrbitalSpace) -> Shift
     Raises:
         CheckpointError: a file that cannot be read, is of other weights, or does not fit the orbitals.
     """
-    path = folder / FILE
-    if not path.is_file():
+    relation, again = "shifts Hamiltonians of", "python -m training shift"
+    stored = read_beside(folder / FILE, Stored, weights_sha256, relation=relation, again=again)
+    if stored is None:
         return None
-    check_size(path, MAX_BYTES)
-    try:
-        stored = Stored.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        raise CheckpointError(
-            f"{folder.name}/{FILE} cannot be read: {str(error)[:200]}.", hint="Copy it again, or leave it out."
-        ) from error
-    if stored.weights_sha256 != weights_sha256:
-        raise CheckpointError(
-            f"{folder.name}/{FILE} shifts Hamiltonians of weights {stored.weights_sha256[:16]}..., not of these.",
-            hint="Fit it again (python -m training shift), or leave it out.",
-        )
     exponents = np.array(stored.exponents)
     expected = len(TermLayout(space, len(exponents)))
     found: dict[str, FunctionalShift] = {}
@@ -120,4 +102,4 @@ def read_shifts(folder: Path, weights_sha256: str, space: OrbitalSpace) -> Shift
                 hint="Fit it again (python -m training shift), or leave it out.",
             )
         found[fold_functional(each.xc)] = FunctionalShift(space, exponents, np.array(each.coefficients))
-    return Shifts(stored, found)
+    return Shifts(found)

@@ -2,7 +2,7 @@
 
 The terms are those of the fitted reference (``model.reference.terms``), both steps at once: charges on the atoms, projectors,
 and exchange in proportion to the density of the Hamiltonian that is to be shifted. Fitted to converged Fock matrices of the
-other functional (``training.shifts``); docs/decisions/0024-other-functionals.md.
+other functional (``training.shift``); docs/decisions/0024-other-functionals.md.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class ModelLoader:
             predictor.verify_golden()
             figures["molecules"] = [str(entry["name"]) for entry in predictor.checkpoint.golden["structures"]]
             figures["allowed_hartree"] = GOLDEN_TOLERANCE_HARTREE
-            forward = figures["forward"] = "eager" if predictor.model.exported is None else "exported"
+            figures["forward"] = predictor.model.forward_form
         with checks.check("equivariance") as figures:
             deviations = self_test(predictor, predictor.checkpoint.golden)
             figures["motions"] = sorted({deviation.motion for deviation in deviations})
@@ -92,8 +92,8 @@ class ModelLoader:
             if predictor.card.periodic:
                 import_for_crystals()
         card = predictor.card
-        seconds = time.perf_counter() - started
-        logger.info("loaded %s %s on %s (%s) in %.1f s", card.name, card.version, self.device, forward, seconds)
+        seconds, form = time.perf_counter() - started, predictor.model.forward_form
+        logger.info("loaded %s %s on %s (%s) in %.1f s", card.name, card.version, self.device, form, seconds)
         backend = self.build_backend(predictor, card.name)
         return LoadedModel(card.name, predictor, backend, tuple(checks.passed), print_of_files)
 

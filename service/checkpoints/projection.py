@@ -115,15 +115,13 @@ def in_target(prediction: Prediction, target: Target) -> Prediction:
     Raises:
         UnsupportedBasisError: the basis does not hold the occupied orbitals.
     """
+    if target.shift is None and target.space is None:
+        return prediction
+    from model.projection import projected, shifted  # PySCF takes most of a second to import
+
     if target.shift is not None:
-        from model.projection import shifted
-
         prediction = shifted(prediction, target.shift)
-    if target.space is not None:
-        from model.projection import projected
-
-        prediction = projected(prediction, target.space)
-    return prediction
+    return prediction if target.space is None else projected(prediction, target.space)
 
 
 def _space(basis: str, structure: Structure) -> OrbitalSpace:

@@ -76,7 +76,7 @@ class JobProcesses:
                     {
                         "folder": str(model.predictor.folder),
                         "sha256": model.predictor.card.weights_sha256,
-                        "forward": "eager" if model.predictor.model.exported is None else "exported",
+                        "forward": model.predictor.model.forward_form,
                     }
                     for model in services.registry.models
                 ],

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from model.checkpoint.shifts import FILE, FittedFunctional, Stored
+from model.electronic.solve import density_matrix, solve
 from model.integrals.pyscf_molecule import integrals
 from model.level import fold_functional, same_functional
 from model.predictor import Predictor
@@ -23,6 +23,7 @@ from training.atomic import write_json
 from training.data.frame import Frame
 from training.fit.reference import NormalEquations, normal_equations, term_matrices
 from training.pool import parallel_map
+from training.predict.work import predictor_of
 from training.shift.labels import Label, choose_frames, label
 from training.tables import ConfigError
 
@@ -30,8 +31,6 @@ Matrix = NDArray[np.float64]
 
 FEWEST: Final = 10
 """Molecules that a fit needs."""
-
-_worker: dict[Path, Predictor] = {}
 
 
 def fit_shifts(options: argparse.Namespace) -> None:
@@ -44,7 +43,7 @@ def fit_shifts(options: argparse.Namespace) -> None:
         CheckpointError, DatasetError, ConfigError: of what came.
     """
     folder: Path = options.checkpoint
-    predictor = _predictor(folder)
+    predictor = predictor_of(folder, "cpu")
     reference = predictor.model.reference
     if not isinstance(reference, FittedReference):
         raise ConfigError("Shifts are made of the terms of a fitted reference, and this checkpoint has none.")
@@ -77,18 +76,12 @@ def measure(labels: Sequence[Label], shift: FunctionalShift) -> tuple[float, flo
     for each in labels:
         molecule = integrals(each.frame.structure, shift.basis.name)
         moved = each.predicted + shift.evaluate(each.predicted, molecule)
-        density = [_density(h, molecule.overlap, molecule.n_occupied) for h in (each.fock, each.predicted, moved)]
-        values, vectors = np.linalg.eigh(molecule.overlap)
-        root = (vectors * np.sqrt(values)) @ vectors.T
+        factor, n_electrons = molecule.factor, 2 * molecule.n_occupied
+        density = [density_matrix(solve(h, factor, n_electrons)) for h in (each.fock, each.predicted, moved)]
+        root = (factor.vectors * np.sqrt(factor.values)) @ factor.vectors.T
         found.append([0.5 * np.abs(np.linalg.eigvalsh(root @ (d - density[0]) @ root)).sum() for d in density[1:]])
     before, after = np.mean(found, axis=0)
     return float(before), float(after)
-
-
-def _density(hamiltonian: Matrix, overlap: Matrix, n_occupied: int) -> Matrix:
-    _, orbitals = scipy.linalg.eigh(hamiltonian, overlap)
-    occupied = orbitals[:, :n_occupied]
-    return np.asarray(2.0 * occupied @ occupied.T)
 
 
 def _labels(frames: Sequence[Frame], xc: str, options: argparse.Namespace) -> list[Label]:
@@ -98,14 +91,7 @@ def _labels(frames: Sequence[Frame], xc: str, options: argparse.Namespace) -> li
 
 
 def _label(frame: Frame, *, xc: str, checkpoint: Path, folder: Path) -> Label | None:
-    return label(frame, xc, _predictor(checkpoint), folder)
-
-
-def _predictor(folder: Path) -> Predictor:
-    """Loaded once a process."""
-    if folder not in _worker:
-        _worker[folder] = Predictor.load(folder, verify_golden=False)
-    return _worker[folder]
+    return label(frame, xc, predictor_of(checkpoint, "cpu"), folder)
 
 
 def _fit(labels: Sequence[Label], reference: FittedReference, density_weight: float) -> Matrix:

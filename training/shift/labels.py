@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from model.integrals.pyscf_molecule import build_mole
 from model.level import fold_functional
 from model.predictor import Predictor
+from training.atomic import replaced
 from training.data.frame import Frame
 from training.data.sources import DatasetError, read_frames
 from training.tables import ConfigError
@@ -72,10 +72,8 @@ def label(frame: Frame, xc: str, predictor: Predictor, folder: Path) -> Label | 
         mf = calculation(build_mole(frame.structure, predictor.space.name), xc)
         mf.conv_tol = CONVERGED
         mf.kernel(dm0=prediction.guess.density_matrix)
-        temporary = path.with_suffix(".part")
-        with temporary.open("wb") as file:
+        with replaced(path) as temporary, temporary.open("wb") as file:
             np.save(file, mf.get_fock() if mf.converged else np.zeros((0, 0)))
-        os.replace(temporary, path)
     fock = np.load(path)
     return Label(frame, prediction.hamiltonian, fock) if fock.size else None
 
