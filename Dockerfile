@@ -51,9 +51,10 @@ RUN cd /opt/tracegrad/lib/python3*/site-packages \
 FROM ${PYTHON_IMAGE} AS kernel
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 COPY model/nn/kernel_files.py /build/
-COPY model/architectures/qhnet_published/pair_products.c model/integrals/coulomb.c /build/
-RUN mkdir /products /coulomb && python /build/kernel_files.py /build/pair_products.c /products \
- && python /build/kernel_files.py /build/coulomb.c /coulomb
+COPY model/architectures/qhnet_published/pair_products.c model/integrals/coulomb.c model/tracegrad/ragged_gradient.c /build/
+RUN mkdir /products /coulomb /tracegrad && python /build/kernel_files.py /build/pair_products.c /products \
+ && python /build/kernel_files.py /build/coulomb.c /coulomb \
+ && python /build/kernel_files.py /build/ragged_gradient.c /tracegrad
 
 FROM ${PYTHON_IMAGE} AS product
 RUN python -m venv /build && /build/bin/pip install --no-cache-dir 'setuptools>=77'
@@ -63,6 +64,7 @@ COPY model ./model
 COPY service ./service
 COPY --from=kernel /products ./model/architectures/qhnet_published
 COPY --from=kernel /coulomb ./model/integrals
+COPY --from=kernel /tracegrad ./model/tracegrad
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
  && /build/bin/pip install --no-deps --target /product /wheel/*.whl
 

@@ -8,6 +8,8 @@ and exists to prove it.
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
@@ -15,6 +17,7 @@ from torch.nn.functional import layer_norm, silu
 from model.nn.modules import Modules
 from model.nn.so2 import Sectors
 from model.tracegrad.invariants import Invariants
+from model.tracegrad.ragged_gradient import ScalarNetwork
 
 EPSILON = 1e-5
 
@@ -42,6 +45,14 @@ class GradientFeature(nn.Module):
         self.second = nn.Linear(hidden, n_scalars)
         self.norms = Modules[nn.LayerNorm](
             [nn.LayerNorm(width, EPSILON) for width in (hidden, n_scalars)] if affine else []
+        )
+
+    def network(self) -> ScalarNetwork:
+        """The weights of z's network."""
+        return ScalarNetwork(
+            (self.first.weight, self.first.bias),
+            (self.second.weight, self.second.bias),
+            tuple(chain.from_iterable(self._affine())),
         )
 
     def scalars(self, u: Tensor) -> Tensor:

@@ -168,9 +168,13 @@ class RaggedScalars(nn.Module):
         )
         """A and B of each irrep side by side, (channels, 2 * terms)."""
 
+    def scaled_weights(self) -> list[Tensor]:
+        """A and B of each irrep side by side over the fourth root of 2l + 1, (channels, 2 * terms)."""
+        return [weight * norm for weight, norm in zip(self.weights, self.root_norms, strict=True)]
+
     def forward(self, features: Sectors) -> tuple[Tensor, Mixed]:
         """One tensor (item, component, channel) an irrep -> u (item, n_invariants), and what the gradient reuses."""
-        weights = [weight * norm for weight, norm in zip(self.weights, self.root_norms, strict=True)]
+        weights = self.scaled_weights()
         both = [mix(part, weight) for part, weight in zip(features, weights, strict=True)]
         terms = []
         for part in both:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from model.errors import CheckpointError
 from model.nn.irreps import Layout, RaggedLayout
 from model.nn.so2 import SectorLayout, Sectors, sum_of_squares
+from model.tracegrad import ragged_gradient
 from model.tracegrad.config import TraceGradConfig
 from model.tracegrad.full_contraction import FullScalars, RaggedFullScalars
 from model.tracegrad.gradient import GradientFeature
@@ -39,11 +40,25 @@ class TraceGradModule(nn.Module):
 
     def forward(self, features: Sectors) -> tuple[Tensor, Sectors]:
         """Features, a tuple as their layout says -> z and the new features."""
+        if self.config.mode != "trace":
+            made = self._by_kernel(features)
+            if made is not None:
+                return made
         z, v = self.gradient(features)
         if self.config.mode == "trace":
             return z, features
         strength = self._strength(features, v)
         return z, tuple(torch.addcmul(part, change, strength) for part, change in zip(features, v, strict=True))
+
+    def _by_kernel(self, features: Sectors) -> tuple[Tensor, Sectors] | None:
+        """The same in one pass, of features and on machines that allow it."""
+        invariants = self.gradient.invariants
+        if not isinstance(invariants, RaggedScalars):
+            return None
+        norm_scaled = self.config.residual == "norm_scaled"
+        return ragged_gradient.gradient_added(
+            features, invariants.scaled_weights(), self.gradient.network(), self.strength, norm_scaled=norm_scaled
+        )
 
     def _strength(self, features: Sectors, v: Sectors) -> Tensor:
         """Factor of v, (item, 1, 1) or a scalar."""

@@ -15,6 +15,9 @@ from model.architectures.qhnet_published import pair_products
 from model.architectures.qhnet_published.config import QHNetPublishedConfig
 from model.architectures.qhnet_published.parameters import PairParameters
 from model.nn import native
+from model.nn.irreps import Layout, RaggedLayout
+from model.tracegrad.config import TraceGradConfig
+from model.tracegrad.module import TraceGradModule
 
 SAME = {torch.float64: 1e-14, torch.float32: 1e-6}
 N_ATOMS = 7
@@ -47,6 +50,26 @@ def arguments(dtype: torch.dtype, *, lmax: int = 4, channels: int = 64, n_pairs:
 
 def products(given: tuple[Any, ...], *, kernels: bool) -> Tensor:
     return torch.cat(pair_products.weighted_products(*given, kernels=kernels))
+
+
+def gradient_module(dtype: torch.dtype, **settings: Any) -> TraceGradModule:
+    """TraceGrad on irreps of many channels and of one; LayerNorms with weights that do something."""
+    torch.manual_seed(9)
+    layout = RaggedLayout(Layout(((0, 1), (1, -1), (1, 1), (2, 1), (4, 1))), (19, 8, 1, 2, 1))
+    module = TraceGradModule(layout, 0, TraceGradConfig(rank=5, hidden=11, n_scalars=7, **settings)).to(dtype)
+    for norm in module.gradient.norms:
+        for parameter in norm.parameters():
+            torch.nn.init.normal_(parameter)
+    return module
+
+
+def ragged_features(dtype: torch.dtype, n_items: int) -> tuple[Tensor, ...]:
+    """Of the irreps of ``gradient_module``, each of its own size; seen through a slice, as edges are."""
+    sizes = zip((1, 3, 3, 5, 9), (19, 8, 1, 2, 1), strict=True)
+    return tuple(
+        (place * torch.randn(n_items + 3, dim, width, dtype=dtype))[2:-1]
+        for place, (dim, width) in enumerate(sizes, start=1)
+    )
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, function: str) -> None:
@@ -113,3 +136,48 @@ def test_a_kernel_that_does_not_compile_is_reported(tmp_path: Path, caplog: pyte
     (message,) = caplog.messages
     assert message.startswith("broken could not be compiled, its slower form runs:")
     assert "error" in message
+
+
+@needs_compiler
+@pytest.mark.parametrize("residual", ["norm_scaled", "plain"])
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize(("n_items", "threads"), [(0, 1), (1, 1), (35, 3), (200, 1), (200, 3)])
+@pytest.mark.parametrize("dtype", list(SAME))
+def test_gradient_is_added_as_torch_adds_it(
+    dtype: torch.dtype, n_items: int, threads: int, affine: bool, residual: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = gradient_module(dtype, residual=residual, affine=affine)
+    features = ragged_features(dtype, n_items)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    with torch.inference_mode():
+        monkeypatch.setattr(native, "usable", lambda like: False)
+        z, expected = module(features)
+        monkeypatch.undo()
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        monkeypatch.setattr(TraceGradModule, "_strength", None)  # torch's form is not run
+        found_z, found = module(features)
+    assert found_z.shape == z.shape
+    assert (found_z - z).norm() <= 3 * SAME[dtype] * z.norm()
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert (one - other).norm() <= 3 * SAME[dtype] * other.norm()
+
+
+@needs_compiler
+def test_no_features_have_no_gradient() -> None:
+    """Of an item of zeros too, |f| / |v| is a number."""
+    module = gradient_module(torch.float32)
+    with torch.inference_mode():
+        zeros = tuple(torch.zeros_like(part) for part in ragged_features(torch.float32, 3))
+        assert all(torch.equal(part, torch.zeros_like(part)) for part in module(zeros)[1])
+
+
+@needs_compiler
+def test_added_gradient_leaves_training_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = gradient_module(torch.float64)
+    monkeypatch.setattr(native, "library", None)  # not asked for
+    _, changed = module(ragged_features(torch.float64, 5))
+    torch.stack([part.sum() for part in changed]).sum().backward()
+    slope = module.gradient.second.weight.grad
+    assert slope is not None
+    assert slope.abs().max() > 0
