@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from model.architectures.registry import ARCHITECTURES
 from model.blocks.block_set import BlockSet, Spin
 from model.blocks.matrices import BlochSum
+from model.electronic.fermi import SMEARING_HARTREE
 from model.electronic.kinetic_damping import KineticDamping
 from model.electronic.overlap import OverlapFactor
 from model.hamiltonian_model import HamiltonianModel
@@ -25,6 +26,7 @@ from training.data import sources
 from training.data.frame import DatasetError, Frame
 from training.fit.config import ConfigError, LossConfig, read_run
 from training.fit.losses.bands import WIDTH_HARTREE, BandsTerm
+from training.fit.losses.density import DensityTerm
 from training.fit.losses.errors import BatchErrors
 from training.fit.losses.objective import Objective
 from training.fit.run import fit
@@ -162,3 +164,52 @@ def test_a_damped_spectrum_is_not_judged_by_what_is_left_out(model: HamiltonianM
             mixed = shares[:, None] * (states.conj().T @ damping(h, OverlapFactor.of(s), k) @ states) * shares
             expected.append(np.linalg.norm(mixed) / np.linalg.norm(shares))
         assert value == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def density_change(frame: Frame, other: BlockSet, k: Any, fermi: float) -> NDArray[np.complex128]:
+    """Derivative of D(k) of H + x dH by x at 0, by central differences; in orthonormal orbitals."""
+    assert frame.overlap is not None
+    overlap = BlochSum(frame.overlap)(k)
+    root = np.linalg.inv(np.linalg.cholesky(overlap))
+
+    def density(step: float) -> NDArray[np.complex128]:
+        matrix = root @ (BlochSum(frame.hamiltonian)(k) + step * BlochSum(other)(k)) @ root.conj().T
+        energies, states = np.linalg.eigh(matrix)
+        return (states / (1 + np.exp((energies - fermi) / SMEARING_HARTREE))) @ states.conj().T
+
+    step = 1e-7
+    return (density(step) - density(-step)) / (2 * step)
+
+
+def test_the_density_term_is_the_first_order_change_of_the_density(model: HamiltonianModel) -> None:
+    """Oracle: finite differences of D(k). The Fermi level stays, and so do fillings: they are no part of the term."""
+    loss = LossConfig(guess=0.0, trace=0.0, density=1.0)
+    fermi = [0.03, -0.1]
+    frames = [replace(frame_of(index), fermi_energy_hartree=level) for index, level in enumerate(fermi)]
+    shuffled = [frame.hamiltonian.with_values(np.roll(frame.hamiltonian.values, 1, axis=1)) for frame in frames]
+    others = [replace(frame, hamiltonian=blocks.hermitised()) for frame, blocks in zip(frames, shuffled, strict=True)]
+    errors = negative(model, others, frames, loss)
+    found = DensityTerm(1.0)(errors).tolist()
+    for frame, other, level, vectors, value in zip(
+        frames, others, fermi, errors.extras["k_vectors"].numpy(), found, strict=True
+    ):
+        assert frame.overlap is not None
+        assert frame.structure.cell_angstrom is not None
+        expected = []
+        for k in vectors @ frame.structure.cell_angstrom.T / (2 * np.pi):
+            change = density_change(frame, other.hamiltonian, k, level)
+            overlap = BlochSum(frame.overlap)(k)
+            _, states = scipy.linalg.eigh(BlochSum(frame.hamiltonian)(k), overlap)
+            own = np.linalg.cholesky(overlap).conj().T @ states
+            mixed = own.conj().T @ change @ own
+            n_bands = SPACE.count_electrons(frame.structure.numbers) // 2
+            expected.append(100 * np.linalg.norm(np.triu(mixed, 1)) / np.sqrt(n_bands))
+        assert value == pytest.approx(np.mean(expected), rel=1e-3)
+
+
+def test_a_run_with_the_density_term_trains_and_reports_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sources.FORMATS, "test", lambda path: Overlapping("restricted"))  # type: ignore[arg-type]
+    config = read_run(write_run(tmp_path, "guess = 0.0\nbands = 0.1\ndensity = 0.5"))
+    fit(config)
+    lines = [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
+    assert 0 < lines[-1]["density_percent"] < lines[0]["density_percent"]

@@ -142,9 +142,11 @@ class LossConfig:
         spectral: of the first-order error of occupied orbital energies and LUMO, in millihartree; for a short last part.
         bands: of the first-order error of a crystal's levels and states, weighted by nearness to the Fermi level, in
             millihartree.
-        bands_damping: kinetic damping of the spectrum that the bands are of, which goes on the card, so that predictions are
-            solved with it; 0 for none. Needs ``[model] integrals = "pyscf_crystal"``.
-        guess_from, spectral_from, bands_from: share of the run's steps after which these terms enter (0: from the start).
+        density: of the first-order density error of a crystal per square root of full bands, in percent.
+        bands_damping: kinetic damping of the spectrum that bands and density are of, which goes on the card, so that
+            predictions are solved with it; 0 for none. Needs ``[model] integrals = "pyscf_crystal"``.
+        guess_from, spectral_from, bands_from, density_from: share of the run's steps after which these terms enter (0: from
+            the start).
         trace: lambda of TraceGrad's Eq. 7.
         trace_ramp_steps: steps over which lambda grows from 0.
     """
@@ -155,10 +157,12 @@ class LossConfig:
     guess: NonNegativeFloat = 2.0
     spectral: NonNegativeFloat = 0.0
     bands: NonNegativeFloat = 0.0
+    density: NonNegativeFloat = 0.0
     bands_damping: Fraction = 0.0
     guess_from: Share = 0.0
     spectral_from: Share = 0.0
     bands_from: Share = 0.0
+    density_from: Share = 0.0
     trace: NonNegativeFloat = 0.2
     trace_ramp_steps: NonNegativeInt = 500
 
@@ -255,7 +259,7 @@ def read_run(path: Path) -> RunConfig:
 
 def _check(config: RunConfig, path: Path) -> None:
     """What tables must be to each other; what paths hold is looked at where they are opened, before the work begins."""
-    orbitals = max(config.loss.guess, config.loss.spectral, config.loss.bands) > 0.0
+    orbitals = max(config.loss.guess, config.loss.spectral, config.loss.bands, config.loss.density) > 0.0
     mode = config.network.second_stage.mode
     rules = config.stages.rules(mode, has_start=config.start_from is not None, looks_at_orbitals=orbitals)
     for holds, message in rules:

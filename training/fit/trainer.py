@@ -35,7 +35,7 @@ from training.fit.state import (
     write_tensors,
 )
 
-JUDGED_BY: Final = ("density_per_electron", "bands_uEh", "mae_uEh")
+JUDGED_BY: Final = ("density_per_electron", "density_percent", "bands_uEh", "mae_uEh")
 """What the best weights of a run are lowest in: the first of these that its validation measures."""
 
 COMPILED_TOLERANCE: Final = 1e-3

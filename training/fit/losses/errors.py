@@ -162,7 +162,7 @@ class BatchErrors:
 
         sum over images of e^{i k (r_j + R - r_i)} times the block: the phases of distances, not of lattice vectors alone.
         """
-        points, width, graph = self.extras["k_vectors"], self.extras["states"].shape[-1], self.graph
+        points, width, graph = self.extras["k_vectors"], self.extras["k_orbitals"].shape[-1], self.graph
         vectors = torch.cat([graph.pair_vectors.new_zeros(graph.n_atoms, 3), graph.pair_vectors])
         angles = (points[self.structure_of_item] * vectors[:, None]).sum(dim=2).T[:, :, None, None]
         half, target = self._halves, self._places(width).flatten()

@@ -19,6 +19,7 @@ from model.hamiltonian_model import HamiltonianModel, ModelOutput
 from training.fit.config import LossConfig
 from training.fit.losses.bands import BandsTerm
 from training.fit.losses.blocks import BlocksTerm
+from training.fit.losses.density import DensityTerm
 from training.fit.losses.errors import Assembler, BatchErrors
 from training.fit.losses.guess import GuessTerm
 from training.fit.losses.spectral import SpectralTerm
@@ -34,6 +35,7 @@ def terms_of(config: LossConfig) -> tuple[Term, ...]:
         (config.guess, GuessTerm(config.guess, config.guess_from)),
         (config.spectral, SpectralTerm(config.spectral, config.spectral_from)),
         (config.bands, BandsTerm(config.bands, config.bands_from, config.bands_damping)),
+        (config.density, DensityTerm(config.density, config.density_from, config.bands_damping)),
     )
     return (
         BlocksTerm(config.mae, config.rmse, config.mse),
@@ -46,7 +48,7 @@ def measured_terms(*, molecular: bool, loss: LossConfig | None = None) -> tuple[
 
     Args:
         molecular: all labels are closed-shell molecules: their orbitals are looked at.
-        loss: of the run; if it looks at bands of crystals, so does validation.
+        loss: of the run; if it looks at bands or densities of crystals, so does validation.
     """
     crystals = LossConfig(guess=0.0) if loss is None else replace(loss, guess=0.0, spectral=0.0)
     return terms_of(LossConfig(guess=1.0, spectral=1.0) if molecular else crystals)
