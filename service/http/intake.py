@@ -6,10 +6,8 @@ Everything that can be wrong with the envelope (content type, encoding, JSON, fo
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping
-from itertools import islice
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
@@ -20,7 +18,8 @@ from starlette.requests import Request
 from model.structure_files.encoding import decode_text
 from service.errors import ServiceError
 from service.http.json_body import MAX_ITEMS, read_json
-from service.http.validation import MAX_ERRORS, service_error
+from service.http.text_options import is_list, value_of, whole_number
+from service.http.validation import service_error
 from service.schemas.evaluation import FILE_OPTIONS, EvaluateRequest
 from service.schemas.requests import (
     JSON_ONLY,
@@ -37,16 +36,10 @@ RequestModel = TypeVar(
     "RequestModel", bound=PredictRequest | GuessRequest | BatchRequest | BandsRequest | DosRequest | EvaluateRequest
 )
 
-KNOWN_OPTIONS: Final = {"frame"}.union(
-    *(model.model_fields for model in (GuessRequest, BandsRequest, DosRequest, EvaluateRequest))
-)
-_INTEGER_OPTIONS: Final = frozenset({"charge", "multiplicity", "npoints", "frame"})
-_TRUTH: Final[Mapping[str, bool]] = {"true": True, "false": False}
-_LIST_OPTIONS: Final = frozenset({"outputs"})
-_NUMBER_OPTIONS: Final = frozenset({"sigma_ev", "window_ev"})
-_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,9}")
+MODELS: Final = (GuessRequest, BandsRequest, DosRequest, EvaluateRequest)
+"""Together they have every option."""
+KNOWN_OPTIONS: Final = {"frame"}.union(*(model.model_fields for model in MODELS))
 _MAX_FORM_FIELDS: Final = 32
-_MAX_NUMBERS: Final = 2
 ITEMS_PER_ATOM: Final = 8
 """Of a number, three coordinates and their list, with some left for other fields."""
 
@@ -207,24 +200,8 @@ def _build(model: type[RequestModel], options: Mapping[str, str], file_format: s
             allowed=sorted({*known, "format"}),
             hint="Options are form fields or query parameters.",
         )
-    values: dict[str, Any] = {}
-    for name, value in options.items():
-        if name in _INTEGER_OPTIONS:
-            if not _INTEGER.fullmatch(value.strip()):
-                raise ServiceError("invalid_request", "Not an integer of reasonable size.", field=name)
-            values[name] = int(value)
-        elif name in _NUMBER_OPTIONS:
-            values[name] = _numbers(name, value)
-        elif name in ("pbc", "project"):
-            # what is neither is left to the model of the options to refuse
-            values[name] = _TRUTH.get(value.strip().lower(), value)
-        elif name in _LIST_OPTIONS:
-            # more than the lists may have is refused for its length; nobody needs to know by how much
-            items = (item.strip() for item in value.split(","))
-            values[name] = tuple(islice(filter(None, items), MAX_ERRORS))
-        else:
-            values[name] = value
-    frame = values.pop("frame", None)
+    values = {name: value_of(model, name, value) for name, value in options.items() if name != "frame"}
+    frame = whole_number("frame", options["frame"]) if "frame" in options else None
     try:
         file = FileStructure(kind="file", format=file_format, text=text, frame=frame)
         values |= {"structures": [file]} if "structures" in model.model_fields else {"structure": file}
@@ -233,22 +210,11 @@ def _build(model: type[RequestModel], options: Mapping[str, str], file_format: s
         raise service_error(error, options_only=True) from None
 
 
-def _numbers(name: str, value: str) -> float | tuple[float, ...]:
-    """A number, or two with a comma between; how many there may be is for the model of the options to say."""
-    try:
-        numbers = tuple(float(item) for item in value.split(",", _MAX_NUMBERS))
-    except ValueError:
-        raise ServiceError(
-            "invalid_request", "Not a number, or not numbers with a comma between.", field=name, hint="0.1, or -5,5"
-        ) from None
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
 def _single(items: list[tuple[str, str]]) -> dict[str, str]:
     """Options by name. Lists may be repeated; anything else given twice is an error."""
     result: dict[str, str] = {}
     for name, value in items:
-        if name in result and name in _LIST_OPTIONS:
+        if name in result and is_list(name, MODELS):
             result[name] += "," + value
         elif name in result:
             field = name if name in KNOWN_OPTIONS else None
