@@ -31,7 +31,7 @@ import httpx
 from attack_cases import ATTACKS, PATIENCE_S, Caller
 from machine import DEFAULT_CHECKPOINT, describe
 from recorded import Column, Table, record
-from service_process import HealthProbe, RunningService, started_service
+from service_process import HealthProbe, RunningService, resident_bytes, started_service
 from soak_report import percentile
 
 WATER = "3\nwater\nO 0 0 {z:.6f}\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n"
@@ -86,32 +86,10 @@ class MemoryWatch:
             self.most = max(self.most, resident_bytes(self._process))
 
 
-def resident_bytes(process: int) -> int:
-    """Resident memory of a process and its children."""
-    total = 0
-    for number in (process, *children(process)):
-        try:
-            total += int(Path(f"/proc/{number}/statm").read_text().split()[1]) * 4096
-        except OSError:
-            continue  # it has just ended
-    return total
-
-
 def cpu_seconds(process: int) -> float:
     """CPU time of a process."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def children(process: int) -> list[int]:
-    """Child processes."""
-    found: list[int] = []
-    for task in Path(f"/proc/{process}/task").glob("*/children"):
-        try:
-            found += map(int, task.read_text().split())
-        except OSError:
-            continue
-    return found
 
 
 async def fire(

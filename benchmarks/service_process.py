@@ -129,6 +129,33 @@ def _account(service: RunningService, process: subprocess.Popen[bytes]) -> str:
     return f"the service does not answer; its exit code is {process.poll()}, and its log ends with\n{tail}"
 
 
+def resident_bytes(process: int) -> int:
+    """Resident memory of a process and its children."""
+    total = 0
+    for number in (process, *children(process)):
+        try:
+            total += int(Path(f"/proc/{number}/statm").read_text().split()[1]) * 4096
+        except OSError:
+            continue  # it has just ended
+    return total
+
+
+def children(process: int) -> list[int]:
+    """Processes that a process has started, and those that these have."""
+    parents: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents.setdefault(int(status.read_text().rpartition(")")[2].split()[1]), []).append(
+                int(status.parent.name)
+            )
+        except OSError:
+            continue  # it has just ended
+    found = list(parents.get(process, []))
+    for own in found:  # grows while it is read
+        found += parents.get(own, [])
+    return found
+
+
 class HealthProbe:
     """Asks ``/health/live`` ten times a second from a process of its own."""
 

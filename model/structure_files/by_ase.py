@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from model.structure_files.cif import bad_row_of_atoms, check_cif
+from model.structure_files.espresso import bad_card
 from model.structure_files.frame import Frame, Frames, ManyFramesError, UnreadableError
 from model.structure_files.stated import Stated
 from model.structure_files.xyz import from_atoms
@@ -120,6 +121,8 @@ def read_by_ase(file_format: str, text: str, max_frames: int) -> Frames:
 def _explained(error: Exception, file_format: str, text: str, stream: io.IOBase) -> UnreadableError | None:
     """What is wrong with the text and where, as far as the reader's error or the place where it stopped tells."""
     if file_format == "cif" and (bad := bad_row_of_atoms(text)) is not None:
+        return bad
+    if file_format == "espresso-in" and (bad := bad_card(text)) is not None:
         return bad
     place = stream.place if isinstance(stream, _Lines) else None
     if place is not None:

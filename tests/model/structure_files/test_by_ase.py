@@ -73,6 +73,15 @@ C 0 0 0.5
         ("cif", CIF, "_cell_length_b 2.46\n", "", None, "no _cell_length_b"),
         ("aims", AIMS, "0 0 5\n", "0 0 z\n", 3, "does not understand"),
         ("aims", AIMS, "C\n", "Xy\n", 4, "does not understand"),
+        ("espresso-in", ESPRESSO, "C 0 0 0.5", "C 0 0 half", 11, "an atom and three numbers in each row"),
+        ("espresso-in", ESPRESSO, "C 0 0 0.5", "C 0 0", 11, "an atom and three numbers in each row"),
+        ("espresso-in", ESPRESSO, "C 0 0 0.5", "Xy 0 0 0.5", 11, "of no element"),
+        ("espresso-in", ESPRESSO, "0 5 0\n", "0 5\n", 8, "three numbers in each row"),
+        ("espresso-in", ESPRESSO, "0 5 0\n", "", 6, "needs 3 rows and has 2"),
+        ("espresso-in", ESPRESSO, "nat=1", "nat=2", 10, "needs 2 rows and has 1"),
+        ("espresso-in", ESPRESSO, "nat=1", "nat=one", 2, "nat is no whole number"),
+        ("espresso-in", ESPRESSO, "nat=1, ", "", None, "no nat"),
+        ("espresso-in", ESPRESSO, "POSITIONS angstrom", "POSITIONS furlong", 10, "a unit that is not read"),
     ],
 )
 def test_readers_that_take_the_whole_file_are_explained(file_format, text, right, wrong, line, said):
@@ -88,5 +97,5 @@ def test_readers_that_take_the_whole_file_are_explained(file_format, text, right
 def test_no_line_is_made_up_where_the_error_cites_nothing_of_the_file():
     assert len(read_structures("espresso-in", ESPRESSO, 1)) == 1
     with pytest.raises(Exception) as refused:  # noqa: PT011  whatever ASE's reader raises
-        read_structures("espresso-in", ESPRESSO.replace("0.5", "half"), 1)
+        read_structures("espresso-in", ESPRESSO.replace("ibrav=0", "ibrav=99"), 1)
     assert not isinstance(refused.value, UnreadableError)
