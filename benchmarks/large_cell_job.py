@@ -3,7 +3,7 @@
     python benchmarks/large_cell_job.py [--cells 22] [--points 30] [--folder FOLDER] [--record]
 
 Graphene of 2 n^2 atoms, shaken by 0.03 Å. The checkpoint is made here: a dozen labels of eight atoms in the least basis (an
-s and a p function an atom, SZV-MOLOPT-SR; CP2K has to be installed), two-centre H0 and a few hundred steps of ``deeph_e3``,
+s and a p function an atom, SZV-MOLOPT-SR; CP2K has to be installed), two-centre H0 and some minutes of ``deeph_e3``,
 so that its matrices are those of a real sheet; with ``--folder`` it is kept, and used again. The job is watched as a caller
 watches it; its memory is the largest resident size that the service had.
 """
@@ -50,7 +50,7 @@ rattle = 0.05
 strain = 0.01
 """
 ORBITALS: Final = 4
-STEPS: Final = 400
+STEPS: Final = 1500
 RATTLE_ANGSTROM: Final = 0.03
 RUN: Final = """
 [run]
@@ -59,6 +59,7 @@ output = "{folder}/run"
 validate_every = 200
 save_every = 200
 threads = 1
+elements = ["C"]
 
 [data]
 file = "{folder}/data/crystals.h5"
@@ -80,6 +81,7 @@ after = "every"
 
 [loss]
 mae = 1.0
+rmse = 0.3
 guess = 0.0
 trace = 0.2
 
@@ -88,7 +90,7 @@ kind = "muon"
 steps = {steps}
 learning_rate = 2.5e-2
 warmup_steps = 50
-ema_decay = 0.98
+ema_decay = 0.99
 """
 COLUMNS: Final = [
     Column(name="atoms"),
