@@ -7,7 +7,7 @@ weights, one thread. Seconds are of the process, the median of interleaved repea
 model, DeepH-E3 as published with e3nn's tensor products. Memory is what a pass adds at most to the resident set of a fresh
 process that has run the unit cell before. "gradient" is a forward and a backward pass. What TraceGrad adds is small beside
 the noise of a shared machine: its table is of ``--pairs`` pairs of passes, one after the other, and gives the quartiles of
-their ratio.
+their ratio. The last table is of TraceGrad after every block on sheets of several sizes: the fastest of three passes.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ CUTOFF_ANGSTROM: Final = 7.2
 SPACE: Final = OrbitalSpace("2s 2p 1d", {6: (0, 0, 1, 1, 2)}, order="e3nn")
 WITHOUT: Final = "with a local norm and an envelope"
 WITH: Final = ("and TraceGrad after every block", "and TraceGrad after the last block")
+SIZES: Final = (7, 12, 22, 32)
+"""Cells along each vector of the sheets that the cost of a pass is measured on: 98 to 2,048 atoms."""
 PASSES: Final = {"forward": forward, "gradient": gradient}
 COLUMNS: Final = (
     Column(name="model"),
@@ -109,6 +111,27 @@ def added(networks: dict[str, HamiltonianNetwork], cells: int, pairs: int) -> Ta
     return Table(columns=[Column(name="adds"), Column(name="pass"), *quartiles], rows=rows)
 
 
+def against_size(model: str) -> Table:
+    """Seconds and memory of a forward pass against the number of atoms."""
+    network = network_of(MODELS[model])
+    forward(network, *monolayer(1))
+    rows: list[list[Cell]] = []
+    for cells in SIZES:
+        given = monolayer(cells)
+        seconds = min(cpu_seconds(functools.partial(forward, network, *given)) for _ in range(3))
+        memory = peak_megabytes(model, "forward", cells)
+        atoms = given[0].n_atoms
+        rows.append([atoms, given[0].n_pairs, seconds, 1e3 * seconds / atoms, memory, memory / atoms])
+    columns = [
+        *(Column(name=name) for name in ("atoms", "directed pairs")),
+        Column(name="forward", unit="s", digits=2),
+        Column(name="an atom", unit="ms", digits=2),
+        Column(name="memory", unit="MB", digits=0),
+        Column(name="memory of an atom", unit="MB", digits=2),
+    ]
+    return Table(columns=columns, rows=rows)
+
+
 def print_peak(model: str, name: str, cells: int) -> None:
     """What a child process does: MB that a pass adds. Linux only."""
     network = network_of(MODELS[model])
@@ -152,12 +175,13 @@ def main() -> None:
         rows.append(row)
     table = Table(columns=list(COLUMNS), rows=rows)
     tracegrad = added(networks, arguments.cells, arguments.pairs)
+    sizes = against_size(WITH[0])
     worst = max(timing.spread for times in found.values() for timing in times.values())
     spread = f"half the interquartile range over the median: at most {100 * worst:.0f} %"
     print(describe(), end="\n\n")
-    print(as_markdown(table), as_markdown(tracegrad), spread, sep="\n\n")
+    print(as_markdown(table), as_markdown(tracegrad), as_markdown(sizes), spread, sep="\n\n")
     if arguments.record:
-        record("crystal_networks", tables=[table, tracegrad], spread=spread, checkpoint=None)
+        record("crystal_networks", tables=[table, tracegrad, sizes], spread=spread, checkpoint=None)
 
 
 if __name__ == "__main__":

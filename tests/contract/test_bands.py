@@ -248,6 +248,11 @@ def test_so_many_bands_around_the_fermi_level_are_those_of_all(crystals):
     options: dict[str, Any] = {"kpts": [[0.1, 0, 0], [0, 0.08, 0]], "kmesh": "1x1x1"}  # an insulator's, so far
     all_of_them = asked(crystals, "bands", sheet(), **options)["results"]
     few = asked(crystals, "bands", sheet(), **options, states=5)["results"]
+    text = io.StringIO()
+    write(text, sheet(), format="extxyz")
+    in_form = {"path": "GM", "npoints": "3", "kmesh": "1x1x1", "states": "5"}
+    answer = crystals.post("/v1/bands", files={"file": ("bn.extxyz", text.getvalue())}, data=in_form)
+    assert 2 <= len(answer.json()["results"]["band_indices"]) <= 5
     kept = few["band_indices"]
     assert ELECTRONS // 2 in kept
     assert 2 <= len(kept) <= 5
