@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from pyscf.pbc import dft, gto, scf
 from pyscf.pbc.scf.addons import smearing_
+from pyscf.scf.diis import CDIIS, EDIIS
 
 from tracegrad_client import Client, CrystalGuess, Guess, GuessMismatchError, InvalidAnswerError, TraceGradWarning
 from tracegrad_client.adapters.pyscf import TraceGradSCF, attach, detach, structure_of_cell
+from tracegrad_client.adapters.pyscf.extrapolation import LEAST_DIFFERENCE_HARTREE, LevelDIIS
 from tracegrad_client.crystal_guess import read_crystal_guess
 from tracegrad_client.wire import Tensors
 
@@ -96,6 +98,63 @@ def test_a_bad_guess_is_left_and_the_calculation_is_as_without_us(own: Any) -> N
     assert energy == pytest.approx(own.e_tot, abs=1e-10)
     assert ours.cycles == own.cycles
     assert not ours.tracegrad.used
+
+
+@pytest.fixture
+def extrapolated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often Fock matrices were extrapolated by ours; emptied by the test."""
+    found: list[int] = []
+    update = LevelDIIS.update
+
+    def noted(self: LevelDIIS, *args: Any, **kwargs: Any) -> Any:
+        found.append(len(found))
+        return update(self, *args, **kwargs)
+
+    monkeypatch.setattr(LevelDIIS, "update", noted)
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::tracegrad_client.TraceGradWarning")
+def test_a_crystal_that_starts_from_us_is_extrapolated_from_the_first_cycle(own: Any, extrapolated: list[int]) -> None:
+    ours = attach(krks(), Oracle(own, noise=0.02))
+    assert ours.kernel() == pytest.approx(own.e_tot, abs=ENERGY_TOLERANCE)
+    assert len(extrapolated) == ours.cycles
+    assert ours.cycles < own.cycles
+    extrapolated.clear()
+    ours.kernel(dm0=own.make_rdm1())  # a density of the caller's: PySCF's own way
+    attach(krks(), Oracle(own, noise=3.0), threshold=1e-3).run()
+    assert not extrapolated
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [{"diis": False}, {"DIIS": EDIIS}, {"diis_start_cycle": 2}, {"diis_damp": 0.3}, {"diis": CDIIS()}],
+    ids=["none", "another", "later", "damped", "an object"],
+)
+@pytest.mark.filterwarnings("ignore::tracegrad_client.TraceGradWarning")
+def test_who_has_chosen_how_to_extrapolate_keeps_it(own: Any, extrapolated: list[int], chosen: dict[str, Any]) -> None:
+    ours = attach(krks(), Oracle(own, noise=0.02))
+    for name, value in chosen.items():
+        setattr(ours, name, value)
+    ours.kernel()
+    assert ours.tracegrad.used
+    assert not extrapolated
+
+
+def test_the_error_is_the_commutator_over_the_distance_of_levels(own: Any) -> None:
+    """Oracle: to first order the density's change, D_pq = F_pq (f_q - f_p) / (e_q - e_p), of a Fock matrix a little off."""
+    overlap, density, fock = own.get_ovlp(), own.make_rdm1(), own.get_fock()
+    n = fock.shape[1]
+    other = np.random.default_rng(5).normal(size=(n, n))
+    wrong = fock + 1e-5 * (other + other.T)
+    diis = LevelDIIS(own)
+    diis.update(overlap, density, wrong, own)
+    stored = np.asarray(diis.get_err_vec(0)).reshape(len(fock), n, n)
+    for energies, c, off, error in zip(own.mo_energy, own.mo_coeff, wrong - fock, stored, strict=True):
+        full = own.mol.nelectron // 2
+        mixed = np.abs(c.conj().T @ off @ c)[full:, :full]
+        expected = 2 * mixed / (energies[full:, None] - energies[:full] + LEAST_DIFFERENCE_HARTREE)
+        assert np.allclose(np.abs(error[full:, :full]), expected, rtol=1e-2, atol=1e-9)
 
 
 def test_levels_are_filled_by_the_calculation_s_own_rule(own: Any) -> None:

@@ -25,6 +25,7 @@ from pyscf import lib
 from tracegrad_client.adapters.pyscf.calculation import is_periodic, obstacle, treatment
 from tracegrad_client.adapters.pyscf.crystals import CrystalStart
 from tracegrad_client.adapters.pyscf.density import judged_density
+from tracegrad_client.adapters.pyscf.extrapolation import FIRST_CYCLE, LevelDIIS, may_replace, replacement
 from tracegrad_client.adapters.pyscf.orbitals import GuessSource
 from tracegrad_client.adapters.pyscf.report import GuessReport, announce
 from tracegrad_client.adapters.pyscf.start import Start, State
@@ -83,7 +84,13 @@ def detach(mf: MeanField) -> MeanField:
     for target in _layers(mf):
         if isinstance(target, TraceGradSCF):
             target.__class__ = lib.drop_class(target.__class__, TraceGradSCF)
-            for name in ("_tracegrad_state", "_tracegrad_fock", "_tracegrad_last", "_tracegrad_start"):
+            for name in (
+                "_tracegrad_state",
+                "_tracegrad_fock",
+                "_tracegrad_last",
+                "_tracegrad_start",
+                "_tracegrad_diis",
+            ):
                 target.__dict__.pop(name, None)
     return mf
 
@@ -101,6 +108,7 @@ class TraceGradSCF:
     _tracegrad_fock: Potential | None = None
     _tracegrad_last: Any = None  # the last geometry's density, where PySCF would have gone on from it
     _tracegrad_start: Start | CrystalStart | None = None  # what the running SCF started from
+    _tracegrad_diis: LevelDIIS | None = None  # of the running SCF, if it is a crystal's
 
     @property
     def tracegrad(self) -> GuessReport:
@@ -145,6 +153,26 @@ class TraceGradSCF:
             return veff
         return fock.veff
 
+    def get_fock(
+        self,
+        h1e: Any = None,
+        s1e: Any = None,
+        vhf: Any = None,
+        dm: Any = None,
+        cycle: int = -1,
+        diis: Any = None,
+        diis_start_cycle: int | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """PySCF's own; a crystal that has started from the server's density is extrapolated from the first cycle on."""
+        if isinstance(self._tracegrad_start, CrystalStart) and may_replace(self, diis):
+            if cycle == FIRST_CYCLE or self._tracegrad_diis is None:
+                self._tracegrad_diis = replacement(self)
+            diis, diis_start_cycle = self._tracegrad_diis, FIRST_CYCLE
+        own = cast(Any, super()).get_fock
+        return own(h1e, s1e, vhf, dm, cycle, diis, diis_start_cycle, *args, **kwargs)
+
     def build(self, mol: Any = None) -> Any:
         """PySCF's own, which begins every run; a potential that was left over from before is dropped."""
         _layers(self)[-1]._tracegrad_fock = None
@@ -169,7 +197,7 @@ class TraceGradSCF:
 
     def _finalize(self) -> Any:
         """PySCF's own, which ends every run; what the guess missed by is kept for the next geometry."""
-        start, self._tracegrad_start = self._tracegrad_start, None
+        start, self._tracegrad_start, self._tracegrad_diis = self._tracegrad_start, None, None
         if start is not None and cast(Any, self).converged:
             start.learn(self)
         return cast(Any, super())._finalize()
