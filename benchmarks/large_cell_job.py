@@ -50,7 +50,7 @@ rattle = 0.05
 strain = 0.01
 """
 ORBITALS: Final = 4
-STEPS: Final = 1500
+STEPS: Final = 600
 RATTLE_ANGSTROM: Final = 0.03
 RUN: Final = """
 [run]
@@ -88,7 +88,7 @@ trace = 0.2
 [optimiser]
 kind = "muon"
 steps = {steps}
-learning_rate = 2.5e-2
+learning_rate = 5e-3
 warmup_steps = 50
 ema_decay = 0.99
 """
