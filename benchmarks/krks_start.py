@@ -1,13 +1,14 @@
 """Cycles of PySCF's KRKS from its own guess, from the server's, and from CP2K's converged H: cells never trained on.
 
-    python benchmarks/krks_start.py [FILE.h5] [--cells NAME ...] [--rows FILE] [--record]
+    python benchmarks/krks_start.py [FILE.h5] [--cells NAME ...] [--runs FILE] [--record]
 
 PBE / DZVP-MOLOPT-SR-GTH with GTH-PBE pseudopotentials, Fermi smearing of 300 K, real-space integration by multigrid at 60
 hartree, which suffices to compare two runs of the same setting. The calculation is attached to a server of its own, guard
 included. Each runs to a change of 1e-8 hartree, so that energies can be compared; cycles are counted there and where PySCF's
 default convergence (1e-7) is reached, both with its rule for the gradient. "CP2K's H" is what FILE
-(``cp2k_dzvp.h5`` of ../shared) stores of the cell: the best that a prediction could do. A cell takes minutes: with ``--rows``
-each is kept as soon as it is done, and the next run goes on behind it.
+(``cp2k_dzvp.h5`` of ../shared) stores of the cell: the best that a prediction could do. A run takes minutes: with ``--runs``
+each is kept as soon as it is done, under the version of the checkpoint, and the next call goes on behind it; ``--starts``
+chooses some of the three.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ CELLS: Final = (
     "graphene_0002_1",
 )
 """Of another recipe than the checkpoint's training structures; 2x2 cells, rattled by 0.05 Å, strained by 1 %."""
+STARTS: Final = ("own", "ours", "label")
 CUTOFF_HARTREE: Final = 60.0
 PRECISION: Final = 1e-6
 SMEARING_HARTREE: Final = 9.5e-4
@@ -121,34 +123,36 @@ def stored_density(stored: Matrices, mf: Any) -> Any:
     return made.matrices[0]
 
 
-def compare(path: Path, name: str, counts: tuple[int, int, int], client: Client) -> list[Cell]:
-    """One row."""
+def calculate(path: Path, name: str, counts: tuple[int, int, int], start: str, client: Client) -> dict[str, Any]:
+    """One run: from PySCF's own guess ("own"), from the server's ("ours"), or from the stored H ("label")."""
     stored = read_crystal_h5(path, name)
-    own, best = (calculation(stored.structure, counts) for _ in range(2))
-    ours = client.attach(calculation(stored.structure, counts))
-    cycles = [Cycles(mf) for mf in (own, ours, best)]
+    mf = calculation(stored.structure, counts)
+    given = stored_density(stored, mf) if start == "label" else None
+    mf = client.attach(mf) if start == "ours" else mf
+    cycles = Cycles(mf)
     started = time.process_time()
-    ours.kernel()
-    between = time.process_time()
-    own.kernel()
-    ended = time.process_time()
-    best.kernel(dm0=stored_density(stored, best))
-    if not (own.converged and ours.converged and best.converged):
+    mf.kernel(dm0=given)
+    if not mf.converged:
         raise RuntimeError(f"{name} did not converge")
-    report = ours.tracegrad
-    if not report.used:
-        print(f"{name}: {report.reason}")
-    away = [f"{calculated.e_tot - own.e_tot:.1e}" for calculated in (ours, best)]
-    rms = None if report.rms_commutator is None else f"{report.rms_commutator:.1e}"
-    by_tolerance = zip(*(found.counts() for found in cycles), strict=True)
+    found = {"cycles": cycles.counts(), "energy": float(mf.e_tot), "seconds": time.process_time() - started}
+    if start == "ours":
+        if not mf.tracegrad.used:
+            print(f"{name}: {mf.tracegrad.reason}")
+        found |= {"rms": mf.tracegrad.rms_commutator, "request": mf.tracegrad.seconds}
+    return found
+
+
+def row(name: str, own: dict[str, Any], ours: dict[str, Any], label: dict[str, Any]) -> list[Cell]:
+    """Of a cell, its three runs."""
+    by_tolerance = zip(own["cycles"], ours["cycles"], label["cycles"], strict=True)
     return [
         name,
         *(count for counts_of in by_tolerance for count in counts_of),
-        *away,
-        rms,
-        ended - between,
-        between - started,
-        report.seconds,
+        *(f"{run['energy'] - own['energy']:.1e}" for run in (ours, label)),
+        None if ours["rms"] is None else f"{ours['rms']:.1e}",
+        own["seconds"],
+        ours["seconds"],
+        ours["request"],
     ]
 
 
@@ -159,20 +163,29 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", default=list(CELLS), help="names of structures of the file")
     parser.add_argument("--kmesh", type=int, nargs=3, default=(3, 3, 1), help="counts (default: 3 3 1)")
     parser.add_argument("--checkpoints", default="checkpoints")
-    parser.add_argument("--rows", type=Path, help="file of the rows that are done")
+    parser.add_argument("--runs", type=Path, help="file of the runs that are done")
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS), help="runs to make")
     parser.add_argument("--record", action="store_true")
     chosen = parser.parse_args()
     a, b, c = chosen.kmesh
-    rows: list[list[Cell]] = json.loads(chosen.rows.read_text()) if chosen.rows and chosen.rows.exists() else []
-    done = {row[0] for row in rows}
+    done: dict[str, Any] = json.loads(chosen.runs.read_text()) if chosen.runs and chosen.runs.exists() else {}
     settings = {"TRACEGRAD_CHECKPOINTS": chosen.checkpoints}
     with local_server(environment=settings, start_timeout=600.0) as url, Client(url) as client:
         (version,) = (card["version"] for card in client.models() if card["name"] == "bcn")
-        for name in [name for name in chosen.cells if name not in done]:
-            rows.append(compare(chosen.file, name, (a, b, c), client))
-            print(rows[-1], flush=True)
-            if chosen.rows:
-                chosen.rows.write_text(json.dumps(rows))
+        keys = {start: f"{start} {version}" if start == "ours" else start for start in STARTS}
+        for name in chosen.cells:
+            for start in chosen.starts:
+                key = f"{name} {keys[start]}"
+                if key not in done:
+                    done[key] = calculate(chosen.file, name, (a, b, c), start, client)
+                    print(key, done[key], flush=True)
+                if chosen.runs:
+                    chosen.runs.write_text(json.dumps(done))
+    rows = [
+        row(name, *(done[f"{name} {keys[start]}"] for start in STARTS))
+        for name in chosen.cells
+        if all(f"{name} {key}" in done for key in keys.values())
+    ]
     found = Table(columns=COLUMNS, rows=rows)
     print(f"bcn {version}; {describe()}")
     print(as_markdown(found))
