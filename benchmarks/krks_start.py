@@ -176,9 +176,10 @@ def main() -> None:
         for name in chosen.cells:
             for start in chosen.starts:
                 key = f"{name} {keys[start]}"
-                if key not in done:
-                    done[key] = calculate(chosen.file, name, (a, b, c), start, client)
-                    print(key, done[key], flush=True)
+                if key in done:
+                    continue
+                done[key] = calculate(chosen.file, name, (a, b, c), start, client)
+                print(key, done[key], flush=True)
                 if chosen.runs:
                     chosen.runs.write_text(json.dumps(done))
     rows = [

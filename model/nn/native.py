@@ -13,6 +13,8 @@ import logging
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -74,3 +76,24 @@ def address(array: Tensor) -> ctypes.c_void_p:
     """Where a contiguous tensor's numbers start."""
     assert array.is_contiguous()
     return ctypes.c_void_p(array.data_ptr())
+
+
+def in_parts(work: Callable[[int, int], None], n_items: int, fewest: int = 1) -> None:
+    """Call ``work(begin, end)`` for parts of some items, as many at once as torch has threads.
+
+    Args:
+        work: a call into C, which lets the other threads run.
+        n_items: of all parts together.
+        fewest: items that are worth a thread.
+    """
+    count = max(1, min(torch.get_num_threads(), n_items // fewest))
+    if count == 1:
+        work(0, n_items)
+        return
+    ends = [n_items * index // count for index in range(count + 1)]
+    list(_threads(count).map(work, ends[:-1], ends[1:]))
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="kernel")

@@ -17,6 +17,8 @@ from model.structure_files.xyz import from_atoms
 
 _IN_ESPRESSO: Final = re.compile(r"^\s*(tot_charge|tot_magnetization)\s*=\s*([^\s,!]+)", re.MULTILINE | re.IGNORECASE)
 
+_FINDERS: Final = {"cif": bad_row_of_atoms, "espresso-in": bad_card}
+"""What looks for a mistake and its line, of formats whose readers take the whole file."""
 _QUOTED: Final = re.compile(r"[`'\"]([^`'\"]+)[`'\"]")
 """What an error of ASE's or Python's cites: a word that is no number, an element, a space group."""
 
@@ -120,9 +122,8 @@ def read_by_ase(file_format: str, text: str, max_frames: int) -> Frames:
 
 def _explained(error: Exception, file_format: str, text: str, stream: io.IOBase) -> UnreadableError | None:
     """What is wrong with the text and where, as far as the reader's error or the place where it stopped tells."""
-    if file_format == "cif" and (bad := bad_row_of_atoms(text)) is not None:
-        return bad
-    if file_format == "espresso-in" and (bad := bad_card(text)) is not None:
+    find = _FINDERS.get(file_format)
+    if find is not None and (bad := find(text)) is not None:
         return bad
     place = stream.place if isinstance(stream, _Lines) else None
     if place is not None:

@@ -28,8 +28,9 @@ Row = tuple[int, list[str]]
 
 def bad_card(text: str) -> UnreadableError | None:
     """The first mistake in the cards of atoms and cell; None if there is none that this looks for."""
-    rows: list[Row] = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1)]
-    counts = [(number, found[1]) for number, line in enumerate(text.splitlines(), 1) if (found := _COUNT.search(line))]
+    lines = list(enumerate(text.splitlines(), 1))
+    rows: list[Row] = [(number, line.split()) for number, line in lines]
+    counts = [(number, found[1]) for number, line in lines if (found := _COUNT.search(line))]
     if not counts:
         return UnreadableError("There is no nat.", hint="&SYSTEM gives the number of atoms: nat = 2.")
     number, count = counts[-1]

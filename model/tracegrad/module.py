@@ -40,10 +40,9 @@ class TraceGradModule(nn.Module):
 
     def forward(self, features: Sectors) -> tuple[Tensor, Sectors]:
         """Features, a tuple as their layout says -> z and the new features."""
-        if self.config.mode != "trace":
-            made = self._by_kernel(features)
-            if made is not None:
-                return made
+        made = self._by_kernel(features)
+        if made is not None:
+            return made
         z, v = self.gradient(features)
         if self.config.mode == "trace":
             return z, features
@@ -53,11 +52,18 @@ class TraceGradModule(nn.Module):
     def _by_kernel(self, features: Sectors) -> tuple[Tensor, Sectors] | None:
         """The same in one pass, of features and on machines that allow it."""
         invariants = self.gradient.invariants
-        if not isinstance(invariants, RaggedScalars):
+        if self.config.mode == "trace" or not isinstance(invariants, RaggedScalars):
             return None
-        norm_scaled = self.config.residual == "norm_scaled"
+        library = ragged_gradient.library_for(features)
+        if library is None:
+            return None
         return ragged_gradient.gradient_added(
-            features, invariants.scaled_weights(), self.gradient.network(), self.strength, norm_scaled=norm_scaled
+            library,
+            features,
+            invariants.scaled_weights(),
+            self.gradient.network(),
+            self.strength,
+            norm_scaled=self.config.residual == "norm_scaled",
         )
 
     def _strength(self, features: Sectors, v: Sectors) -> Tensor:

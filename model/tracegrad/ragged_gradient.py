@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -40,12 +38,24 @@ class ScalarNetwork:
     norms: tuple[Tensor | None, ...]
 
 
+def library_for(features: Sectors) -> ctypes.CDLL | None:
+    """The kernel, where it may stand in for torch on these features and can be had; None else."""
+    return native.library(SOURCE, features[0].dtype) if native.usable(features[0]) else None
+
+
 def gradient_added(
-    features: Sectors, maps: Sequence[Tensor], scalars: ScalarNetwork, strength: Tensor, *, norm_scaled: bool
-) -> tuple[Tensor, Sectors] | None:
+    library: ctypes.CDLL,
+    features: Sectors,
+    maps: Sequence[Tensor],
+    scalars: ScalarNetwork,
+    strength: Tensor,
+    *,
+    norm_scaled: bool,
+) -> tuple[Tensor, Sectors]:
     """z and f + s v, or f + s |f| / |v| v.
 
     Args:
+        library: of :func:`library_for`.
         features: f, one tensor (item, component, channel) an irrep.
         maps: A and B of each irrep side by side, each over the fourth root of 2l + 1, (channel, 2 * rank).
         scalars: z's network.
@@ -53,13 +63,8 @@ def gradient_added(
         norm_scaled: whether v is brought to the length of f.
 
     Returns:
-        z (item, scalar) and the new features; None where no kernel can be used.
+        z (item, scalar) and the new features.
     """
-    if not native.usable(features[0]):
-        return None
-    library = native.library(SOURCE, features[0].dtype)
-    if library is None:
-        return None
     whole = [part.contiguous() for part in features]
     out = [torch.empty_like(part) for part in whole]
     first, first_bias = scalars.first
@@ -90,12 +95,7 @@ def gradient_added(
             ctypes.c_int64(begin), ctypes.c_int64(end), *arguments, ctypes.c_void_p(scratch.data_ptr() + start)
         )
 
-    count = max(1, min(torch.get_num_threads(), n_items // FEWEST))
-    if count == 1:
-        work(0, n_items)
-    else:  # a call into C lets the other threads run
-        ends = [n_items * index // count for index in range(count + 1)]
-        list(_workers(count).map(work, ends[:-1], ends[1:]))
+    native.in_parts(work, n_items, FEWEST)
     return z, tuple(out)
 
 
@@ -106,8 +106,3 @@ def _integers(values: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
 def _addresses(arrays: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
     found = [None if array is None else native.address(array).value for array in arrays]
     return (ctypes.c_void_p * len(found))(*found)
-
-
-@cache
-def _workers(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="tracegrad")

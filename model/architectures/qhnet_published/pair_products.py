@@ -6,7 +6,6 @@ In torch (any device, gradients, export), or by an own kernel (``pair_products.c
 from __future__ import annotations
 
 import ctypes
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -122,11 +121,6 @@ def _tables(paths: tuple[TensorPath, ...], dtype: torch.dtype) -> Tables:
     )
 
 
-@cache
-def _workers(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="pair-products")
-
-
 def _by_kernel(
     library: ctypes.CDLL,
     whole: Tensor,
@@ -148,10 +142,5 @@ def _by_kernel(
         scratch = whole.new_empty(scratch_size)
         library.pair_products(ctypes.c_int64(begin), ctypes.c_int64(end), *sizes, *arrays, native.address(scratch))
 
-    count = max(1, min(torch.get_num_threads(), n_pairs))
-    if count == 1:
-        work(0, n_pairs)
-    else:  # a call into C lets the other threads run
-        ends = [n_pairs * index // count for index in range(count + 1)]
-        list(_workers(count).map(work, ends[:-1], ends[1:]))
+    native.in_parts(work, n_pairs)
     return list(out.split([2 * ang + 1 for ang in range(paths[0].lmax + 1)]))
