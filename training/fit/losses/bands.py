@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from model.units import MICROHARTREE_PER_HARTREE, MILLIHARTREE_PER_HARTREE
-from training.fit.losses.bloch import BlochStates, in_states
+from training.fit.losses.bloch import BlochTerm, bloch_states
 from training.fit.losses.errors import BatchErrors
 from training.fit.losses.term import Label
 
@@ -30,45 +30,28 @@ WIDTH_HARTREE: Final = 0.2
 
 
 @dataclass(frozen=True)
-class BandsTerm:
-    """The term.
+class BandsTerm(BlochTerm):
+    """The term."""
 
-    Attributes:
-        strength: its weight.
-        starts_at: share of the run's steps after which it enters.
-        damping: delta of the kinetic damping that predictions will be solved with; 0 for none.
-    """
-
-    strength: float
-    starts_at: float = 0.0
-    damping: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """Of the term and of what it needs of a label."""
-        return f"bands, damped by {self.damping:g}" if self.damping else "bands"
+    setting: ClassVar[str] = "bands"
 
     def prepare(self, label: Label) -> Mapping[str, NDArray[np.float64]]:
-        """k-points, columns g_p C_p and, with damping, g_p G C_p (:meth:`BlochStates.extras`); sum of g_p^2, (k,).
+        """States (:meth:`BlochStates.extras`); g, (k, state), and the sum of its squares, (k,).
 
         Raises:
             DatasetError: the label is not a crystal's with paired spins, or has no overlap.
         """
-        states = BlochStates.of(label, self.damping, "bands")
+        states = bloch_states(label, self.damping)
         count = states.n_occupied
         fermi = states.energies[:, max(count - 1, 0) : count + 1].mean(axis=1)
         shares = 1.0 / (1.0 + np.abs(states.energies - fermi[:, None]) / WIDTH_HARTREE)
-        return {"states_norm": np.square(shares).sum(axis=1), **states.extras("states", shares)}
-
-    def weight(self, progress: float) -> float:
-        """Its strength from ``starts_at`` on."""
-        return self.strength if progress >= self.starts_at else 0.0
+        return {"nearness": shares, "nearness_norm": np.square(shares).sum(axis=1), **states.extras()}
 
     def levels(self, errors: BatchErrors) -> Tensor:
         """Weighted error of the levels of each structure, (structure,), hartree."""
-        mixed = in_states(errors, "states", damped=self.damping > 0)
-        squares = mixed.real.square() + mixed.imag.square()
-        return (squares.sum(dim=(2, 3)) / errors.extras["states_norm"] + 1e-16).sqrt().mean(dim=1)
+        shares = errors.extras["nearness"].square()
+        squares = errors.squares_between_states * shares[..., :, None] * shares[..., None, :]
+        return (squares.sum(dim=(2, 3)) / errors.extras["nearness_norm"] + 1e-16).sqrt().mean(dim=1)
 
     def __call__(self, errors: BatchErrors) -> Tensor:
         """Value of each structure, (structure,)."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from model.electronic.fermi import SMEARING_HARTREE
-from training.fit.losses.bloch import BlochStates, in_states
+from training.fit.losses.bloch import BlochTerm, bloch_states
 from training.fit.losses.errors import BatchErrors
 from training.fit.losses.term import Label
 
@@ -29,31 +29,18 @@ SAME_ENERGY: Final = 1e-7
 
 
 @dataclass(frozen=True)
-class DensityTerm:
-    """The term.
+class DensityTerm(BlochTerm):
+    """The term; strength in percent of a density."""
 
-    Attributes:
-        strength: its weight, in percent of a density.
-        starts_at: share of the run's steps after which it enters.
-        damping: delta of the kinetic damping that predictions will be solved with; 0 for none.
-    """
-
-    strength: float
-    starts_at: float = 0.0
-    damping: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """Of the term and of what it needs of a label."""
-        return f"density, damped by {self.damping:g}" if self.damping else "density"
+    setting: ClassVar[str] = "density"
 
     def prepare(self, label: Label) -> Mapping[str, NDArray[np.float64]]:
-        """k-points and columns C_p (:meth:`BlochStates.extras`); w_pq above the diagonal, 1/hartree, (k, state, state).
+        """States (:meth:`BlochStates.extras`); w_pq above the diagonal, 1/hartree, (k, state, state).
 
         Raises:
             DatasetError: the label is not a crystal's with paired spins, or has no overlap.
         """
-        states = BlochStates.of(label, self.damping, "density")
+        states = bloch_states(label, self.damping)
         energies, count = states.energies, states.n_occupied
         level = label.frame.fermi_energy_hartree
         fermi = energies[:, max(count - 1, 0) : count + 1].mean(axis=1, keepdims=True) if level is None else level
@@ -65,17 +52,12 @@ class DensityTerm:
         return {
             "response": np.triu(weights, 1),
             "n_bands": np.array(float(count)),
-            **states.extras("orbitals", np.ones_like(energies)),
+            **states.extras(),
         }
-
-    def weight(self, progress: float) -> float:
-        """Its strength from ``starts_at`` on."""
-        return self.strength if progress >= self.starts_at else 0.0
 
     def __call__(self, errors: BatchErrors) -> Tensor:
         """Value of each structure, (structure,)."""
-        mixed = in_states(errors, "orbitals", damped=self.damping > 0)
-        squares = (mixed.real.square() + mixed.imag.square()) * errors.extras["response"].square()
+        squares = errors.squares_between_states * errors.extras["response"].square()
         return 100.0 * (squares.sum(dim=(2, 3)) / errors.extras["n_bands"][:, None] + 1e-16).sqrt().mean(dim=1)
 
     def measures(self, errors: BatchErrors) -> Mapping[str, Tensor]:

@@ -20,6 +20,9 @@ from model.blocks.spaces import BlockSpace
 from model.orbitals.space import OrbitalSpace
 from model.pairs.graph import AtomGraph
 
+STATES, LEFT_OUT = "bloch_states", "bloch_states_left_out"
+"""Names of a crystal's states at k-points among what terms prepare, and of the part that kinetic damping takes off."""
+
 
 class Assembler(nn.Module):
     """What is the same for all batches of a run: which template rows an element has, and signs of the adjoint.
@@ -162,7 +165,7 @@ class BatchErrors:
 
         sum over images of e^{i k (r_j + R - r_i)} times the block: the phases of distances, not of lattice vectors alone.
         """
-        points, width, graph = self.extras["k_vectors"], self.extras["k_orbitals"].shape[-1], self.graph
+        points, width, graph = self.extras["k_vectors"], self.extras[STATES].shape[-1], self.graph
         vectors = torch.cat([graph.pair_vectors.new_zeros(graph.n_atoms, 3), graph.pair_vectors])
         angles = (points[self.structure_of_item] * vectors[:, None]).sum(dim=2).T[:, :, None, None]
         half, target = self._halves, self._places(width).flatten()
@@ -172,6 +175,20 @@ class BatchErrors:
         real, imaginary = flat.view(2, -1, graph.n_structures, width, width).transpose(1, 2)
         upper = torch.complex(real, imaginary)
         return upper + upper.mH
+
+    @cached_property
+    def squares_between_states(self) -> Tensor:
+        """|C^H (dH - G dH G) C|^2 between the states that ``bloch`` stored, (structure, k, state, state), hartree^2.
+
+        G is 0 where it stored none.
+        """
+
+        def between(name: str) -> Tensor:
+            states = torch.complex(*self.extras[name].unbind(dim=1))
+            return states.mH @ self.bloch_matrices @ states
+
+        mixed = between(STATES) - between(LEFT_OUT) if LEFT_OUT in self.extras else between(STATES)
+        return mixed.real.square() + mixed.imag.square()
 
     @cached_property
     def on_occupied(self) -> Tensor:

@@ -16,20 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.fit.losses.errors import BatchErrors
-from training.fit.losses.term import Label
+from training.fit.losses.term import Label, Scheduled
 
 
 @dataclass(frozen=True)
-class GuessTerm:
-    """The term.
+class GuessTerm(Scheduled):
+    """The term; strength in percent of a density."""
 
-    Attributes:
-        strength: its weight, in percent of a density.
-        starts_at: share of the run's steps after which it enters.
-    """
-
-    strength: float
-    starts_at: float = 0.0
     name: str = "guess"
 
     def prepare(self, label: Label) -> Mapping[str, NDArray[np.float64]]:
@@ -42,10 +35,6 @@ class GuessTerm:
             "inverse_gaps": 1.0 / (energies[None, count:] - energies[:count, None]),
             "n_occupied": np.array(float(count)),
         }
-
-    def weight(self, progress: float) -> float:
-        """Its strength from ``starts_at`` on."""
-        return self.strength if progress >= self.starts_at else 0.0
 
     def density(self, errors: BatchErrors) -> Tensor:
         """|D_ia| (Frobenius norm) of each molecule, (structure,)."""

@@ -18,23 +18,16 @@ from torch import Tensor
 
 from model.units import MICROHARTREE_PER_HARTREE, MILLIHARTREE_PER_HARTREE
 from training.fit.losses.errors import BatchErrors
-from training.fit.losses.term import Label
+from training.fit.losses.term import Label, Scheduled
 
 N_EMPTY_LEVELS: Final = 2
 """LUMO and the one above."""
 
 
 @dataclass(frozen=True)
-class SpectralTerm:
-    """The term.
+class SpectralTerm(Scheduled):
+    """The term."""
 
-    Attributes:
-        strength: its weight.
-        starts_at: share of the run's steps after which it enters.
-    """
-
-    strength: float
-    starts_at: float = 0.0
     name: str = "spectral"
 
     def prepare(self, label: Label) -> Mapping[str, NDArray[np.float64]]:
@@ -46,10 +39,6 @@ class SpectralTerm:
             "lowest_empty": orbitals[:, count : count + N_EMPTY_LEVELS],
             "n_occupied": np.array(float(count)),
         }
-
-    def weight(self, progress: float) -> float:
-        """Its strength from ``starts_at`` on."""
-        return self.strength if progress >= self.starts_at else 0.0
 
     def levels(self, errors: BatchErrors) -> Tensor:
         """Mean error of the levels of each molecule, (structure,), hartree."""

@@ -105,6 +105,23 @@ class Term(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Scheduled:
+    """The weight of a term that enters at some time of the run.
+
+    Attributes:
+        strength: its weight.
+        starts_at: share of the run's steps after which it enters.
+    """
+
+    strength: float
+    starts_at: float = 0.0
+
+    def weight(self, progress: float) -> float:
+        """Its strength from ``starts_at`` on."""
+        return self.strength if progress >= self.starts_at else 0.0
+
+
 def prepare_terms(terms: Iterable[Term], label: Label) -> dict[str, NDArray[np.float64]]:
     """What some terms need of a label."""
     return {name: value for term in terms for name, value in term.prepare(label).items()}
