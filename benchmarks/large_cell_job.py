@@ -68,6 +68,7 @@ format = "crystal-h5"
 [model]
 integrals = "pyscf_crystal"
 inputs = []
+pair_cutoff_angstrom = 8.0
 
 [reference]
 kind = "two_centre"

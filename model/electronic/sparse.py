@@ -18,7 +18,8 @@ pivot is 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -213,18 +214,10 @@ class SparseLevels:
             raise StructureError(
                 f"{n_states} states were asked for of {self.n_states}; from 1 to all but one are found."
             )
-        operator = LinearOperator(self._h.shape, matvec=factor.solve, dtype=self._h.dtype)
         start = np.random.default_rng(0).normal(size=self.n_states).astype(self._h.dtype)
         try:
-            found = eigsh(
-                self._h,
-                n_states,
-                M=self._s,
-                sigma=factor.energy,
-                OPinv=operator,
-                v0=start,
-                return_eigenvectors=False,
-            )
+            with _lent(self._h, self._h.__matmul__, self._s.__matmul__, factor.solve) as (h, s, inverse):
+                found = eigsh(h, n_states, M=s, sigma=factor.energy, OPinv=inverse, v0=start, return_eigenvectors=False)
         except ArpackError as error:
             raise NumericalError(f"The search for states near {factor.energy:.4f} failed: {error}.") from error
         energies = np.sort(np.asarray(found.real, dtype=np.float64))
@@ -233,10 +226,10 @@ class SparseLevels:
     def _extreme(self, which: str, solver: Any) -> float:
         """One eigenvalue of S: its lowest, or with a factorisation of S the one nearest to zero."""
         start = np.random.default_rng(0).normal(size=self.n_states).astype(self._s.dtype)
-        inverse = None if solver is None else LinearOperator(self._s.shape, matvec=solver.solve, dtype=self._s.dtype)
-        shift = {} if inverse is None else {"sigma": 0.0, "OPinv": inverse}
         try:
-            found = eigsh(self._s, 1, which=which, v0=start, return_eigenvectors=False, **shift)
+            with _lent(self._s, self._s.__matmul__, *([] if solver is None else [solver.solve])) as (s, *inverse):
+                shift = {"sigma": 0.0, "OPinv": inverse[0]} if inverse else {}
+                found = eigsh(s, 1, which=which, v0=start, return_eigenvectors=False, **shift)
         except ArpackError as error:
             raise NumericalError(f"The search for the smallest eigenvalue of the overlap failed: {error}.") from error
         return float(found[0].real)
@@ -260,6 +253,24 @@ class SparseLevels:
             return matrix
         rest = (2 * self.n_states,) * 2
         return scipy.sparse.block_diag([matrix, scipy.sparse.csc_array(rest, dtype=matrix.dtype)]) + self._left_out
+
+
+@contextmanager
+def _lent(like: Any, *products: Callable[[NDArray[Any]], NDArray[Any]]) -> Iterator[list[LinearOperator]]:
+    """Operators that multiply a vector so, of a matrix's shape and type, for as long as this lasts.
+
+    What drives ARPACK in scipy refers to itself: it would keep each k-point's matrices and factorisation, gigabytes in large
+    cells, until Python's collector comes by.
+    """
+    held = list(products)
+
+    def operator(index: int) -> LinearOperator:
+        return LinearOperator(like.shape, matvec=lambda vector: held[index](vector), dtype=like.dtype)
+
+    try:
+        yield [operator(index) for index in range(len(products))]
+    finally:
+        held.clear()
 
 
 def separator_size(n_rows: int, entries_each_row: float, n_periodic: int) -> float:

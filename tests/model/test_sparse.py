@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from typing import Any
+
 import numpy as np
 import pytest
 from ase.build import graphene
@@ -10,6 +14,7 @@ from numpy.typing import NDArray
 from model.blocks.block_set import BlockSet
 from model.blocks.matrices import dense_matrix
 from model.blocks.motions import unfold
+from model.electronic import sparse
 from model.electronic.bands import band_energies
 from model.electronic.fermi import fermi_level, k_mesh
 from model.electronic.kinetic_damping import KineticDamping
@@ -44,6 +49,36 @@ def cell() -> tuple[BlockSet, BlockSet]:
 
 def dense(cell: tuple[BlockSet, BlockSet], k: tuple[float, float, float]) -> NDArray[np.float64]:
     return band_energies(*cell, [k]).energies[0, 0]
+
+
+def test_a_k_point_leaves_no_matrix_and_no_factorisation_to_the_collector(
+    cell: tuple[BlockSet, BlockSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Factorisation:
+        def __init__(self, solver: Any) -> None:
+            self.shape, self.solve = solver.shape, solver.solve
+
+    left: list[weakref.ref[Any]] = []
+    inertia = sparse._inertia
+
+    def watched(matrix: Any, energy: float) -> tuple[int, Any]:
+        below, solver = inertia(matrix, energy)
+        watched_solver = Factorisation(solver)
+        left.append(weakref.ref(watched_solver))
+        return below, watched_solver
+
+    monkeypatch.setattr(sparse, "_inertia", watched)
+    gc.disable()
+    try:
+        levels = SparseLevels(*cell, (0.21, 0.13, 0.0))
+        left += [weakref.ref(levels._h), weakref.ref(levels._s)]
+        levels.smallest_overlap()
+        levels.around_filling(64, N_NEAR)
+        del levels
+        assert len(left) > 3
+        assert not any(thing() is not None for thing in left)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("k", K_POINTS)
