@@ -50,6 +50,7 @@ rattle = 0.05
 strain = 0.01
 """
 ORBITALS: Final = 4
+STATES: Final = 40
 STEPS: Final = 600
 RATTLE_ANGSTROM: Final = 0.03
 RUN: Final = """
@@ -132,7 +133,7 @@ def bands_job(service: RunningService, atoms: Atoms, points: int) -> tuple[dict[
     """Results of a job, seconds until its first k-point was solved and until it was done, and the most memory, MB."""
     text = io.StringIO()
     write(text, atoms, format="extxyz")
-    options = {"kind": "bands", "path": "GMKG", "npoints": str(points), "kmesh": "1x1x1"}
+    options = {"kind": "bands", "path": "GMKG", "npoints": str(points), "kmesh": "1x1x1", "states": str(STATES)}
     started, first, most = time.monotonic(), 0.0, 0
     with httpx.Client(base_url=service.url, timeout=60) as client:
         reply = client.post("/v1/jobs", files={"file": ("sheet.extxyz", text.getvalue())}, data=options)

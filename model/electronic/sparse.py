@@ -164,11 +164,12 @@ class SparseLevels:
         return self._nearest(self._factor(energy), n_states)
 
     def around_filling(self, n_filled: int, n_states: int, guess: float = 0.0) -> States:
-        """States on both sides of where the lowest ``n_filled`` end: half of them below as near as the search comes.
+        """States on both sides of where the lowest ``n_filled`` end: half of them full, half of them empty.
 
         Args:
             n_filled: states that are full, at least 1 and less than all.
-            n_states: how many to give; the highest full and the lowest empty one are among them.
+            n_states: how many to give, from 2 to all but one; more of the others where there are fewer full or empty ones
+                than half of them.
             guess: where to begin the search, in H's unit (hartree).
 
         Raises:
@@ -177,12 +178,21 @@ class SparseLevels:
         """
         if not 0 < n_filled < self.n_states:
             raise ElectronCountError(f"{n_filled} full states of {self.n_states}.", field="charge")
+        if not 1 < n_states < self.n_states:
+            raise StructureError(
+                f"{n_states} states were asked for of {self.n_states}; from 2 to all but one are found."
+            )
         near = self._near_filling(n_filled, max(n_states // 4, 1), guess)
-        found = self._nearest(near, n_states)
-        while not found.first < n_filled < found.first + len(found.energies):  # a lopsided spectrum
-            n_states = min(2 * n_states, self.n_states - 1)
-            found = self._nearest(near, n_states)
-        return found
+        first = min(max(n_filled - n_states // 2, 0), self.n_states - n_states)
+        count = n_states + 2 * abs(near.below - n_filled)  # where levels lie alike on both sides
+        while True:
+            count = min(count, self.n_states - 1)
+            found = self._nearest(near, count)
+            missing = max(found.first - first, first + n_states - found.first - count)
+            if missing <= 0 or count == self.n_states - 1:
+                begin = max(first, found.first)
+                return States(found.energies[begin - found.first : first + n_states - found.first], begin)
+            count += 2 * missing
 
     def _near_filling(self, n_filled: int, slack: int, guess: float) -> _Factor:
         """A factorisation at an energy with ``n_filled`` states below it, give or take ``slack``."""

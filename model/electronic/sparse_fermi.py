@@ -83,7 +83,7 @@ def near_bands(
         overlap: S(R) of the same orbitals.
         k_points: fractional, (k, 3).
         n_electrons: of a cell.
-        n_states: found at each k-point; bands that are not among them everywhere are left out.
+        n_states: bands that are found, half of them full and half of them empty; one or two less where a k-point has no more.
         guess_hartree: where to begin the search.
         damping: of a predicted H(k); None to take it as it is.
         n_checked: so many of the first k-points at which the overlap is looked at; its smallest eigenvalue is NaN at others.
@@ -92,7 +92,7 @@ def near_bands(
     Raises:
         ElectronCountError: electrons that fill no state or all of them.
         StructureError: as of :class:`SparseLevels`.
-        NumericalError: a factorisation failed, or no band is among the states of every k-point.
+        NumericalError: a factorisation failed.
     """
     each = 2 if hamiltonian.spin == "restricted" else 1
     n_filled = round(n_electrons / each)
@@ -108,11 +108,6 @@ def near_bands(
             on_point(index + 1)
     start = max(states.first for states in found)
     end = min(states.first + len(states.energies) for states in found)
-    if end - start < 2:
-        raise NumericalError(
-            f"No band is among the {n_states} states around the Fermi level of every k-point.",
-            hint="Ask for more states.",
-        )
     energies = np.stack([states.energies[start - states.first : end - states.first] for states in found])
     none = np.zeros(len(found), dtype=np.int64)
     return NearBands(Bands(k_points, energies[None], smallest, none, hamiltonian.spin), start, dependent)
