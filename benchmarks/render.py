@@ -33,7 +33,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "krks_start",
         "demo",
     ),
-    "What a prediction costs": ("prediction_parts", "assembly", "large_cells", "crystal_requests"),
+    "What a prediction costs": ("prediction_parts", "assembly", "large_cells", "large_cell_job", "crystal_requests"),
     "Networks": ("backbones", "backbones_batches", "backbones_memory", "crystal_networks", "second_stage", "exported"),
     "Training": ("two_processes",),
     "The service under load": (
