@@ -7,8 +7,8 @@ hartree, which suffices to compare two runs of the same setting. The calculation
 included. Each runs to a change of 1e-8 hartree, so that energies can be compared; cycles are counted there and where PySCF's
 default convergence (1e-7) is reached, both with its rule for the gradient. "CP2K's H" is what FILE
 (``cp2k_dzvp.h5`` of ../shared) stores of the cell: the best that a prediction could do. A run takes minutes: with ``--runs``
-each is kept as soon as it is done, under the version of the checkpoint, and the next call goes on behind it; ``--starts``
-chooses some of the three.
+each is kept as soon as it is done, ours under the versions of the loaded checkpoints, and the next call goes on behind it;
+``--starts`` chooses some of the three.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ COUNTED_HARTREE: Final = (1e-7, TIGHT_HARTREE)
 
 COLUMNS: Final = [
     Column(name="cell"),
+    Column(name="model"),
     *(
         Column(name=f"{who}, to {tolerance}")
         for tolerance in ("1e-7", "1e-8")
@@ -138,7 +139,8 @@ def calculate(path: Path, name: str, counts: tuple[int, int, int], start: str, c
     if start == "ours":
         if not mf.tracegrad.used:
             print(f"{name}: {mf.tracegrad.reason}")
-        found |= {"rms": mf.tracegrad.rms_commutator, "request": mf.tracegrad.seconds}
+        report = mf.tracegrad
+        found |= {"rms": report.rms_commutator, "request": report.seconds, "model": report.model}
     return found
 
 
@@ -147,6 +149,7 @@ def row(name: str, own: dict[str, Any], ours: dict[str, Any], label: dict[str, A
     by_tolerance = zip(own["cycles"], ours["cycles"], label["cycles"], strict=True)
     return [
         name,
+        ours["model"],
         *(count for counts_of in by_tolerance for count in counts_of),
         *(f"{run['energy'] - own['energy']:.1e}" for run in (ours, label)),
         None if ours["rms"] is None else f"{ours['rms']:.1e}",
@@ -171,8 +174,9 @@ def main() -> None:
     done: dict[str, Any] = json.loads(chosen.runs.read_text()) if chosen.runs and chosen.runs.exists() else {}
     settings = {"TRACEGRAD_CHECKPOINTS": chosen.checkpoints}
     with local_server(environment=settings, start_timeout=600.0) as url, Client(url) as client:
-        (version,) = (card["version"] for card in client.models() if card["name"] == "bcn")
-        keys = {start: f"{start} {version}" if start == "ours" else start for start in STARTS}
+        crystals = {card["name"]: card["version"] for card in client.models() if card["periodic"]}
+        loaded = ", ".join(f"{name} {version}" for name, version in crystals.items())
+        keys = {start: f"{start} {loaded}" if start == "ours" else start for start in STARTS}
         for name in chosen.cells:
             for start in chosen.starts:
                 key = f"{name} {keys[start]}"
@@ -187,12 +191,14 @@ def main() -> None:
         for name in chosen.cells
         if all(f"{name} {key}" in done for key in keys.values())
     ]
+    if not rows:
+        print("No cell has all three runs yet.")
+        return
     found = Table(columns=COLUMNS, rows=rows)
-    print(f"bcn {version}; {describe()}")
+    print(f"{loaded}; {describe()}")
     print(as_markdown(found))
     if chosen.record:
-        path = record("krks_start", tables=[found], spread="each once", checkpoint=version, checkpoint_name="bcn")
-        print(path)
+        print(record("krks_start", tables=[found], spread="each once", checkpoint=None))
 
 
 if __name__ == "__main__":

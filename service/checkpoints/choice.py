@@ -1,9 +1,10 @@
 """Which of the loaded models answers: the one that is named, else the one whose domain and level of theory fit best.
 
 A model must take the structure: periodic or not, elements, charge, multiplicity. Among those that do, the functional
-counts first and the basis next; then the default of this kind of system, and then who has the default's functional. What
-differs from what was asked is a warning. A model whose card promises no exact symmetry answers where it is named, and only
-there: two orientations of one structure would get two answers.
+counts first and the basis next; then the default of this kind of system, and then who has the default's functional. Of
+several at one level of theory the one of the fewest elements answers: it learned nothing else. What differs from what was
+asked is a warning. A model whose card promises no exact symmetry answers where it is named, and only there: two orientations
+of one structure would get two answers.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def choose(
             fitting.setdefault(rank, []).append(model)
     if not fitting:
         raise _no_model_fits(refusals)
-    best = fitting[min(fitting)]
+    best = _narrowest(fitting[min(fitting)])
     if len(best) > 1:
         raise ServiceError(
             "invalid_request",
@@ -144,6 +145,15 @@ def answers_unnamed(model: LoadedModel) -> bool:
 def nothing_loaded() -> ServiceError:
     """The error where all models have been unloaded."""
     return ServiceError("not_ready", "No model is loaded.", retry_after_s=RETRY_AFTER_EMPTY_S)
+
+
+def _narrowest(models: Sequence[LoadedModel]) -> Sequence[LoadedModel]:
+    """Those of the fewest elements; all of them where levels of theory differ: the caller chooses those."""
+    cards = [model.predictor.card for model in models]
+    if any(card.level.differences(cards[0].level) for card in cards):
+        return models
+    fewest = min(len(card.elements) for card in cards)
+    return [model for model, card in zip(models, cards, strict=True) if len(card.elements) == fewest]
 
 
 def _differences(model: LoadedModel, wanted: Wanted) -> tuple[LevelField, ...]:

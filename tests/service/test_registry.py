@@ -306,6 +306,18 @@ def test_what_no_model_takes_is_refused_by_those_that_come_nearest(models, struc
         assert all(name in caught.value.hint for name in models), "what is loaded, and what each supports"
 
 
+def test_of_models_of_one_level_the_one_of_the_fewest_elements_answers() -> None:
+    wide, narrow = model("wide", elements=(1, 6, 8)), model("narrow", elements=(1, 8))
+    shelf = {"wide": wide, "narrow": narrow}
+    no_default: dict[Kind, str | None] = {"molecules": None, "crystals": None}
+    assert choose(shelf, no_default, WATER, Wanted()).model is narrow
+    assert choose(shelf, {**no_default, "molecules": "wide"}, WATER, Wanted()).model is wide, "the operator's choice"
+    assert choose(shelf, no_default, WATER, Wanted("wide")).model is wide
+    other_level = {**shelf, "narrow": model("narrow", elements=(1, 8), level=Level("b3lyp", "def2-tzvp"))}
+    with pytest.raises(ServiceError, match="fit equally well"):
+        choose(other_level, no_default, WATER, Wanted())
+
+
 def test_a_named_model_that_does_not_take_the_structure_says_why_and_no_other_is_tried():
     with pytest.raises(DomainError) as caught:
         choose(SHELF, DEFAULTS, HYDROXIDE, Wanted("default"))

@@ -38,7 +38,7 @@ from training.pool import parallel_map
 
 Arrays = Mapping[str, NDArray[Any]]
 
-CACHE_VERSION: Final = 3
+CACHE_VERSION: Final = 4
 """Of the cached arrays; another one makes older files strangers."""
 
 _GRAPH: Final = ("numbers", "structure_index", "edge_index", "edge_vectors", "pair_index", "pair_vectors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Final
@@ -12,14 +13,16 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from model.blocks.matrices import BlochSum
+from model.electronic.fermi import k_mesh
 from model.electronic.kinetic_damping import left_out_shares
 from model.electronic.overlap import OverlapFactor
 from training.data.frame import DatasetError
 from training.fit.losses.errors import LEFT_OUT, STATES
 from training.fit.losses.term import Label, Scheduled, standard_order
 
-N_POINTS: Final = 2
-"""k-points of a structure."""
+MESHES: Final = (2, 3)
+"""Gamma-centred, of which the point with the smallest direct gap is taken: crystals are solved on such meshes, and where
+frontier states nearly meet, as at graphene's K, an error moves most electrons. Points drawn at random are never there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,7 @@ class BlochStates:
 
 @lru_cache(maxsize=1)
 def bloch_states(label: Label, damping: float) -> BlochStates:
-    """States of a label at k-points that are drawn once for each structure; several terms ask for those of one label.
+    """States of a label at two k-points, one drawn at random, one with a small gap; several terms ask for those of one label.
 
     Args:
         label: of a crystal.
@@ -67,12 +70,14 @@ def bloch_states(label: Label, damping: float) -> BlochStates:
             f"{frame.molecule}/{frame.index} is not a crystal with paired spins and an overlap, which [loss] bands and "
             "density need; set them to 0."
         )
-    points = _points(structure.positions_angstrom) * np.asarray(structure.pbc)
+    h_at, s_at = BlochSum(frame.hamiltonian), BlochSum(frame.overlap)
+    n_occupied = space.count_electrons(structure.numbers, structure.charge) // 2
+    drawn = _drawn(structure.positions_angstrom) * np.asarray(structure.pbc)
+    points = np.stack([drawn, _smallest_gap(h_at, s_at, structure.pbc, n_occupied)])
     vectors = 2.0 * np.pi * points @ np.linalg.pinv(structure.cell_angstrom).T
     order, signs = standard_order(label)
     first_of = space.atom_offsets(structure.numbers)
     atoms = np.repeat(np.arange(len(structure)), np.diff(first_of))
-    h_at, s_at = BlochSum(frame.hamiltonian), BlochSum(frame.overlap)
     energies, columns, left_out = [], [], []
     for point, vector in zip(points, vectors, strict=True):
         overlap = s_at(point)
@@ -88,7 +93,7 @@ def bloch_states(label: Label, damping: float) -> BlochStates:
         np.array(energies),
         np.array(columns),
         np.array(left_out) if damping else None,
-        space.count_electrons(structure.numbers, structure.charge) // 2,
+        n_occupied,
     )
 
 
@@ -114,7 +119,22 @@ def _parts(columns: NDArray[np.complex128]) -> NDArray[np.float64]:
     return np.stack([columns.real, columns.imag])
 
 
-def _points(positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fractional k-points of the whole zone, (k, 3): the same ones whenever the structure is read."""
+def _drawn(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fractional k-point anywhere in the zone, (3,): the same one whenever the structure is read."""
     seed = int.from_bytes(hashlib.sha256(np.ascontiguousarray(positions).tobytes()).digest()[:8], "little")
-    return np.random.default_rng(seed).uniform(-0.5, 0.5, (N_POINTS, 3))
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, 3)
+
+
+def _smallest_gap(h_at: BlochSum, s_at: BlochSum, pbc: Sequence[bool], n_occupied: int) -> NDArray[np.float64]:
+    """Fractional k-point of ``MESHES`` with the smallest direct gap, (3,); the first of equal ones."""
+    counts = [tuple(count if periodic else 1 for periodic in pbc) for count in MESHES]
+    points = np.concatenate([k_mesh((a, b, c))[0] for a, b, c in counts])
+    lumo = min(n_occupied, h_at.blocks.n_orbitals - 1)
+
+    def gap(point: NDArray[np.float64]) -> float:
+        place = (float(point[0]), float(point[1]), float(point[2]))
+        both = (max(lumo - 1, 0), lumo)
+        levels = scipy.linalg.eigh(h_at(place), s_at(place), eigvals_only=True, subset_by_index=both)
+        return float(levels[-1] - levels[0])
+
+    return np.asarray(min(points, key=gap))
