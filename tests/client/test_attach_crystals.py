@@ -14,7 +14,7 @@ from pyscf.pbc.scf.addons import smearing_
 from pyscf.scf.diis import CDIIS, EDIIS
 
 from tracegrad_client import Client, CrystalGuess, Guess, GuessMismatchError, InvalidAnswerError, TraceGradWarning
-from tracegrad_client.adapters.pyscf import TraceGradSCF, attach, detach, structure_of_cell
+from tracegrad_client.adapters.pyscf import TraceGradSCF, attach, detach, extrapolation, structure_of_cell
 from tracegrad_client.adapters.pyscf.extrapolation import LEAST_DIFFERENCE_HARTREE, LevelDIIS
 from tracegrad_client.crystal_guess import read_crystal_guess
 from tracegrad_client.wire import Tensors
@@ -155,6 +155,24 @@ def test_the_error_is_the_commutator_over_the_distance_of_levels(own: Any) -> No
         mixed = np.abs(c.conj().T @ off @ c)[full:, :full]
         expected = 2 * mixed / (energies[full:, None] - energies[:full] + LEAST_DIFFERENCE_HARTREE)
         assert np.allclose(np.abs(error[full:, :full]), expected, rtol=1e-2, atol=1e-9)
+
+
+def test_the_first_steps_are_held_back_by_what_the_density_says(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it keeps the density to first order, a share of it moves it less, and after two cycles it moves as it would."""
+    fock, overlap, density = own.get_fock(), own.get_ovlp(), own.make_rdm1()
+    other = np.random.default_rng(6).normal(size=fock.shape[1:])
+    wrong = fock + 1e-3 * (other + other.T)
+
+    def moved(matrices: Any) -> float:
+        energies, orbitals = own.eig(matrices, overlap)
+        return float(np.abs(own.make_rdm1(orbitals, own.get_occ(energies, orbitals)) - density).max())
+
+    plain, held = moved(wrong), LevelDIIS(own)
+    steps = [moved(held.update(overlap, density, wrong, own)) for _ in range(3)]
+    assert steps[0] < 0.9 * plain
+    assert steps[2] == pytest.approx(plain, rel=1e-6)
+    monkeypatch.setattr(extrapolation, "SCREENING_HARTREE", 1e9)
+    assert moved(LevelDIIS(own).update(overlap, density, wrong, own)) < 0.02 * plain
 
 
 def test_levels_are_filled_by_the_calculation_s_own_rule(own: Any) -> None:
