@@ -182,14 +182,16 @@ class SparseLevels:
             raise StructureError(
                 f"{n_states} states were asked for of {self.n_states}; from 2 to all but one are found."
             )
+        most = self.n_states - (2 if np.iscomplexobj(self._h.data) else 1)  # ARPACK finds no more
+        n_states = min(n_states, most)
         near = self._near_filling(n_filled, max(n_states // 4, 1), guess)
         first = min(max(n_filled - n_states // 2, 0), self.n_states - n_states)
         count = n_states + 2 * abs(near.below - n_filled)  # where levels lie alike on both sides
         while True:
-            count = min(count, self.n_states - 1)
+            count = min(count, most)
             found = self._nearest(near, count)
             missing = max(found.first - first, first + n_states - found.first - count)
-            if missing <= 0 or count == self.n_states - 1:
+            if missing <= 0 or count == most:
                 begin = max(first, found.first)
                 return States(found.energies[begin - found.first : first + n_states - found.first], begin)
             count += 2 * missing

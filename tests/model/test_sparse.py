@@ -51,6 +51,18 @@ def dense(cell: tuple[BlockSet, BlockSet], k: tuple[float, float, float]) -> NDA
     return band_energies(*cell, [k]).energies[0, 0]
 
 
+@pytest.mark.parametrize("k", K_POINTS)
+def test_nearly_all_states_of_a_small_cell(cell: tuple[BlockSet, BlockSet], k: tuple[float, float, float]) -> None:
+    """ARPACK finds all but one of a real matrix, all but two of a complex one."""
+    expected = dense(cell, k)
+    for n_states in (len(expected) - 3, len(expected) - 2, len(expected) - 1):
+        for n_filled in (1, 64, 127):
+            found = SparseLevels(*cell, k).around_filling(n_filled, n_states)
+            assert len(found.energies) >= n_states - 2
+            mine = expected[found.first : found.first + len(found.energies)]
+            assert np.abs(found.energies - mine).max() < ROUNDING
+
+
 def test_a_k_point_leaves_no_matrix_and_no_factorisation_to_the_collector(
     cell: tuple[BlockSet, BlockSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
