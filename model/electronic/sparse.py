@@ -186,7 +186,8 @@ class SparseLevels:
         n_states = min(n_states, most)
         near = self._near_filling(n_filled, max(n_states // 4, 1), guess)
         first = min(max(n_filled - n_states // 2, 0), self.n_states - n_states)
-        count = n_states + 2 * abs(near.below - n_filled)  # where levels lie alike on both sides
+        # half as many more: the nearest are seldom as many on both sides, and a second search costs more than a longer one
+        count = n_states + max(2 * abs(near.below - n_filled), n_states // 2)
         while True:
             count = min(count, most)
             found = self._nearest(near, count)
