@@ -137,9 +137,9 @@ def calculate(path: Path, name: str, counts: tuple[int, int, int], start: str, c
         raise RuntimeError(f"{name} did not converge")
     found = {"cycles": cycles.counts(), "energy": float(mf.e_tot), "seconds": time.process_time() - started}
     if start == "ours":
-        if not mf.tracegrad.used:
-            print(f"{name}: {mf.tracegrad.reason}")
         report = mf.tracegrad
+        if not report.used:
+            print(f"{name}: {report.reason}")
         found |= {"rms": report.rms_commutator, "request": report.seconds, "model": report.model}
     return found
 

@@ -122,6 +122,11 @@ class SparseLevels:
         """All states of this k-point."""
         return int(self._h.shape[0])
 
+    @property
+    def n_found_at_most(self) -> int:
+        """States that one search finds: ARPACK's limit, all but one of a real matrix, all but two of a complex one."""
+        return self.n_states - (2 if np.iscomplexobj(self._h.data) else 1)
+
     def count_below(self, energy: float) -> int:
         """States below an energy (in H's unit).
 
@@ -155,10 +160,10 @@ class SparseLevels:
 
         Args:
             energy: in H's unit.
-            n_states: from 1, less than all there are.
+            n_states: from 1 to ``n_found_at_most``.
 
         Raises:
-            StructureError: as many states as there are, or none.
+            StructureError: more states than that, or none.
             NumericalError: factorisation or iteration failed.
         """
         return self._nearest(self._factor(energy), n_states)
@@ -182,20 +187,18 @@ class SparseLevels:
             raise StructureError(
                 f"{n_states} states were asked for of {self.n_states}; from 2 to all but one are found."
             )
-        most = self.n_states - (2 if np.iscomplexobj(self._h.data) else 1)  # ARPACK finds no more
+        most = self.n_found_at_most
         n_states = min(n_states, most)
         near = self._near_filling(n_filled, max(n_states // 4, 1), guess)
         first = min(max(n_filled - n_states // 2, 0), self.n_states - n_states)
         # half as many more: the nearest are seldom as many on both sides, and a second search costs more than a longer one
-        count = n_states + max(2 * abs(near.below - n_filled), n_states // 2)
-        while True:
-            count = min(count, most)
+        count = min(n_states + max(2 * abs(near.below - n_filled), n_states // 2), most)
+        found = self._nearest(near, count)
+        while (missing := max(found.first - first, first + n_states - found.first - count)) > 0 and count < most:
+            count = min(count + 2 * missing, most)
             found = self._nearest(near, count)
-            missing = max(found.first - first, first + n_states - found.first - count)
-            if missing <= 0 or count == most:
-                begin = max(first, found.first)
-                return States(found.energies[begin - found.first : first + n_states - found.first], begin)
-            count += 2 * missing
+        begin = max(first, found.first)
+        return States(found.energies[begin - found.first : first + n_states - found.first], begin)
 
     def _near_filling(self, n_filled: int, slack: int, guess: float) -> _Factor:
         """A factorisation at an energy with ``n_filled`` states below it, give or take ``slack``."""
@@ -223,10 +226,9 @@ class SparseLevels:
         )
 
     def _nearest(self, factor: _Factor, n_states: int) -> States:
-        if not 0 < n_states < self.n_states:
-            raise StructureError(
-                f"{n_states} states were asked for of {self.n_states}; from 1 to all but one are found."
-            )
+        if not 0 < n_states <= self.n_found_at_most:
+            allowed = f"from 1 to {self.n_found_at_most} are found"
+            raise StructureError(f"{n_states} states were asked for of {self.n_states}; {allowed}.")
         start = np.random.default_rng(0).normal(size=self.n_states).astype(self._h.dtype)
         try:
             with _lent(self._h, self._h.__matmul__, self._s.__matmul__, factor.solve) as (h, s, inverse):

@@ -150,7 +150,7 @@ def nothing_loaded() -> ServiceError:
 def _narrowest(models: Sequence[LoadedModel]) -> Sequence[LoadedModel]:
     """Those of the fewest elements; all of them where levels of theory differ: the caller chooses those."""
     cards = [model.predictor.card for model in models]
-    if any(card.level.differences(cards[0].level) for card in cards):
+    if not all(card.level.same_as(cards[0].level) for card in cards):
         return models
     fewest = min(len(card.elements) for card in cards)
     return [model for model, card in zip(models, cards, strict=True) if len(card.elements) == fewest]

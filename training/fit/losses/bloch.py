@@ -128,13 +128,12 @@ def _drawn(positions: NDArray[np.float64]) -> NDArray[np.float64]:
 def _smallest_gap(h_at: BlochSum, s_at: BlochSum, pbc: Sequence[bool], n_occupied: int) -> NDArray[np.float64]:
     """Fractional k-point of ``MESHES`` with the smallest direct gap, (3,); the first of equal ones."""
     counts = [tuple(count if periodic else 1 for periodic in pbc) for count in MESHES]
-    points = np.concatenate([k_mesh((a, b, c))[0] for a, b, c in counts])
+    points = np.concatenate([k_mesh(each, halved=True)[0] for each in counts])
     lumo = min(n_occupied, h_at.blocks.n_orbitals - 1)
 
-    def gap(point: NDArray[np.float64]) -> float:
-        place = (float(point[0]), float(point[1]), float(point[2]))
+    def gap(point: list[float]) -> float:
         both = (max(lumo - 1, 0), lumo)
-        levels = scipy.linalg.eigh(h_at(place), s_at(place), eigvals_only=True, subset_by_index=both)
+        levels = scipy.linalg.eigh(h_at(point), s_at(point), eigvals_only=True, subset_by_index=both)
         return float(levels[-1] - levels[0])
 
-    return np.asarray(min(points, key=gap))
+    return np.array(min(points.tolist(), key=gap))
